@@ -1,0 +1,2 @@
+//! What building a plan costs.
+fn main() {}

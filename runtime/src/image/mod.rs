@@ -1,0 +1,1 @@
+//! Turns image archives into root filesystems under `BASE/images`.

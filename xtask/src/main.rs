@@ -1,0 +1,2 @@
+//! `cargo xtask`: build, demo, test, ci.
+fn main() {}
