@@ -4,6 +4,8 @@
 //! value; what happens inside, after the last `execve` of ours, is `init`'s.
 
 pub mod error;
+pub mod rootdir;
 pub mod sys;
 
 pub use error::{Error, Result};
+pub use rootdir::RootDir;
