@@ -7,7 +7,9 @@
 pub mod clone;
 pub mod mount;
 pub mod pidfd;
+pub mod pipe;
 pub mod process;
+pub mod signal;
 pub mod socket;
 pub mod statx;
 pub mod tty;
