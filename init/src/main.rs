@@ -1,6 +1,6 @@
 //! PID 1 of a container and the last program before the workload: no std, no libc, no memory of its own.
 //!
-//! It finds everything on the stack that the kernel made for it (see `protocol`), and all signals blocked by the shim.
+//! It finds everything on the stack that the kernel made for it (see `protocol`).
 //! It is executed from a sealed memfd, so `/proc/self/exe` of whatever runs before the workload leads to nothing that
 //! can be written.
 #![no_std]
@@ -18,6 +18,8 @@ mod sys;
 use last_steps::Command;
 use protocol::{Record, Role, SPEC_ARGUMENT, Spec, Step};
 use sys::CStr;
+
+const PR_SET_NAME: usize = 15;
 
 /// A failed step: where, and the errno.
 type Failed = (Step, i32);
@@ -66,6 +68,12 @@ extern "C" fn main(stack: *const usize) -> ! {
         // Without a SPEC nobody has told where to report: somebody executed init by hand.
         sys::exit(125)
     };
+    // The kernel has named us after the memfd. A failure costs nothing but the name.
+    let _ = sys::prctl(PR_SET_NAME, c"init".as_ptr().addr());
+    // The shim has blocked what it forwards; from here on everything waits until it is asked for, SIGCHLD too.
+    if let Err(errno) = sys::set_signal_mask(u64::MAX) {
+        fail(&spec, (Step::Signals, errno));
+    }
     let command = Command::new(stack, &spec);
     match spec.role {
         Role::Idle => pid1::idle(&spec),
