@@ -4,6 +4,7 @@
 //! value; what happens inside, after the last `execve` of ours, is `init`'s.
 
 pub mod error;
+pub mod idmap;
 pub mod rootdir;
 pub mod sys;
 
