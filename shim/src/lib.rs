@@ -7,6 +7,7 @@ mod child;
 pub mod ended;
 pub mod error;
 pub mod exec;
+pub mod idmap;
 pub mod launch;
 pub mod plan;
 pub mod procfs;
@@ -19,6 +20,6 @@ pub mod step;
 mod supervise;
 pub mod sys;
 
-pub use error::{Error, Result};
 pub use ended::Ended;
+pub use error::{Error, Result};
 pub use rootdir::RootDir;
