@@ -9,6 +9,7 @@ pub mod error;
 pub mod exec;
 pub mod idmap;
 pub mod launch;
+pub mod pipe_wrap;
 pub mod plan;
 pub mod procfs;
 pub mod rootdir;
