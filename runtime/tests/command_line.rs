@@ -10,7 +10,8 @@ fn start_container() -> Command {
 }
 
 fn run(words: &[&str]) -> Output {
-    start_container().args(words).output().unwrap()
+    let output = start_container().args(words).output();
+    output.unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
 #[test]
