@@ -64,11 +64,11 @@ impl Places {
     }
 }
 
-/// Opens a directory of the host; where there is none, that is an answer and not a failure.
+/// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.
 fn open_if_there(path: &Path) -> Result<Option<RootDir>, Errno> {
     match RootDir::open(path) {
         Ok(dir) => Ok(Some(dir)),
-        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
