@@ -202,3 +202,17 @@ fn after_a_reboot_what_is_left_on_disk_is_recognised() {
         host.assert_clean();
     });
 }
+
+#[test]
+fn a_layer_that_a_killed_create_had_attached_for_an_older_kernel_goes() {
+    on_host(Propagation::Private, |host| {
+        let made = host.create();
+        let data = host.dirs.data.join("containers").join(&made.guid);
+        for stage in ["stage-lower", "stage-upper"] {
+            mount_tmpfs(&data.join(stage));
+            std::fs::write(data.join(stage).join("file"), "x").unwrap();
+        }
+        host.destroy(&made.guid).unwrap();
+        host.assert_clean();
+    });
+}
