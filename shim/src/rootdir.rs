@@ -118,6 +118,12 @@ impl From<OwnedFd> for RootDir {
     }
 }
 
+impl From<RootDir> for OwnedFd {
+    fn from(dir: RootDir) -> Self {
+        dir.fd
+    }
+}
+
 /// The path that names an open file through the caller's own `/proc`, for calls that take only paths (umount2).
 #[must_use]
 pub fn fd_path(fd: BorrowedFd<'_>) -> CString {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod loopdev;
 pub mod mount;
 pub mod pidfd;
 pub mod pipe;

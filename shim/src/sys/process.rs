@@ -77,3 +77,12 @@ pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(status) }
 }
+
+/// Gives a signal its default disposition again.
+///
+/// # Errors
+/// EINVAL for SIGKILL and SIGSTOP, whose disposition never changes.
+pub fn default_disposition(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
+    // SAFETY: SIG_DFL installs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop)
+}
