@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Within this time after the end of a client everything that it started must be gone.
 const GRACE: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(1);
+/// How many of the things that were left are named.
+const SHOWN: usize = 12;
 
 /// See the top of the file.
 pub(crate) struct Stage {
@@ -281,12 +283,11 @@ impl Stage {
         if let Some(lost) = before.host_mounts.difference(&now.host_mounts).next() {
             return Err(format!("a mount of the host is gone or changed: {lost}"));
         }
-        let mounts: Vec<&String> = now.mounts.difference(&before.mounts).collect();
-        let processes = traces::descendants(std::process::id())?;
-        let processes: Vec<String> = processes
+        let mounts: Vec<String> = now.mounts.difference(&before.mounts).cloned().collect();
+        let processes: Vec<String> = traces::descendants(std::process::id())?
             .iter()
             .filter(|(pid, _)| !before.processes.contains(pid))
-            .map(|(pid, name)| format!("{pid} {name}"))
+            .map(|(pid, name)| format!("process {pid} {name}"))
             .collect();
         let files: Vec<String> = now
             .files
@@ -299,13 +300,19 @@ impl Stage {
             processes.len(),
             files.len()
         );
-        if mounts.is_empty() && processes.is_empty() && files.is_empty() {
-            Ok(format!("nothing is left: {counts}"))
-        } else {
-            Err(format!(
-                "something is left: {counts}\n  {mounts:?}\n  {processes:?}\n  {files:?}"
-            ))
+        let all: Vec<String> = [mounts, processes, files].concat();
+        if all.is_empty() {
+            return Ok(format!("nothing is left: {counts}"));
         }
+        let shown = all.iter().take(SHOWN).map(|one| format!("\n  {one}"));
+        let more = match all.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!("\n  and {more} more"),
+        };
+        Err(format!(
+            "something is left: {counts}{}{more}",
+            shown.collect::<String>()
+        ))
     }
 
     fn launch_log(&self) -> PathBuf {
