@@ -175,7 +175,9 @@ impl Flow {
 }
 
 /// Whether this is our controlling terminal and another process group has it: reading then fails with EIO because
-/// SIGTTIN is blocked (termios(3)); ENOTTY: not ours, no job control.
-pub(super) fn in_background(terminal: &End) -> bool {
-    tcgetpgrp(terminal).is_ok_and(|foreground| foreground != getpgrp())
+/// SIGTTIN is blocked (termios(3)); ENOTTY: not ours, no job control. Of a pty master the kernel answers for the slave,
+/// so only the caller's terminals are asked.
+fn in_background(source: &End) -> bool {
+    source.is_callers_terminal()
+        && tcgetpgrp(source).is_ok_and(|foreground| foreground != getpgrp())
 }
