@@ -12,9 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::{Pid, getgid, getuid};
+use nix::unistd::Pid;
 
-use super::open::{Caller, open_for};
 use super::plan::{TerminalWish, WindowSize, kind, plan};
 use super::*;
 use crate::signals;
@@ -25,8 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A stdio for three streams of a client.
 fn stdio(streams: [OwnedFd; 3], wish: &TerminalWish) -> Stdio {
     let plan = plan(streams.each_ref().map(|fd| kind(fd.as_fd())), wish);
-    let owner = (getuid().as_raw(), getgid().as_raw());
-    open_for(&plan, owner, Caller::given(streams.map(Some))).unwrap()
+    open_given(&plan, streams).unwrap()
 }
 
 fn forced() -> TerminalWish {
@@ -576,4 +574,87 @@ fn a_user_at_a_terminal() {
     assert_eq!(after.local_flags, before.local_flags);
     assert_eq!(after.input_flags, before.input_flags);
     assert_eq!(after.output_flags, before.output_flags);
+}
+
+/// stdin is a terminal, stdout is not: no pty, and the workload does not get the caller's either.
+#[test]
+fn a_callers_terminal_is_relayed_but_never_handed_through() {
+    let signals = signals::block_all().unwrap();
+    let user = nix::pty::openpty(None, None).unwrap();
+    let before = tcgetattr(&user.slave).unwrap();
+    let ([_, stdout, _stderr], [_, out, err]) = sockets();
+    let stdio = stdio(
+        [user.slave.try_clone().unwrap(), out, err],
+        &TerminalWish::default(),
+    );
+    assert!(!stdio.terminal());
+    let child = start(&stdio, &["sh", "-c", "test -t 0 || echo pipe; cat"]);
+    let relay_side = stdio.into_relay().unwrap();
+    let during = tcgetattr(&user.slave).unwrap();
+    assert_eq!(during.local_flags, before.local_flags);
+    nix::unistd::write(&user.master, b"typed\n\x04").unwrap();
+    let reader = thread::spawn(move || read_all(stdout));
+    let run = relay(relay_side, child, &signals);
+    assert_eq!(reader.join().unwrap(), b"pipe\ntyped\n");
+    assert!(run.status.success());
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte() {
+    let signals = signals::block_all().unwrap();
+    for wish in [TerminalWish::default(), forced()] {
+        let ([stdin, mut stdout, _stderr], ours) = sockets();
+        let stdio = stdio(ours, &wish);
+        let script = "test -t 1 && stty -opost; exec seq 1 150000";
+        let child = start(&stdio, &["sh", "-c", script]);
+        let reader = thread::spawn(move || {
+            let (mut all, mut bytes) = (Vec::new(), [0; 1024]);
+            loop {
+                // Far slower than the writer, without a clock.
+                for _ in 0..50 {
+                    thread::yield_now();
+                }
+                match stdout.read(&mut bytes).unwrap() {
+                    0 => return String::from_utf8(all).unwrap(),
+                    count => all.extend_from_slice(&bytes[..count]),
+                }
+            }
+        });
+        let run = relay(stdio.into_relay().unwrap(), child, &signals);
+        let text = reader.join().unwrap();
+        assert!(text.lines().eq((1..=150_000).map(|i| i.to_string())));
+        assert_eq!(run.drained, Drained::Complete);
+        drop(stdin);
+    }
+}
+
+#[test]
+fn nothing_of_the_callers_changes_its_flags_owner_or_mode() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::sys::stat::fstat;
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, stdout, _stderr], [stdin, out, err]) = sockets();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(writer);
+    for streams in [[stdin, out, err], [reader, null(), null()]] {
+        let kept = streams.each_ref().map(|fd| fd.try_clone().unwrap());
+        let state = || {
+            kept.each_ref().map(|fd| {
+                let status = fstat(fd).unwrap();
+                let flags = fcntl(fd, FcntlArg::F_GETFL).unwrap();
+                (flags, status.st_mode, status.st_uid, status.st_gid)
+            })
+        };
+        let before = state();
+        let plan = plan(streams.each_ref().map(|fd| kind(fd.as_fd())), &forced());
+        let caller = super::open::Caller::given(streams.map(Some));
+        let stdio = super::open::open_for(&plan, (1234, 1234), caller).unwrap();
+        let child = start(&stdio, &["sh", "-c", "stat -Lc '%u %g %a' /dev/fd/0"]);
+        let relay_side = stdio.into_relay().unwrap();
+        relay(relay_side, child, &signals);
+        assert_eq!(state(), before);
+    }
+    let mut bytes = [0; 64];
+    let count = (&stdout).read(&mut bytes).unwrap();
+    assert_eq!(&bytes[..count], b"1234 1234 620\r\n");
 }
