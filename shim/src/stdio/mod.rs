@@ -15,6 +15,7 @@ mod flow;
 mod open;
 mod plan;
 mod raw_mode;
+mod read_out;
 mod relay;
 #[cfg(test)]
 mod tests;
