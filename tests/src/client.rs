@@ -53,7 +53,8 @@ impl Client {
         stderr: Option<File>,
     ) -> Self {
         for file in [&stdin, &stdout, &stderr].into_iter().flatten() {
-            let flags = OFlag::from_bits_truncate(fcntl(file.as_fd(), FcntlArg::F_GETFL).expect("F_GETFL"));
+            let flags =
+                OFlag::from_bits_truncate(fcntl(file.as_fd(), FcntlArg::F_GETFL).expect("F_GETFL"));
             fcntl(file.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).expect("F_SETFL");
         }
         Self {
@@ -133,7 +134,12 @@ impl Client {
                 self.what,
                 self.seen()
             );
-            assert!(Instant::now() < end, "{} never wrote {text:?}; stdout {:?}, stderr {err:?}", self.what, self.seen());
+            assert!(
+                Instant::now() < end,
+                "{} never wrote {text:?}; stdout {:?}, stderr {err:?}",
+                self.what,
+                self.seen()
+            );
         }
     }
 
@@ -259,13 +265,17 @@ impl Done {
     /// Standard output as text, without the last line end.
     #[must_use]
     pub fn out_text(&self) -> String {
-        String::from_utf8_lossy(&self.out).trim_end_matches(['\n', '\r']).to_owned()
+        String::from_utf8_lossy(&self.out)
+            .trim_end_matches(['\n', '\r'])
+            .to_owned()
     }
 
     /// Standard error as text, without the last line end.
     #[must_use]
     pub fn err_text(&self) -> String {
-        String::from_utf8_lossy(&self.err).trim_end_matches(['\n', '\r']).to_owned()
+        String::from_utf8_lossy(&self.err)
+            .trim_end_matches(['\n', '\r'])
+            .to_owned()
     }
 
     /// Expects exit status 0 and gives standard output.
@@ -307,16 +317,43 @@ impl Done {
     /// # Panics
     /// Otherwise, with both streams.
     pub fn expect_refused(&self, codes: &[i32]) {
-        let told = format!("{}: {:?}, stdout {:?}, stderr {:?}", self.what, self.status, self.out_text(), self.err_text());
-        assert!(self.code().is_some_and(|code| codes.contains(&code)), "exit status not in {codes:?}: {told}");
+        let told = format!(
+            "{}: {:?}, stdout {:?}, stderr {:?}",
+            self.what,
+            self.status,
+            self.out_text(),
+            self.err_text()
+        );
+        assert!(
+            self.code().is_some_and(|code| codes.contains(&code)),
+            "exit status not in {codes:?}: {told}"
+        );
         assert!(self.out.is_empty(), "something on stdout: {told}");
         let text = self.err_text();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.len() == 2 || lines.len() == 3, "a line and a hint: {told}");
-        let what = lines[0].strip_prefix("start-container: ").unwrap_or_else(|| panic!("no name: {told}"));
-        assert!(what.starts_with(|c: char| c.is_ascii_lowercase()), "not a lower-case verb phrase: {told}");
-        assert!(lines[1].strip_prefix("  hint: ").is_some_and(|hint| hint.len() > 3), "no hint: {told}");
-        assert!(lines.get(2).is_none_or(|line| line.starts_with("  at step ")), "third line is no step: {told}");
+        assert!(
+            lines.len() == 2 || lines.len() == 3,
+            "a line and a hint: {told}"
+        );
+        let what = lines[0]
+            .strip_prefix("start-container: ")
+            .unwrap_or_else(|| panic!("no name: {told}"));
+        assert!(
+            what.starts_with(|c: char| c.is_ascii_lowercase()),
+            "not a lower-case verb phrase: {told}"
+        );
+        assert!(
+            lines[1]
+                .strip_prefix("  hint: ")
+                .is_some_and(|hint| hint.len() > 3),
+            "no hint: {told}"
+        );
+        assert!(
+            lines
+                .get(2)
+                .is_none_or(|line| line.starts_with("  at step ")),
+            "third line is no step: {told}"
+        );
         assert!(!text.contains("panicked"), "a panic: {told}");
     }
 }

@@ -29,7 +29,14 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
-        .map(|target| PathBuf::from(target.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n")))
+        .map(|target| {
+            PathBuf::from(
+                target
+                    .replace("\\040", " ")
+                    .replace("\\011", "\t")
+                    .replace("\\012", "\n"),
+            )
+        })
         .filter(|target| target.starts_with(dir))
         .collect()
 }
@@ -42,17 +49,30 @@ pub fn processes_of(dir: &Path) -> Vec<Process> {
     let me = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|text| text.parse::<i32>().ok())
+        else {
+            continue;
+        };
         if u32::try_from(pid) == Ok(me) {
             continue;
         }
         let path = entry.path();
         let cmdline = fs::read(path.join("cmdline")).unwrap_or_default();
-        let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ").trim_end().to_owned();
+        let cmdline = String::from_utf8_lossy(&cmdline)
+            .replace('\0', " ")
+            .trim_end()
+            .to_owned();
         let elsewhere = || fs::read_link(path.join("ns/mnt")).is_ok_and(|ns| ns != own);
-        let shows = || fs::read_to_string(path.join("mountinfo")).is_ok_and(|table| mentions(&table, name));
+        let shows =
+            || fs::read_to_string(path.join("mountinfo")).is_ok_and(|table| mentions(&table, name));
         if mentions(&cmdline, name) || (elsewhere() && shows()) {
-            found.push(Process { pid: Pid::from_raw(pid), cmdline });
+            found.push(Process {
+                pid: Pid::from_raw(pid),
+                cmdline,
+            });
         }
     }
     found
@@ -60,7 +80,8 @@ pub fn processes_of(dir: &Path) -> Vec<Process> {
 
 /// Whether `text` has `name` as a whole directory name: `/tmp/sce2e-7-1` is not named by `/tmp/sce2e-7-12`.
 fn mentions(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    text.match_indices(name)
+        .any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// What the runtime may change on the host, as sorted lines.
@@ -86,7 +107,13 @@ impl Snapshot {
         for entry in fs::read_dir("/dev").expect("/dev").flatten() {
             if let Ok(meta) = entry.metadata() {
                 let path = entry.path();
-                lines.insert(format!("dev {} {:o} {}:{}", path.display(), meta.mode(), meta.uid(), meta.gid()));
+                lines.insert(format!(
+                    "dev {} {:o} {}:{}",
+                    path.display(),
+                    meta.mode(),
+                    meta.uid(),
+                    meta.gid()
+                ));
             }
         }
         for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {

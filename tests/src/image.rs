@@ -44,13 +44,27 @@ impl Image {
         }
     }
 
+    /// Writes the users and the directories only: enough for a plan, and possible without root.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    pub fn users_only(&self) {
+        for name in ["bin", "etc", "proc", "tmp"] {
+            fs::create_dir_all(self.dir.join(name)).expect("directory");
+        }
+        write_file(self.dir.join("etc/passwd"), PASSWD);
+        write_file(self.dir.join("etc/group"), GROUP);
+    }
+
     /// Writes it.
     ///
     /// # Panics
     /// When a file cannot be made or busybox-static is not installed.
     pub fn build(&self) {
         let dir = &self.dir;
-        for name in ["bin", "dev", "etc", "home/app", "mnt", "proc", "root", "run", "sys", "tmp", "var/log"] {
+        for name in [
+            "bin", "dev", "etc", "home/app", "mnt", "proc", "root", "run", "sys", "tmp", "var/log",
+        ] {
             fs::create_dir_all(dir.join(name)).expect("directory");
         }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("mode");
@@ -67,14 +81,35 @@ impl Image {
         write_file(dir.join("etc/group"), GROUP);
         for (name, minor) in [("null", 3), ("zero", 5)] {
             let all = Mode::from_bits_truncate(0o666);
-            mknod(&dir.join("dev").join(name), SFlag::S_IFCHR, all, makedev(1, minor)).expect("mknod");
-            fs::set_permissions(dir.join("dev").join(name), fs::Permissions::from_mode(0o666)).expect("mode");
+            mknod(
+                &dir.join("dev").join(name),
+                SFlag::S_IFCHR,
+                all,
+                makedev(1, minor),
+            )
+            .expect("mknod");
+            fs::set_permissions(
+                dir.join("dev").join(name),
+                fs::Permissions::from_mode(0o666),
+            )
+            .expect("mode");
         }
-        for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+        for (name, target) in [
+            ("fd", "fd"),
+            ("stdin", "fd/0"),
+            ("stdout", "fd/1"),
+            ("stderr", "fd/2"),
+        ] {
             symlink(format!("/proc/self/{target}"), dir.join("dev").join(name)).expect("symlink");
         }
-        write_file(&self.env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nFROM_IMAGE=yes\n");
-        write_file(&self.json, r#"{"user":"root","workdir":"/","entrypoint":[],"cmd":["sh"]}"#);
+        write_file(
+            &self.env,
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nFROM_IMAGE=yes\n",
+        );
+        write_file(
+            &self.json,
+            r#"{"user":"root","workdir":"/","entrypoint":[],"cmd":["sh"]}"#,
+        );
     }
 }
 
@@ -97,6 +132,10 @@ fn applets() -> &'static [String] {
             .arg("--list")
             .output()
             .expect("run /bin/busybox; `cargo xtask test` installs busybox-static");
-        String::from_utf8(output.stdout).expect("names").lines().map(str::to_owned).collect()
+        String::from_utf8(output.stdout)
+            .expect("names")
+            .lines()
+            .map(str::to_owned)
+            .collect()
     })
 }

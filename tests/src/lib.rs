@@ -65,7 +65,10 @@ impl Seeded {
     /// The sequence that belongs to `seed`, or to the number in the environment variable `SEED`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(seed);
+        let seed = std::env::var("SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(seed);
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 

@@ -39,9 +39,18 @@ impl Pty {
         grantpt(&master).expect("grantpt");
         unlockpt(&master).expect("unlockpt");
         let name = ptsname_r(&master).expect("ptsname");
-        fcntl(master.as_fd(), FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).expect("F_SETFL");
+        fcntl(
+            master.as_fd(),
+            FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
+        )
+        .expect("F_SETFL");
         let slave = open(&name);
-        let pty = Self { master, name, slave, seen: Vec::new() };
+        let pty = Self {
+            master,
+            name,
+            slave,
+            seen: Vec::new(),
+        };
         pty.resize(rows, columns);
         pty
     }
@@ -49,7 +58,14 @@ impl Pty {
     /// Changes the size; the kernel signals only the session that has this terminal, so the test signals its client.
     pub fn resize(&self, rows: u16, columns: u16) {
         let done = Command::new(tool("stty"))
-            .args(["-F", &self.name, "rows", &rows.to_string(), "cols", &columns.to_string()])
+            .args([
+                "-F",
+                &self.name,
+                "rows",
+                &rows.to_string(),
+                "cols",
+                &columns.to_string(),
+            ])
             .status()
             .expect("stty");
         assert!(done.success(), "stty: {done:?}");
@@ -85,7 +101,10 @@ impl Pty {
                 self.seen = shown.as_bytes()[at + text.len()..].to_vec();
                 return shown[..at + text.len()].to_owned();
             }
-            assert!(Instant::now() < end, "the terminal never showed {text:?}, only {shown:?}");
+            assert!(
+                Instant::now() < end,
+                "the terminal never showed {text:?}, only {shown:?}"
+            );
             pause();
         }
     }
@@ -112,5 +131,10 @@ impl Pty {
 
 fn open(name: &str) -> File {
     let flags = OFlag::O_NOCTTY.bits();
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap_or_else(|e| panic!("{name}: {e}"))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(name)
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
 }

@@ -67,7 +67,8 @@ impl Run {
     /// Appends words that come first: the verb and its places.
     #[must_use]
     pub fn verb<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
-        self.before.extend(words.into_iter().map(|w| w.as_ref().to_owned()));
+        self.before
+            .extend(words.into_iter().map(|w| w.as_ref().to_owned()));
         self
     }
 
@@ -81,7 +82,8 @@ impl Run {
     /// Appends several option words.
     #[must_use]
     pub fn opts<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
-        self.options.extend(words.into_iter().map(|w| w.as_ref().to_owned()));
+        self.options
+            .extend(words.into_iter().map(|w| w.as_ref().to_owned()));
         self
     }
 
@@ -102,7 +104,8 @@ impl Run {
     /// Appends words after the root filesystem: the command.
     #[must_use]
     pub fn cmd<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
-        self.command.extend(words.into_iter().map(|w| w.as_ref().to_owned()));
+        self.command
+            .extend(words.into_iter().map(|w| w.as_ref().to_owned()));
         self
     }
 
@@ -115,14 +118,16 @@ impl Run {
     /// Runs it all below another program: `wrap… program arguments…`.
     #[must_use]
     pub fn wrap<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
-        self.wrap.extend(words.into_iter().map(|w| w.as_ref().to_owned()));
+        self.wrap
+            .extend(words.into_iter().map(|w| w.as_ref().to_owned()));
         self
     }
 
     /// Adds a variable to the otherwise empty environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -198,10 +203,13 @@ impl Run {
         command.stdout(theirs);
         let (stderr, theirs) = end(self.stderr, false);
         command.stderr(theirs);
-        let child = command.spawn().unwrap_or_else(|e| panic!("start {line:?}: {e}"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {line:?}: {e}"));
         // The child's ends are in `command`; without this drop the test would hold them and never see an end.
         drop(command);
-        Client::new(child, format!("{line:?}"), stdin, stdout, stderr).feed(self.input, self.close_input)
+        Client::new(child, format!("{line:?}"), stdin, stdout, stderr)
+            .feed(self.input, self.close_input)
     }
 
     /// Starts it and waits for its end.
@@ -224,7 +232,10 @@ fn end(wire: Wire, input: bool) -> (Option<File>, Stdio) {
         Wire::Given(fd) => (None, Stdio::from(fd)),
         Wire::Socket => {
             let (ours, theirs) = UnixStream::pair().expect("socketpair");
-            (Some(File::from(OwnedFd::from(ours))), Stdio::from(OwnedFd::from(theirs)))
+            (
+                Some(File::from(OwnedFd::from(ours))),
+                Stdio::from(OwnedFd::from(theirs)),
+            )
         }
         Wire::Pipe => {
             let (reader, writer) = std::io::pipe().expect("pipe");

@@ -24,7 +24,10 @@ impl Sentinel {
         for name in ["proc", "dev", "sys", "etc", "empty", "secret"] {
             fs::create_dir_all(dir.join(name)).expect("directory");
         }
-        write_file(dir.join("etc/passwd"), "evil:x:0:0::/root:/bin/sh\nvictim:x:1234:1234::/:/bin/sh\n");
+        write_file(
+            dir.join("etc/passwd"),
+            "evil:x:0:0::/root:/bin/sh\nvictim:x:1234:1234::/:/bin/sh\n",
+        );
         write_file(dir.join("etc/group"), "evil:x:0:\nvictim:x:1234:\n");
         write_file(dir.join("etc/hostname"), "outside\n");
         write_file(dir.join("secret/key"), "do not read\n");
@@ -45,8 +48,15 @@ impl Sentinel {
     /// When anything differs.
     pub fn assert_same(&self) {
         let mounts = mounts_below(&self.dir);
-        assert!(mounts.is_empty(), "mounted outside the root filesystem: {mounts:?}");
-        assert_eq!(listing(&self.dir), self.listing, "the tree outside the root filesystem has changed");
+        assert!(
+            mounts.is_empty(),
+            "mounted outside the root filesystem: {mounts:?}"
+        );
+        assert_eq!(
+            listing(&self.dir),
+            self.listing,
+            "the tree outside the root filesystem has changed"
+        );
     }
 }
 
@@ -72,7 +82,12 @@ fn listing(dir: &Path) -> Vec<String> {
             meta.mtime_nsec()
         ));
         if meta.is_dir() {
-            open.extend(fs::read_dir(&path).expect("list").flatten().map(|entry| entry.path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .expect("list")
+                    .flatten()
+                    .map(|entry| entry.path()),
+            );
         }
     }
     lines.sort();

@@ -60,7 +60,9 @@ pub fn tool(name: &str) -> PathBuf {
         .iter()
         .map(|directory| Path::new(directory).join(name))
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("{name} is not installed; `cargo xtask test` installs what the tests need"))
+        .unwrap_or_else(|| {
+            panic!("{name} is not installed; `cargo xtask test` installs what the tests need")
+        })
 }
 
 /// Directories, images and containers of one test.
@@ -108,7 +110,10 @@ impl Rootfs {
     #[must_use]
     pub fn cmdline(&self, pid: u32) -> String {
         let bytes = fs::read(self.join(&format!("proc/{pid}/cmdline"))).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
+        String::from_utf8_lossy(&bytes)
+            .replace('\0', " ")
+            .trim_end()
+            .to_owned()
     }
 
     /// Waits until only PID 1 is left inside.
@@ -120,9 +125,13 @@ impl Rootfs {
     #[must_use]
     pub fn wait_file(&self, path: &str) -> String {
         let full = self.join(path);
-        until(&format!("{}", full.display()), || fs::read_to_string(&full).ok().filter(|text| text.ends_with('\n')))
-            .trim_end()
-            .to_owned()
+        until(&format!("{}", full.display()), || {
+            fs::read_to_string(&full)
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+        })
+        .trim_end()
+        .to_owned()
     }
 }
 
@@ -139,16 +148,27 @@ impl World {
     /// When root is missing and `REQUIRE=all` is set, or the directory cannot be made.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let name = std::thread::current().name().unwrap_or("test").replace("::", "-");
+        let name = std::thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace("::", "-");
         if !nix::unistd::geteuid().is_root() {
-            assert!(std::env::var_os("REQUIRE").is_none_or(|v| v != "all"), "{name}: needs root and REQUIRE=all is set");
+            assert!(
+                std::env::var_os("REQUIRE").is_none_or(|v| v != "all"),
+                "{name}: needs root and REQUIRE=all is set"
+            );
             println!("skipped {name}: needs root (mounts and namespaces are the subject)");
             return None;
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/tmp/sce2e-{}-{number}", std::process::id()));
-        let world = Self { base: dir.join("base"), state: dir.join("state"), data: dir.join("data"), dir };
+        let world = Self {
+            base: dir.join("base"),
+            state: dir.join("state"),
+            data: dir.join("data"),
+            dir,
+        };
         fs::create_dir(&world.dir).expect("world directory");
         for directory in ["images", "volumes/main", "assets", "backup"] {
             fs::create_dir_all(world.base.join(directory)).expect("base directory");
@@ -182,13 +202,17 @@ impl World {
     /// `subcontainer exec` as the client calls it: with the image's environment file.
     #[must_use]
     pub fn exec(&self, rootfs: impl AsRef<Path>) -> Run {
-        self.verb("exec").opt(format!("--env-file={}", self.env_file().display())).rootfs(rootfs)
+        self.verb("exec")
+            .opt(format!("--env-file={}", self.env_file().display()))
+            .rootfs(rootfs)
     }
 
     /// `subcontainer launch` as the client calls it: with the image's environment file.
     #[must_use]
     pub fn launch_run(&self, rootfs: impl AsRef<Path>) -> Run {
-        self.verb("launch").opt(format!("--env-file={}", self.env_file().display())).rootfs(rootfs)
+        self.verb("launch")
+            .opt(format!("--env-file={}", self.env_file().display()))
+            .rootfs(rootfs)
     }
 
     /// The image's environment file.
@@ -207,7 +231,11 @@ impl World {
     #[must_use]
     pub fn create_of(&self, image: &str) -> Rootfs {
         let path = PathBuf::from(self.verb("create-fs").cmd([image]).text());
-        let guid = path.file_name().and_then(OsStr::to_str).expect("guid").to_owned();
+        let guid = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .expect("guid")
+            .to_owned();
         Rootfs { path, guid }
     }
 
@@ -215,7 +243,10 @@ impl World {
     #[must_use]
     pub fn plain(&self, name: &str) -> Rootfs {
         Image::at(&self.dir, name).build();
-        Rootfs { path: self.dir.join(name), guid: name.to_owned() }
+        Rootfs {
+            path: self.dir.join(name),
+            guid: name.to_owned(),
+        }
     }
 
     /// destroy-fs, which has to succeed.
@@ -241,8 +272,14 @@ impl World {
     pub fn rbind_host(&self, rootfs: &Rootfs) {
         for name in ["dev", "sys"] {
             let target = rootfs.join(name);
-            mount(Some(&Path::new("/").join(name)), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-                .unwrap_or_else(|e| panic!("rbind /{name}: {e}"));
+            mount(
+                Some(&Path::new("/").join(name)),
+                &target,
+                None::<&str>,
+                MsFlags::MS_BIND | MsFlags::MS_REC,
+                None::<&str>,
+            )
+            .unwrap_or_else(|e| panic!("rbind /{name}: {e}"));
         }
     }
 }
@@ -260,7 +297,13 @@ impl Drop for World {
             crate::pause();
         }
         for target in mounts_below(&self.dir).iter().rev() {
-            let _ = mount(None::<&str>, target.as_path(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>);
+            let _ = mount(
+                None::<&str>,
+                target.as_path(),
+                None::<&str>,
+                MsFlags::MS_PRIVATE,
+                None::<&str>,
+            );
         }
         for target in mounts_below(&self.dir).iter().rev() {
             let _ = umount2(target.as_path(), MntFlags::MNT_DETACH);
@@ -283,7 +326,9 @@ impl Launch {
     /// Starts it and waits for its readiness: `ROOTFS/proc/1` in our own mount namespace.
     #[must_use]
     pub fn start(run: Run, rootfs: &Rootfs) -> Self {
-        let launch = Self { client: run.spawn() };
+        let launch = Self {
+            client: run.spawn(),
+        };
         launch.ready(rootfs)
     }
 
@@ -295,7 +340,10 @@ impl Launch {
                     return Some(());
                 }
                 let pid = self.client.pid();
-                panic!("launch {pid} ended with {status:?} before it was ready: {}", self.client.error_so_far());
+                panic!(
+                    "launch {pid} ended with {status:?} before it was ready: {}",
+                    self.client.error_so_far()
+                );
             }
             sign.exists().then_some(())
         });

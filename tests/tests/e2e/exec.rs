@@ -19,9 +19,18 @@ fn exec_sees_the_container_and_not_the_host() {
 fn execs_share_processes_and_files() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let mut first = world.exec(&root).sh("echo $$ > /tmp/pid; echo up; exec sleep 100000").spawn();
+    let mut first = world
+        .exec(&root)
+        .sh("echo $$ > /tmp/pid; echo up; exec sleep 100000")
+        .spawn();
     first.expect("up");
-    assert_eq!(world.exec(&root).sh("tr '\\0' ' ' < /proc/$(cat /tmp/pid)/cmdline").text(), "sleep 100000 ");
+    assert_eq!(
+        world
+            .exec(&root)
+            .sh("tr '\\0' ' ' < /proc/$(cat /tmp/pid)/cmdline")
+            .text(),
+        "sleep 100000 "
+    );
     let _ = world.exec(&root).sh("kill -KILL $(cat /tmp/pid)").text();
     assert_eq!(first.finish().signal(), Some(9));
 }
@@ -35,7 +44,11 @@ fn execs_in_two_containers_do_not_meet() {
     let _ = world.exec(&two).sh("echo two > /mark").text();
     assert_eq!(world.exec(&one).cmd(["cat", "/mark"]).text(), "one");
     assert_eq!(world.exec(&two).cmd(["cat", "/mark"]).text(), "two");
-    assert_eq!(fs::read_to_string(world.base.join("images/img/mark")).ok(), None, "the image has changed");
+    assert_eq!(
+        fs::read_to_string(world.base.join("images/img/mark")).ok(),
+        None,
+        "the image has changed"
+    );
 }
 
 #[test]
@@ -44,11 +57,25 @@ fn fifty_execs_at_once_three_times() {
     let (root, _leader) = world.idle();
     let before = Snapshot::of(&world);
     for round in 0..3 {
-        let clients: Vec<_> =
-            (0..50).map(|n| (n, world.exec(&root).sh(&format!("echo {round} {n}; exit {n}")).spawn())).collect();
+        let clients: Vec<_> = (0..50)
+            .map(|n| {
+                (
+                    n,
+                    world
+                        .exec(&root)
+                        .sh(&format!("echo {round} {n}; exit {n}"))
+                        .spawn(),
+                )
+            })
+            .collect();
         for (n, client) in clients {
             let done = client.finish();
-            assert_eq!((done.code(), done.out_text()), (Some(n), format!("{round} {n}")), "{}", done.err_text());
+            assert_eq!(
+                (done.code(), done.out_text()),
+                (Some(n), format!("{round} {n}")),
+                "{}",
+                done.err_text()
+            );
         }
     }
     before.assert_same(&world);
@@ -64,7 +91,11 @@ fn an_exec_writes_nothing_to_the_disk() {
     let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
     running.expect("up");
     let files = |root: &std::path::Path| {
-        let mut names: Vec<_> = fs::read_dir(root).expect("list").flatten().map(|entry| entry.path()).collect();
+        let mut names: Vec<_> = fs::read_dir(root)
+            .expect("list")
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         names.sort();
         names
     };
@@ -78,8 +109,17 @@ fn an_exec_writes_nothing_to_the_disk() {
 fn exec_works_on_a_read_only_root_filesystem() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let flags = nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_BIND | nix::mount::MsFlags::MS_RDONLY;
-    nix::mount::mount(None::<&str>, root.path.as_path(), None::<&str>, flags, None::<&str>).expect("read-only");
+    let flags = nix::mount::MsFlags::MS_REMOUNT
+        | nix::mount::MsFlags::MS_BIND
+        | nix::mount::MsFlags::MS_RDONLY;
+    nix::mount::mount(
+        None::<&str>,
+        root.path.as_path(),
+        None::<&str>,
+        flags,
+        None::<&str>,
+    )
+    .expect("read-only");
     assert_eq!(world.exec(&root).cmd(["echo", "ro"]).text(), "ro");
 }
 
@@ -119,9 +159,20 @@ fn an_image_without_anything_but_a_program() {
     fs::set_permissions(image.join("app"), fs::Permissions::from_mode(0o755)).expect("mode");
     let root = world.create_of("scratch");
     let leader = world.launch(&root);
-    let run = |user: &str| world.exec(&root).no_opts().opt(format!("--user={user}")).cmd(["/app", "sh", "-c", "echo $HOME"]);
+    let run = |user: &str| {
+        world
+            .exec(&root)
+            .no_opts()
+            .opt(format!("--user={user}"))
+            .cmd(["/app", "sh", "-c", "echo $HOME"])
+    };
     assert_eq!(run("0").text(), "/");
-    assert_eq!(run("root").done().code(), Some(0), "root is root without a passwd file: {}", run("root").done().err_text());
+    assert_eq!(
+        run("root").done().code(),
+        Some(0),
+        "root is root without a passwd file: {}",
+        run("root").done().err_text()
+    );
     assert_eq!(run("1234:99").text(), "/");
     run("app").done().expect_refused(&[125]);
     leader.stop().expect_code(0);

@@ -13,7 +13,12 @@ fn every_code_is_unchanged() {
     for code in 0..=255 {
         let done = world.exec(&root).sh(&format!("exit {code}")).done();
         done.expect_code(code);
-        assert!(done.out.is_empty() && done.err.is_empty(), "{code}: {:?} {:?}", done.out_text(), done.err_text());
+        assert!(
+            done.out.is_empty() && done.err.is_empty(),
+            "{code}: {:?} {:?}",
+            done.out_text(),
+            done.err_text()
+        );
     }
 }
 
@@ -22,7 +27,12 @@ fn codes_are_unchanged_with_a_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     for code in [0, 1, 125, 126, 127, 128, 255] {
-        world.exec(&root).opt("--force-tty").sh(&format!("exit {code}")).done().expect_code(code);
+        world
+            .exec(&root)
+            .opt("--force-tty")
+            .sh(&format!("exit {code}"))
+            .done()
+            .expect_code(code);
     }
 }
 
@@ -47,7 +57,13 @@ fn death_by_signal_is_death_by_that_signal() {
             continue;
         }
         let done = world.exec(&root).sh(&format!("kill -{number} $$")).done();
-        assert_eq!(done.signal(), Some(number), "{signal}: {:?} {}", done.status, done.err_text());
+        assert_eq!(
+            done.signal(),
+            Some(number),
+            "{signal}: {:?} {}",
+            done.status,
+            done.err_text()
+        );
     }
 }
 
@@ -55,11 +71,23 @@ fn death_by_signal_is_death_by_that_signal() {
 fn death_by_signal_leaves_no_core_of_ours() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let run = world.exec(&root).wrap([tests::tool("sh")]).wrap(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]);
+    let run = world.exec(&root).wrap([tests::tool("sh")]).wrap([
+        "-c",
+        "ulimit -c unlimited; exec \"$@\"",
+        "sh",
+    ]);
     let done = run.cwd(&world.dir).sh("ulimit -c 0; kill -SEGV $$").done();
     assert_eq!(done.signal(), Some(11));
-    assert!(!done.status.core_dumped(), "the client dumped a core for a signal of the command");
-    assert!(std::fs::read_dir(&world.dir).expect("list").flatten().all(|e| !e.file_name().as_encoded_bytes().starts_with(b"core")));
+    assert!(
+        !done.status.core_dumped(),
+        "the client dumped a core for a signal of the command"
+    );
+    assert!(
+        std::fs::read_dir(&world.dir)
+            .expect("list")
+            .flatten()
+            .all(|e| !e.file_name().as_encoded_bytes().starts_with(b"core"))
+    );
 }
 
 #[test]
@@ -67,7 +95,11 @@ fn death_by_signal_with_a_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     for (name, number) in [("TERM", 15), ("KILL", 9), ("INT", 2)] {
-        let done = world.exec(&root).opt("--force-tty").sh(&format!("kill -{name} $$")).done();
+        let done = world
+            .exec(&root)
+            .opt("--force-tty")
+            .sh(&format!("kill -{name} $$"))
+            .done();
         assert_eq!(done.signal(), Some(number), "{name}: {:?}", done.status);
     }
 }
@@ -89,7 +121,11 @@ fn not_executable_is_126() {
     let (root, _leader) = world.idle();
     write_file(root.join("opt/plain"), "echo no\n");
     write_file(root.join("opt/garbage"), [0x7f, b'E', b'L', b'F', 9, 9, 9]);
-    std::fs::set_permissions(root.join("opt/garbage"), std::fs::Permissions::from_mode(0o755)).expect("mode");
+    std::fs::set_permissions(
+        root.join("opt/garbage"),
+        std::fs::Permissions::from_mode(0o755),
+    )
+    .expect("mode");
     for name in ["/opt/plain", "/opt", "/opt/garbage"] {
         let done = world.exec(&root).cmd([name]).done();
         done.expect_refused(&[126]);
@@ -102,7 +138,12 @@ fn found_in_path_but_not_executable_is_126() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     write_file(root.join("opt/bin/plain"), "echo no\n");
-    world.exec(&root).opt("--env=PATH=/opt/bin").cmd(["plain"]).done().expect_refused(&[126]);
+    world
+        .exec(&root)
+        .opt("--env=PATH=/opt/bin")
+        .cmd(["plain"])
+        .done()
+        .expect_refused(&[126]);
 }
 
 #[test]
@@ -110,8 +151,16 @@ fn a_script_whose_interpreter_is_missing_is_127_or_126() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     write_file(root.join("opt/script"), "#!/no/such/interpreter\n");
-    std::fs::set_permissions(root.join("opt/script"), std::fs::Permissions::from_mode(0o755)).expect("mode");
-    world.exec(&root).cmd(["/opt/script"]).done().expect_refused(&[126, 127]);
+    std::fs::set_permissions(
+        root.join("opt/script"),
+        std::fs::Permissions::from_mode(0o755),
+    )
+    .expect("mode");
+    world
+        .exec(&root)
+        .cmd(["/opt/script"])
+        .done()
+        .expect_refused(&[126, 127]);
 }
 
 #[test]
@@ -121,8 +170,18 @@ fn launch_says_126_and_127_too_and_leaves_nothing() {
     write_file(root.join("opt/plain"), "echo no\n");
     let before = tests::Snapshot::of(&world);
     for options in [&[][..], &["--init"]] {
-        world.launch_run(&root).opts(options).cmd(["no-such-command"]).done().expect_refused(&[127]);
-        world.launch_run(&root).opts(options).cmd(["/opt/plain"]).done().expect_refused(&[126]);
+        world
+            .launch_run(&root)
+            .opts(options)
+            .cmd(["no-such-command"])
+            .done()
+            .expect_refused(&[127]);
+        world
+            .launch_run(&root)
+            .opts(options)
+            .cmd(["/opt/plain"])
+            .done()
+            .expect_refused(&[126]);
         before.assert_same(&world);
     }
 }
@@ -130,9 +189,22 @@ fn launch_says_126_and_127_too_and_leaves_nothing() {
 #[test]
 fn own_failures_are_125_with_nothing_on_stdout() {
     let Some(world) = World::new() else { return };
-    world.verb("exec").rootfs("/no/such/rootfs").cmd(["true"]).done().expect_refused(&[125]);
-    world.verb("launch").rootfs("/no/such/rootfs").done().expect_refused(&[125]);
-    world.verb("create-fs").cmd(["no-such-image"]).done().expect_refused(&[125]);
+    world
+        .verb("exec")
+        .rootfs("/no/such/rootfs")
+        .cmd(["true"])
+        .done()
+        .expect_refused(&[125]);
+    world
+        .verb("launch")
+        .rootfs("/no/such/rootfs")
+        .done()
+        .expect_refused(&[125]);
+    world
+        .verb("create-fs")
+        .cmd(["no-such-image"])
+        .done()
+        .expect_refused(&[125]);
 }
 
 #[test]
@@ -140,16 +212,32 @@ fn exec_without_a_leader_is_an_error_and_not_a_hang() {
     let Some(world) = World::new() else { return };
     let root = world.create();
     let before = tests::Snapshot::of(&world);
-    world.exec(&root).cmd(["true"]).done().expect_refused(&[125]);
+    world
+        .exec(&root)
+        .cmd(["true"])
+        .done()
+        .expect_refused(&[125]);
     let leader = world.launch(&root);
     leader.stop().expect_code(0);
-    world.exec(&root).cmd(["true"]).done().expect_refused(&[125]);
+    world
+        .exec(&root)
+        .cmd(["true"])
+        .done()
+        .expect_refused(&[125]);
     before.assert_same(&world);
     let leader = world.launch(&root);
     leader.kill();
-    world.exec(&root).cmd(["true"]).done().expect_refused(&[125]);
+    world
+        .exec(&root)
+        .cmd(["true"])
+        .done()
+        .expect_refused(&[125]);
     // A directory that never was a root filesystem.
-    world.exec(world.base.join("volumes/main")).cmd(["true"]).done().expect_refused(&[125]);
+    world
+        .exec(world.base.join("volumes/main"))
+        .cmd(["true"])
+        .done()
+        .expect_refused(&[125]);
 }
 
 #[test]
@@ -160,5 +248,11 @@ fn a_leader_that_ends_during_an_exec_ends_the_exec() {
     inside.expect("up");
     leader.stop().expect_code(0);
     let done = inside.finish();
-    assert_eq!(done.signal(), Some(9), "the kernel killed it with its PID 1: {:?} {}", done.status, done.err_text());
+    assert_eq!(
+        done.signal(),
+        Some(9),
+        "the kernel killed it with its PID 1: {:?} {}",
+        done.status,
+        done.err_text()
+    );
 }

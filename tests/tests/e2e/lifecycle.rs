@@ -6,15 +6,27 @@ use nix::sys::signal::Signal;
 use tests::{Rootfs, Sentinel, Snapshot, World, processes_of, until, write_file};
 
 fn zombies(root: &Rootfs) -> usize {
-    let state = |pid: u32| fs::read_to_string(root.join(&format!("proc/{pid}/stat"))).unwrap_or_default();
-    root.pids().into_iter().filter(|pid| state(*pid).rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))).count()
+    let state =
+        |pid: u32| fs::read_to_string(root.join(&format!("proc/{pid}/stat"))).unwrap_or_default();
+    root.pids()
+        .into_iter()
+        .filter(|pid| {
+            state(*pid)
+                .rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('Z'))
+        })
+        .count()
 }
 
 #[test]
 fn a_thousand_orphans_are_reaped() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let _ = world.exec(&root).sh("i=0; while [ $i -lt 1000 ]; do (true &); i=$((i+1)); done").text();
+    let _ = world
+        .exec(&root)
+        .sh("i=0; while [ $i -lt 1000 ]; do (true &); i=$((i+1)); done")
+        .text();
     until("no zombie", || (zombies(&root) == 0).then_some(()));
     root.wait_alone();
 }
@@ -27,7 +39,10 @@ fn orphans_of_daemons_are_reaped_by_pid_1() {
     let daemon = "while [ ! -e /tmp/go ]; do sleep 0.01; done; i=0; while [ $i -lt 300 ]; do (true &); i=$((i+1)); done; \
                   echo made > /tmp/made; exec sleep 100000";
     write_file(root.join("tmp/daemon"), daemon);
-    let _ = world.exec(&root).sh("setsid sh /tmp/daemon < /dev/null > /dev/null 2>&1 &").text();
+    let _ = world
+        .exec(&root)
+        .sh("setsid sh /tmp/daemon < /dev/null > /dev/null 2>&1 &")
+        .text();
     write_file(root.join("tmp/go"), "");
     assert_eq!(root.wait_file("tmp/made"), "made");
     until("no zombie", || (zombies(&root) == 0).then_some(()));
@@ -38,7 +53,8 @@ fn orphans_of_daemons_are_reaped_by_pid_1() {
 fn orphans_are_reaped_with_init_and_a_command() {
     let Some(world) = World::new() else { return };
     let root = world.create();
-    let script = "i=0; while [ $i -lt 300 ]; do (true &); i=$((i+1)); done; echo made; exec sleep 100000";
+    let script =
+        "i=0; while [ $i -lt 300 ]; do (true &); i=$((i+1)); done; echo made; exec sleep 100000";
     let mut leader = world.launch_run(&root).opt("--init").sh(script).spawn();
     leader.expect("made");
     until("no zombie", || (zombies(&root) == 0).then_some(()));
@@ -49,11 +65,21 @@ fn orphans_are_reaped_with_init_and_a_command() {
 fn exec_returns_at_once_although_a_daemon_holds_stdout() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    for (number, run) in [world.exec(&root), world.exec(&root).pipes(), world.exec(&root).opt("--force-tty")].into_iter().enumerate() {
+    for (number, run) in [
+        world.exec(&root),
+        world.exec(&root).pipes(),
+        world.exec(&root).opt("--force-tty"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         // The daemon ends only after the exec has: if the exec waited for it, neither would end.
         let go = format!("tmp/go{number}");
-        let daemon = format!("while [ ! -e /{go} ]; do sleep 0.01; done; echo over > /tmp/over{number}");
-        let done = run.sh(&format!("trap '' HUP; sh -c '{daemon}' & echo started")).done();
+        let daemon =
+            format!("while [ ! -e /{go} ]; do sleep 0.01; done; echo over > /tmp/over{number}");
+        let done = run
+            .sh(&format!("trap '' HUP; sh -c '{daemon}' & echo started"))
+            .done();
         assert_eq!(done.expect_ok(), "started");
         write_file(root.join(&go), "");
         assert_eq!(root.wait_file(&format!("tmp/over{number}")), "over");
@@ -69,7 +95,10 @@ fn a_daemon_may_go_on_writing() {
     let daemon = "while [ ! -e /tmp/go ]; do sleep 0.01; done; head -c 300000 /dev/zero; first=$?; \
                   head -c 300000 /dev/zero >&2; echo $first $? > /tmp/wrote";
     write_file(root.join("tmp/daemon"), daemon);
-    assert_eq!(world.exec(&root).sh("sh /tmp/daemon & echo started").text(), "started");
+    assert_eq!(
+        world.exec(&root).sh("sh /tmp/daemon & echo started").text(),
+        "started"
+    );
     write_file(root.join("tmp/go"), "");
     assert_eq!(root.wait_file("tmp/wrote"), "0 0");
 }
@@ -78,14 +107,20 @@ fn a_daemon_may_go_on_writing() {
 fn a_daemon_belongs_to_pid_1_when_its_exec_has_ended() {
     let Some(world) = World::new() else { return };
     let (root, leader) = world.idle();
-    let _ = world.exec(&root).sh("sleep 100000 & echo $! > /tmp/pid").text();
+    let _ = world
+        .exec(&root)
+        .sh("sleep 100000 & echo $! > /tmp/pid")
+        .text();
     let pid = root.wait_file("tmp/pid");
     until("parent 1", || {
-        let status = fs::read_to_string(root.join(&format!("proc/{pid}/status"))).expect("the daemon is gone");
+        let status = fs::read_to_string(root.join(&format!("proc/{pid}/status")))
+            .expect("the daemon is gone");
         status.contains("\nPPid:\t1\n").then_some(())
     });
     leader.stop().expect_code(0);
-    until("no process of the container", || processes_of(&world.dir).is_empty().then_some(()));
+    until("no process of the container", || {
+        processes_of(&world.dir).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -93,12 +128,20 @@ fn daemons_of_one_exec_survive_the_kill_of_another() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let _ = world.exec(&root).sh("setsid sleep 100001 &").text();
-    let mut other = world.exec(&root).sh("setsid sleep 100002 & echo up; wait").spawn();
+    let mut other = world
+        .exec(&root)
+        .sh("setsid sleep 100002 & echo up; wait")
+        .spawn();
     other.expect("up");
     other.signal(Signal::SIGKILL);
     drop(other);
     until("one daemon", || {
-        let names: Vec<String> = root.pids().into_iter().skip(1).map(|pid| root.cmdline(pid)).collect();
+        let names: Vec<String> = root
+            .pids()
+            .into_iter()
+            .skip(1)
+            .map(|pid| root.cmdline(pid))
+            .collect();
         (names == ["sleep 100001"]).then_some(())
     });
 }
@@ -110,14 +153,21 @@ fn destroy_after_sigterm_leaves_nothing() {
     let (root, leader) = world.idle();
     world.rbind_host(&root);
     let target = root.join("data");
-    let bind = world.bare(["bind-mount", "--source"]).opt(world.base.join("volumes/main")).opt("--target").opt(&target);
+    let bind = world
+        .bare(["bind-mount", "--source"])
+        .opt(world.base.join("volumes/main"))
+        .opt("--target")
+        .opt(&target);
     let _ = bind.opt("--recursive").text();
     write_file(target.join("kept"), "volume\n");
     let _ = world.exec(&root).sh("mkdir -p /etc/a/b; dd if=/dev/zero of=/big bs=1024 count=100 2>/dev/null; setsid sleep 100000 &").text();
     leader.stop().expect_code(0);
     world.destroy(&root);
     let kept = world.base.join("volumes/main/kept");
-    assert_eq!(fs::read_to_string(&kept).expect("the volume was deleted through"), "volume\n");
+    assert_eq!(
+        fs::read_to_string(&kept).expect("the volume was deleted through"),
+        "volume\n"
+    );
     fs::remove_file(kept).expect("remove");
     before.assert_same(&world);
 }
@@ -157,14 +207,29 @@ fn volumes_are_never_deleted_through_the_root_filesystem() {
             if target.contains("nested") {
                 continue;
             }
-            let run = world.bare(["bind-mount", "--source"]).opt(&sentinel.dir).opt("--target").opt(&path);
+            let run = world
+                .bare(["bind-mount", "--source"])
+                .opt(&sentinel.dir)
+                .opt("--target")
+                .opt(&path);
             let _ = run.text();
         }
         // Also a mount that the client made itself.
         fs::create_dir_all(root.join("own")).expect("directory");
         let flags = nix::mount::MsFlags::MS_BIND | nix::mount::MsFlags::MS_REC;
-        nix::mount::mount(Some(&sentinel.dir), &root.join("own"), None::<&str>, flags, None::<&str>).expect("bind");
-        if kill { leader.kill() } else { leader.stop().expect_code(0) }
+        nix::mount::mount(
+            Some(&sentinel.dir),
+            &root.join("own"),
+            None::<&str>,
+            flags,
+            None::<&str>,
+        )
+        .expect("bind");
+        if kill {
+            leader.kill()
+        } else {
+            leader.stop().expect_code(0)
+        }
         world.destroy(&root);
         assert!(!root.path.exists(), "{} is left", root.path.display());
         sentinel.assert_same();
@@ -181,18 +246,32 @@ fn sigkill_of_launch_takes_the_whole_container_down() {
             leader = leader.sh("echo ready; exec sleep 100000");
         }
         let leader = tests::Launch::start(leader, &root);
-        let _ = world.exec(&root).sh("for i in 1 2 3; do (trap '' TERM HUP; setsid sleep 100000 &); done").text();
-        let mut inside = world.exec(&root).opt("--user=app").sh("echo up; exec sleep 100000").spawn();
+        let _ = world
+            .exec(&root)
+            .sh("for i in 1 2 3; do (trap '' TERM HUP; setsid sleep 100000 &); done")
+            .text();
+        let mut inside = world
+            .exec(&root)
+            .opt("--user=app")
+            .sh("echo up; exec sleep 100000")
+            .spawn();
         inside.expect("up");
         leader.kill();
         let _ = inside.finish();
-        until("no process of the container", || processes_of(&world.dir).is_empty().then_some(()));
+        until("no process of the container", || {
+            processes_of(&world.dir).is_empty().then_some(())
+        });
     }
     let root = world.create();
-    let mut leader = world.launch_run(&root).sh("echo up; exec sleep 100000").spawn();
+    let mut leader = world
+        .launch_run(&root)
+        .sh("echo up; exec sleep 100000")
+        .spawn();
     leader.expect("up");
     drop(leader);
-    until("no process of the container", || processes_of(&world.dir).is_empty().then_some(()));
+    until("no process of the container", || {
+        processes_of(&world.dir).is_empty().then_some(())
+    });
 }
 
 #[test]

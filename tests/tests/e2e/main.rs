@@ -2,6 +2,7 @@
 //!
 //! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
 
+mod bad_image;
 mod bad_input;
 mod bind_mount;
 mod dry_run;
@@ -10,6 +11,7 @@ mod exec;
 mod exit;
 mod forms;
 mod hostile;
+mod identity;
 mod invariants;
 mod kills;
 mod launch;
@@ -21,4 +23,5 @@ mod rootfs;
 mod signals;
 mod stdio;
 mod terminal;
+mod user_files;
 mod users;

@@ -15,7 +15,14 @@ fn source(world: &World, name: &str) -> std::path::PathBuf {
 
 fn bind(source: &Path, target: &Path) {
     fs::create_dir_all(target).expect("directory");
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("bind");
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .expect("bind");
 }
 
 #[test]
@@ -48,9 +55,19 @@ fn nested_mounts_and_unmounts_arrive_too() {
     let (root, _leader) = world.idle();
     bind(&source(&world, "outer"), &root.join("data"));
     bind(&source(&world, "inner"), &root.join("data/sub"));
-    assert_eq!(world.exec(&root).cmd(["cat", "/data/file", "/data/sub/file"]).text(), "outer\ninner");
+    assert_eq!(
+        world
+            .exec(&root)
+            .cmd(["cat", "/data/file", "/data/sub/file"])
+            .text(),
+        "outer\ninner"
+    );
     nix::mount::umount2(&root.join("data/sub"), nix::mount::MntFlags::MNT_DETACH).expect("unmount");
-    world.exec(&root).cmd(["cat", "/data/sub/file"]).done().expect_code(1);
+    world
+        .exec(&root)
+        .cmd(["cat", "/data/sub/file"])
+        .done()
+        .expect_code(1);
 }
 
 #[test]
@@ -59,7 +76,10 @@ fn mounts_made_before_launch_are_seen() {
     let root = world.create();
     bind(&source(&world, "early"), &root.join("early"));
     let _leader = world.launch(&root);
-    assert_eq!(world.exec(&root).cmd(["cat", "/early/file"]).text(), "early");
+    assert_eq!(
+        world.exec(&root).cmd(["cat", "/early/file"]).text(),
+        "early"
+    );
 }
 
 #[test]
@@ -67,9 +87,16 @@ fn mounts_made_inside_do_not_appear_outside_but_in_the_next_exec() {
     let Some(world) = World::new() else { return };
     let (root, leader) = world.idle();
     let before = mounts_below(&world.dir);
-    let _ = world.exec(&root).sh("mount -t tmpfs inside /mnt && echo secret > /mnt/x").text();
+    let _ = world
+        .exec(&root)
+        .sh("mount -t tmpfs inside /mnt && echo secret > /mnt/x")
+        .text();
     assert_eq!(world.exec(&root).cmd(["cat", "/mnt/x"]).text(), "secret");
-    assert_eq!(mounts_below(&world.dir), before, "a mount made inside is seen outside");
+    assert_eq!(
+        mounts_below(&world.dir),
+        before,
+        "a mount made inside is seen outside"
+    );
     assert!(!root.join("mnt/x").exists());
     leader.stop().expect_code(0);
 }
@@ -80,7 +107,10 @@ fn unmounting_inside_does_not_unmount_outside() {
     let (root, _leader) = world.idle();
     bind(&source(&world, "late"), &root.join("late"));
     let before = mounts_below(&world.dir);
-    let _ = world.exec(&root).sh("umount -l /late; umount -l /proc; true").done();
+    let _ = world
+        .exec(&root)
+        .sh("umount -l /late; umount -l /proc; true")
+        .done();
     assert_eq!(mounts_below(&world.dir), before);
 }
 
@@ -90,9 +120,18 @@ fn the_clients_files_below_the_rootfs_are_seen() {
     let (root, _leader) = world.idle();
     write_file(root.join("etc/resolv.conf"), "nameserver 127.0.0.1\n");
     write_file(root.join("var/deep/er/file"), "written\n");
-    assert_eq!(world.exec(&root).cmd(["cat", "/etc/resolv.conf", "/var/deep/er/file"]).text(), "nameserver 127.0.0.1\nwritten");
+    assert_eq!(
+        world
+            .exec(&root)
+            .cmd(["cat", "/etc/resolv.conf", "/var/deep/er/file"])
+            .text(),
+        "nameserver 127.0.0.1\nwritten"
+    );
     let _ = world.exec(&root).sh("echo back > /var/back").text();
-    assert_eq!(fs::read_to_string(root.join("var/back")).expect("read"), "back\n");
+    assert_eq!(
+        fs::read_to_string(root.join("var/back")).expect("read"),
+        "back\n"
+    );
 }
 
 #[test]
@@ -100,8 +139,21 @@ fn the_hosts_dev_and_sys_are_there_after_rbind() {
     let Some(world) = World::new() else { return };
     let (root, leader) = world.idle();
     world.rbind_host(&root);
-    assert_eq!(world.exec(&root).sh("test -c /dev/null && test -d /dev/pts && test -d /sys/kernel && echo yes").text(), "yes");
-    assert_eq!(world.exec(&root).opt("--force-tty").sh("test -t 0 && tty").text(), world.exec(&root).opt("--force-tty").sh("tty").text());
+    assert_eq!(
+        world
+            .exec(&root)
+            .sh("test -c /dev/null && test -d /dev/pts && test -d /sys/kernel && echo yes")
+            .text(),
+        "yes"
+    );
+    assert_eq!(
+        world
+            .exec(&root)
+            .opt("--force-tty")
+            .sh("test -t 0 && tty")
+            .text(),
+        world.exec(&root).opt("--force-tty").sh("tty").text()
+    );
     leader.stop().expect_code(0);
     world.destroy(&root);
     assert!(Path::new("/dev/pts/ptmx").exists() && Path::new("/sys/kernel").exists());
@@ -117,7 +169,14 @@ fn on_a_shared_host(world: &World, script: &str) -> Run {
         world.dir.display(),
         world.env_file().display()
     );
-    Run::new(tool("unshare")).cmd(["-m", "--propagation", "private", tool("bash").to_str().expect("path"), "-c", &script])
+    Run::new(tool("unshare")).cmd([
+        "-m",
+        "--propagation",
+        "private",
+        tool("bash").to_str().expect("path"),
+        "-c",
+        &script,
+    ])
 }
 
 #[test]
@@ -147,7 +206,12 @@ fn a_host_with_shared_mounts_keeps_its_own() {
         echo kept
     "#;
     let done = on_a_shared_host(&world, script).done();
-    assert!(done.expect_ok().ends_with("kept"), "{} {}", done.out_text(), done.err_text());
+    assert!(
+        done.expect_ok().ends_with("kept"),
+        "{} {}",
+        done.out_text(),
+        done.err_text()
+    );
 }
 
 #[test]
@@ -167,7 +231,12 @@ fn inside_does_not_unmount_a_shared_hosts_mounts() {
         echo kept
     "#;
     let done = on_a_shared_host(&world, script).done();
-    assert!(done.expect_ok().ends_with("kept"), "{} {}", done.out_text(), done.err_text());
+    assert!(
+        done.expect_ok().ends_with("kept"),
+        "{} {}",
+        done.out_text(),
+        done.err_text()
+    );
 }
 
 #[test]
@@ -181,7 +250,10 @@ fn readiness_is_seen_in_the_namespace_of_the_caller_only() {
         world.places().join(" "),
         root.path.display(),
     );
-    let run = Run::new(tool("unshare")).cmd(["-m", "--propagation", "private", "/bin/sh", "-c", &script]);
+    let run =
+        Run::new(tool("unshare")).cmd(["-m", "--propagation", "private", "/bin/sh", "-c", &script]);
     assert_eq!(run.done().out_text(), "ready");
-    until("nothing in our own table", || mounts_below(&root.join("proc")).is_empty().then_some(()));
+    until("nothing in our own table", || {
+        mounts_below(&root.join("proc")).is_empty().then_some(())
+    });
 }

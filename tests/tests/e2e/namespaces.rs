@@ -10,8 +10,14 @@ use tests::{Run, World, binary, tool};
 const SHOWN: [&str; 7] = ["pid", "mnt", "ipc", "cgroup", "net", "uts", "user"];
 
 fn inside(run: Run) -> Vec<String> {
-    let names: Vec<String> = SHOWN.iter().map(|name| format!("/proc/self/ns/{name}")).collect();
-    let text = run.cmd(["sh", "-c", "for n; do readlink $n; done", "sh"]).cmd(names).text();
+    let names: Vec<String> = SHOWN
+        .iter()
+        .map(|name| format!("/proc/self/ns/{name}"))
+        .collect();
+    let text = run
+        .cmd(["sh", "-c", "for n; do readlink $n; done", "sh"])
+        .cmd(names)
+        .text();
     text.lines().map(str::to_owned).collect()
 }
 
@@ -22,11 +28,21 @@ fn namespaces_are_the_containers_or_the_callers() {
     let first = inside(world.exec(&root));
     let second = inside(world.exec(&root).opt("--user=app"));
     assert_eq!(first, second, "two execs, two containers");
-    let nested = !fs::read_to_string("/proc/self/uid_map").expect("uid_map").contains("4294967295");
+    let nested = !fs::read_to_string("/proc/self/uid_map")
+        .expect("uid_map")
+        .contains("4294967295");
     for (name, ns) in SHOWN.iter().zip(&first) {
-        let own = fs::read_link(format!("/proc/self/ns/{name}")).expect("own").into_os_string().into_string().expect("utf8");
+        let own = fs::read_link(format!("/proc/self/ns/{name}"))
+            .expect("own")
+            .into_os_string()
+            .into_string()
+            .expect("utf8");
         let shared = matches!(*name, "net" | "uts") || (*name == "user" && nested);
-        assert_eq!(*ns == own, shared, "{name} namespace: inside {ns}, outside {own}");
+        assert_eq!(
+            *ns == own,
+            shared,
+            "{name} namespace: inside {ns}, outside {own}"
+        );
     }
     leader.stop().expect_code(0);
     let launched = inside(world.launch_run(&root));
@@ -43,12 +59,27 @@ fn the_user_namespace_maps_every_id_onto_itself() {
     let (root, _leader) = world.idle();
     let own = fs::read_to_string("/proc/self/uid_map").expect("uid_map");
     let map = world.exec(&root).cmd(["cat", "/proc/self/uid_map"]).text();
-    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(&map), words(&own), "in the initial namespace an identity map, elsewhere the caller's");
-    let _ = world.exec(&root).sh("touch /made; chown 1000:50 /made").text();
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(&map),
+        words(&own),
+        "in the initial namespace an identity map, elsewhere the caller's"
+    );
+    let _ = world
+        .exec(&root)
+        .sh("touch /made; chown 1000:50 /made")
+        .text();
     use std::os::unix::fs::MetadataExt;
     let meta = fs::metadata(root.join("made")).expect("stat");
-    assert_eq!((meta.uid(), meta.gid()), (1000, 50), "the host sees other owners than the container");
+    assert_eq!(
+        (meta.uid(), meta.gid()),
+        (1000, 50),
+        "the host sees other owners than the container"
+    );
 }
 
 #[test]
@@ -57,7 +88,14 @@ fn root_inside_does_not_own_the_hosts_namespaces() {
     let (root, _leader) = world.idle();
     let name = nix::unistd::gethostname().expect("hostname");
     if fs::read_link("/proc/self/ns/user").ok() == fs::read_link("/proc/1/ns/user").ok() {
-        assert_ne!(world.exec(&root).cmd(["hostname", "taken-over"]).done().code(), Some(0));
+        assert_ne!(
+            world
+                .exec(&root)
+                .cmd(["hostname", "taken-over"])
+                .done()
+                .code(),
+            Some(0)
+        );
     }
     assert_eq!(nix::unistd::gethostname().expect("hostname"), name);
 }
@@ -70,15 +108,32 @@ fn umask_mask_and_dispositions_are_clean() {
         let sh = tool("bash");
         let env = tool("env");
         let words = "umask 077; exec \"$@\"";
-        run.wrap([sh.to_str().expect("path"), "-c", words, "bash", env.to_str().expect("path")])
-            .wrap(["--ignore-signal=HUP,INT,QUIT,PIPE,CHLD,TERM,USR1", "--block-signal=USR2,ALRM,WINCH,CHLD,TERM"])
+        run.wrap([
+            sh.to_str().expect("path"),
+            "-c",
+            words,
+            "bash",
+            env.to_str().expect("path"),
+        ])
+        .wrap([
+            "--ignore-signal=HUP,INT,QUIT,PIPE,CHLD,TERM,USR1",
+            "--block-signal=USR2,ALRM,WINCH,CHLD,TERM",
+        ])
     };
     let check = |what: &str, run: Run| {
         let status = hostile(run).cmd(["cat", "/proc/self/status"]).text();
-        for line in ["Umask:\t0022", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "SigCgt:\t0000000000000000"] {
+        for line in [
+            "Umask:\t0022",
+            "SigBlk:\t0000000000000000",
+            "SigIgn:\t0000000000000000",
+            "SigCgt:\t0000000000000000",
+        ] {
             assert!(status.contains(line), "{what}: no {line:?} in {status}");
         }
-        assert!(status.contains("CapInh:\t0000000000000000"), "{what}: {status}");
+        assert!(
+            status.contains("CapInh:\t0000000000000000"),
+            "{what}: {status}"
+        );
     };
     check("exec", world.exec(&root));
     check("exec with a terminal", world.exec(&root).opt("--force-tty"));
@@ -93,10 +148,25 @@ fn an_ignored_sigchld_does_not_lose_the_exit_code() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let env = tool("env");
-    let wrap = [env.to_str().expect("path"), "--ignore-signal=CHLD", "--block-signal=CHLD"];
-    world.exec(&root).wrap(wrap).sh("(exit 3); exit 42").done().expect_code(42);
+    let wrap = [
+        env.to_str().expect("path"),
+        "--ignore-signal=CHLD",
+        "--block-signal=CHLD",
+    ];
+    world
+        .exec(&root)
+        .wrap(wrap)
+        .sh("(exit 3); exit 42")
+        .done()
+        .expect_code(42);
     let other = world.create();
-    world.launch_run(&other).wrap(wrap).opt("--init").sh("exit 43").done().expect_code(43);
+    world
+        .launch_run(&other)
+        .wrap(wrap)
+        .opt("--init")
+        .sh("exit 43")
+        .done()
+        .expect_code(43);
 }
 
 #[test]
@@ -105,12 +175,20 @@ fn resource_limits_are_the_callers() {
     let (root, _leader) = world.idle();
     let sh = tool("bash");
     let limited = |run: Run| {
-        run.wrap([sh.to_str().expect("path"), "-c", "ulimit -n 333; ulimit -c 0; ulimit -s 4096; exec \"$@\"", "bash"])
+        run.wrap([
+            sh.to_str().expect("path"),
+            "-c",
+            "ulimit -n 333; ulimit -c 0; ulimit -s 4096; exec \"$@\"",
+            "bash",
+        ])
     };
     let show = "ulimit -n; ulimit -c; ulimit -s";
     assert_eq!(limited(world.exec(&root)).sh(show).text(), "333\n0\n4096");
     let other = world.create();
-    assert_eq!(limited(world.launch_run(&other)).sh(show).text(), "333\n0\n4096");
+    assert_eq!(
+        limited(world.launch_run(&other)).sh(show).text(),
+        "333\n0\n4096"
+    );
 }
 
 #[test]
@@ -118,10 +196,16 @@ fn no_new_privs_is_as_the_caller_has_it() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let show = ["grep", "NoNewPrivs", "/proc/self/status"];
-    assert_eq!(world.exec(&root).opt("--user=app").cmd(show).text(), "NoNewPrivs:\t0");
+    assert_eq!(
+        world.exec(&root).opt("--user=app").cmd(show).text(),
+        "NoNewPrivs:\t0"
+    );
     let setpriv = tool("setpriv");
     let wrap = [setpriv.to_str().expect("path"), "--no-new-privs"];
-    assert_eq!(world.exec(&root).wrap(wrap).cmd(show).text(), "NoNewPrivs:\t1");
+    assert_eq!(
+        world.exec(&root).wrap(wrap).cmd(show).text(),
+        "NoNewPrivs:\t1"
+    );
 }
 
 #[test]
@@ -130,7 +214,11 @@ fn processor_affinity_and_priority_are_the_callers() {
     let (root, _leader) = world.idle();
     let taskset = tool("taskset");
     let wrap = [taskset.to_str().expect("path"), "-c", "0"];
-    let text = world.exec(&root).wrap(wrap).cmd(["grep", "Cpus_allowed_list", "/proc/self/status"]).text();
+    let text = world
+        .exec(&root)
+        .wrap(wrap)
+        .cmd(["grep", "Cpus_allowed_list", "/proc/self/status"])
+        .text();
     assert_eq!(text, "Cpus_allowed_list:\t0");
 }
 
@@ -138,9 +226,15 @@ fn processor_affinity_and_priority_are_the_callers() {
 fn ipc_is_the_containers() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let own = fs::read_to_string("/proc/sysvipc/shm").expect("shm").lines().count();
+    let own = fs::read_to_string("/proc/sysvipc/shm")
+        .expect("shm")
+        .lines()
+        .count();
     let text = world.exec(&root).sh("wc -l < /proc/sysvipc/shm").text();
-    assert!(own >= 1 && text.trim() == "1", "the host's segments show: {text}");
+    assert!(
+        own >= 1 && text.trim() == "1",
+        "the host's segments show: {text}"
+    );
 }
 
 /// Runs a script as root of a user namespace that maps 0 to 65535, in a mount namespace of its own: what the host of
@@ -153,9 +247,20 @@ fn in_an_outer_user_namespace(world: &World, script: &str) -> String {
         world.env_file().display()
     );
     // The first shell waits for its maps; only a program that it executes then is root with all capabilities.
-    let outer = format!("read go; exec {} -m {} -c \"$1\"", tool("unshare").display(), tool("bash").display());
+    let outer = format!(
+        "read go; exec {} -m {} -c \"$1\"",
+        tool("unshare").display(),
+        tool("bash").display()
+    );
     let mut child = Command::new(tool("unshare"))
-        .args(["--user", tool("bash").to_str().expect("path"), "-c", &outer, "bash", &(prologue + script)])
+        .args([
+            "--user",
+            tool("bash").to_str().expect("path"),
+            "-c",
+            &outer,
+            "bash",
+            &(prologue + script),
+        ])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -164,13 +269,25 @@ fn in_an_outer_user_namespace(world: &World, script: &str) -> String {
         .expect("unshare");
     let own = fs::read_link("/proc/self/ns/user").expect("own");
     let theirs = format!("/proc/{}/ns/user", child.id());
-    tests::until("the user namespace", || (fs::read_link(&theirs).ok()? != own).then_some(()));
+    tests::until("the user namespace", || {
+        (fs::read_link(&theirs).ok()? != own).then_some(())
+    });
     for map in ["uid_map", "gid_map"] {
         fs::write(format!("/proc/{}/{map}", child.id()), "0 0 65536\n").expect("map");
     }
-    child.stdin.take().expect("stdin").write_all(b"go\n").expect("go");
+    child
+        .stdin
+        .take()
+        .expect("stdin")
+        .write_all(b"go\n")
+        .expect("go");
     let output = child.wait_with_output().expect("wait");
-    assert!(output.status.success(), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{:?} {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("utf8")
 }
 

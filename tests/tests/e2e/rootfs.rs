@@ -12,9 +12,15 @@ fn create_fs_prints_the_path_and_the_guid_is_its_last_component() {
     let Some(world) = World::new() else { return };
     let done = world.verb("create-fs").cmd(["img"]).done();
     let text = String::from_utf8(done.out.clone()).expect("utf8");
-    assert!(done.expect_ok().lines().count() == 1 && text.ends_with('\n'), "{text:?}");
+    assert!(
+        done.expect_ok().lines().count() == 1 && text.ends_with('\n'),
+        "{text:?}"
+    );
     let path = PathBuf::from(text.trim_end());
-    assert_eq!(path.parent(), Some(world.base.join("subcontainers").as_path()));
+    assert_eq!(
+        path.parent(),
+        Some(world.base.join("subcontainers").as_path())
+    );
     assert_eq!(mounts_below(&path), [path.clone()]);
     assert!(path.join("bin/busybox").exists());
     let guid = path.file_name().expect("guid");
@@ -31,10 +37,16 @@ fn every_root_filesystem_is_its_own() {
         fs::remove_file(root.join("etc/group")).expect("remove");
     }
     for (number, root) in roots.iter().enumerate() {
-        assert_eq!(fs::read_to_string(root.join("mark")).expect("read"), number.to_string());
+        assert_eq!(
+            fs::read_to_string(root.join("mark")).expect("read"),
+            number.to_string()
+        );
     }
     let image = world.base.join("images/img");
-    assert!(image.join("etc/group").exists() && !image.join("mark").exists(), "the image has changed");
+    assert!(
+        image.join("etc/group").exists() && !image.join("mark").exists(),
+        "the image has changed"
+    );
     let guids: std::collections::BTreeSet<_> = roots.iter().map(|root| &root.guid).collect();
     assert_eq!(guids.len(), 5);
 }
@@ -52,18 +64,29 @@ fn hostname_and_hosts_are_written() {
     let Some(world) = World::new() else { return };
     let root = world.create();
     let hostname = fs::read_to_string(root.join("etc/hostname")).expect("hostname");
-    assert!(hostname.ends_with('\n') && hostname.trim().len() > 1 && hostname.lines().count() == 1, "{hostname:?}");
+    assert!(
+        hostname.ends_with('\n') && hostname.trim().len() > 1 && hostname.lines().count() == 1,
+        "{hostname:?}"
+    );
     let hosts = fs::read_to_string(root.join("etc/hosts")).expect("hosts");
     let has = |address: &str, name: &str| {
-        hosts.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
-            words.first() == Some(&address) && words[1..].contains(&name)
-        })
+        hosts
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .any(|words| words.first() == Some(&address) && words[1..].contains(&name))
     };
     assert!(has("127.0.0.1", "localhost"), "{hosts}");
     assert!(has("::1", "localhost"), "{hosts}");
-    assert!(hosts.contains(hostname.trim()), "the container's own name does not resolve: {hosts}");
+    assert!(
+        hosts.contains(hostname.trim()),
+        "the container's own name does not resolve: {hosts}"
+    );
     for name in ["etc/hostname", "etc/hosts"] {
-        assert_eq!(fs::metadata(root.join(name)).expect("stat").mode() & 0o7777, 0o644, "{name}");
+        assert_eq!(
+            fs::metadata(root.join(name)).expect("stat").mode() & 0o7777,
+            0o644,
+            "{name}"
+        );
     }
 }
 
@@ -71,11 +94,22 @@ fn hostname_and_hosts_are_written() {
 fn owners_and_modes_of_the_image_are_kept() {
     let Some(world) = World::new() else { return };
     let image = world.base.join("images/img");
-    fs::set_permissions(image.join("bin/busybox"), fs::Permissions::from_mode(0o4755)).expect("mode");
+    fs::set_permissions(
+        image.join("bin/busybox"),
+        fs::Permissions::from_mode(0o4755),
+    )
+    .expect("mode");
     let root = world.create();
     for name in ["home/app", "tmp", "bin/busybox", "etc/passwd", ""] {
-        let (a, b) = (fs::metadata(image.join(name)).expect("stat"), fs::metadata(root.join(name)).expect("stat"));
-        assert_eq!((a.mode(), a.uid(), a.gid()), (b.mode(), b.uid(), b.gid()), "/{name}");
+        let (a, b) = (
+            fs::metadata(image.join(name)).expect("stat"),
+            fs::metadata(root.join(name)).expect("stat"),
+        );
+        assert_eq!(
+            (a.mode(), a.uid(), a.gid()),
+            (b.mode(), b.uid(), b.gid()),
+            "/{name}"
+        );
     }
 }
 
@@ -119,17 +153,27 @@ fn a_squashfs_image_is_mounted() {
     let Some(world) = World::new() else { return };
     let images = world.base.join("images");
     let packed = images.join("packed.squashfs");
-    let done = Command::new(tool("mksquashfs")).args([&images.join("img"), &packed]).arg("-quiet").output().expect("mksquashfs");
+    let done = Command::new(tool("mksquashfs"))
+        .args([&images.join("img"), &packed])
+        .arg("-quiet")
+        .output()
+        .expect("mksquashfs");
     assert!(done.status.success(), "{done:?}");
     let before = Snapshot::of(&world);
     let (one, two) = (world.create_of("packed"), world.create_of("packed"));
     let leader = world.launch(&one);
-    assert_eq!(world.exec(&one).opt("--user=app").sh("id -u").text(), "1000");
+    assert_eq!(
+        world.exec(&one).opt("--user=app").sh("id -u").text(),
+        "1000"
+    );
     let _ = world.exec(&one).sh("echo changed > /etc/mark").text();
     assert!(!two.join("etc/mark").exists());
     leader.stop().expect_code(0);
     world.destroy(&one);
-    assert!(two.join("bin/busybox").exists(), "the other one lost its image");
+    assert!(
+        two.join("bin/busybox").exists(),
+        "the other one lost its image"
+    );
     world.destroy(&two);
     before.assert_same(&world);
 }
@@ -141,7 +185,11 @@ fn a_corrupt_squashfs_is_refused_and_leaves_nothing() {
     write_file(world.base.join("images/empty.squashfs"), "");
     let before = Snapshot::of(&world);
     for image in ["broken", "empty"] {
-        world.verb("create-fs").cmd([image]).done().expect_refused(&[125]);
+        world
+            .verb("create-fs")
+            .cmd([image])
+            .done()
+            .expect_refused(&[125]);
     }
     before.assert_same(&world);
 }
@@ -151,11 +199,24 @@ fn state_and_data_are_for_root_only() {
     let Some(world) = World::new() else { return };
     let (_root, _leader) = world.idle();
     for dir in [&world.state, &world.data] {
-        assert_eq!(fs::metadata(dir).expect("stat").mode() & 0o7777, 0o700, "{}", dir.display());
+        assert_eq!(
+            fs::metadata(dir).expect("stat").mode() & 0o7777,
+            0o700,
+            "{}",
+            dir.display()
+        );
     }
     let setpriv = tool("setpriv");
-    let nobody = [setpriv.to_str().expect("path"), "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let done = Run::new("/bin/ls").wrap(nobody).cmd([&world.state, &world.data]).done();
+    let nobody = [
+        setpriv.to_str().expect("path"),
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let done = Run::new("/bin/ls")
+        .wrap(nobody)
+        .cmd([&world.state, &world.data])
+        .done();
     assert_ne!(done.code(), Some(0));
 }
 
@@ -164,18 +225,40 @@ fn everything_is_kept_where_the_options_say() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     assert!(root.path.starts_with(&world.base));
-    assert!(world.state.join("subcontainers").join(&root.guid).exists(), "no journal");
-    assert_eq!(fs::read_dir(world.state.join("leaders")).expect("leaders").count(), 1);
+    assert!(
+        world.state.join("subcontainers").join(&root.guid).exists(),
+        "no journal"
+    );
+    assert_eq!(
+        fs::read_dir(world.state.join("leaders"))
+            .expect("leaders")
+            .count(),
+        1
+    );
     let upper = world.data.join("containers").join(&root.guid).join("upper");
     write_file(root.join("mark"), "");
-    assert!(upper.join("mark").exists(), "the upper directory is not below --data");
+    assert!(
+        upper.join("mark").exists(),
+        "the upper directory is not below --data"
+    );
 }
 
 /// A shell in a private mount namespace; `setup` arranges the host's directories there.
 fn elsewhere(world: &World, script: &str) -> Run {
-    let script = format!("set -e; SC={}; W={}; {script}", binary().display(), world.dir.display());
+    let script = format!(
+        "set -e; SC={}; W={}; {script}",
+        binary().display(),
+        world.dir.display()
+    );
     let run = Run::new(tool("unshare")).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    run.cmd(["-m", "--propagation", "private", tool("bash").to_str().expect("path"), "-c", &script])
+    run.cmd([
+        "-m",
+        "--propagation",
+        "private",
+        tool("bash").to_str().expect("path"),
+        "-c",
+        &script,
+    ])
 }
 
 #[test]
@@ -208,7 +291,10 @@ fn a_broken_configuration_file_is_refused() {
     let Some(world) = World::new() else { return };
     for text in ["base = 7\n", "base = [\n", "bse = \"/x\"\n"] {
         write_file(world.dir.join("etc/start-container/config.toml"), text);
-        let script = format!("mount --bind $W/etc /etc; exec $SC subcontainer create-fs {} img", world.places().join(" "));
+        let script = format!(
+            "mount --bind $W/etc /etc; exec $SC subcontainer create-fs {} img",
+            world.places().join(" ")
+        );
         elsewhere(&world, &script).done().expect_refused(&[125]);
     }
 }

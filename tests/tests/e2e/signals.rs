@@ -29,7 +29,9 @@ const FORWARDED: [(&str, Signal); 18] = [
 
 /// Answers to one signal and ends with 7; `wait` is interrupted by a trap, a foreground sleep is not.
 fn answer(name: &str) -> String {
-    format!("trap 'echo got {name}; kill $!; exit 7' {name}; sleep 100000 & echo ready; while :; do wait; done")
+    format!(
+        "trap 'echo got {name}; kill $!; exit 7' {name}; sleep 100000 & echo ready; while :; do wait; done"
+    )
 }
 
 #[test]
@@ -50,7 +52,11 @@ fn every_listed_signal_reaches_a_command_with_a_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     for (name, signal) in FORWARDED {
-        let mut client = world.exec(&root).opt("--force-tty").sh(&answer(name)).spawn();
+        let mut client = world
+            .exec(&root)
+            .opt("--force-tty")
+            .sh(&answer(name))
+            .spawn();
         client.expect("ready");
         client.signal(signal);
         client.expect(&format!("got {name}"));
@@ -64,7 +70,11 @@ fn every_listed_signal_reaches_a_launched_command() {
     for options in [&[][..], &["--init"]] {
         for (name, signal) in FORWARDED {
             let root = world.create();
-            let mut client = world.launch_run(&root).opts(options).sh(&answer(name)).spawn();
+            let mut client = world
+                .launch_run(&root)
+                .opts(options)
+                .sh(&answer(name))
+                .spawn();
             client.expect("ready");
             client.signal(signal);
             client.expect(&format!("got {name}"));
@@ -78,8 +88,16 @@ fn every_listed_signal_reaches_a_launched_command() {
 fn a_signal_without_a_handler_ends_command_and_client_alike() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
-        let mut client = world.exec(&root).sh("echo ready; exec sleep 100000").spawn();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+    ] {
+        let mut client = world
+            .exec(&root)
+            .sh("echo ready; exec sleep 100000")
+            .spawn();
         client.expect("ready");
         client.signal(signal);
         assert_eq!(client.finish().signal(), Some(signal as i32), "{signal}");
@@ -93,14 +111,27 @@ fn a_signal_right_after_spawn_is_not_lost() {
     let (root, _leader) = world.idle();
     let mut seeded = Seeded::new(3);
     for _ in 0..60 {
-        let client = world.exec(&root).sh("trap 'exit 7' TERM; while :; do sleep 1 & wait; done").spawn();
+        let client = world
+            .exec(&root)
+            .sh("trap 'exit 7' TERM; while :; do sleep 1 & wait; done")
+            .spawn();
         spin(Duration::from_micros(seeded.below(6000)));
         client.signal(Signal::SIGTERM);
         let done = client.finish();
         // Before the trap is set, the signal ends whoever has it; what must not happen is that it ends nobody.
-        assert!(done.code() == Some(7) || done.signal() == Some(15), "{:?} {}", done.status, done.err_text());
+        assert!(
+            done.code() == Some(7) || done.signal() == Some(15),
+            "{:?} {}",
+            done.status,
+            done.err_text()
+        );
     }
-    drop(world.exec(&root).sh("for p in /proc/[0-9]*; do [ $p = /proc/1 ] || kill -9 ${p#/proc/}; done").done());
+    drop(
+        world
+            .exec(&root)
+            .sh("for p in /proc/[0-9]*; do [ $p = /proc/1 ] || kill -9 ${p#/proc/}; done")
+            .done(),
+    );
     root.wait_alone();
 }
 
@@ -108,16 +139,25 @@ fn a_signal_right_after_spawn_is_not_lost() {
 fn a_stopped_command_goes_on_after_cont() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let mut client = world.exec(&root).sh("echo ready; kill -STOP $$; echo went on; exit 4").spawn();
+    let mut client = world
+        .exec(&root)
+        .sh("echo ready; kill -STOP $$; echo went on; exit 4")
+        .spawn();
     client.expect("ready");
     tests::until("a stopped process", || {
-        root.pids().iter().any(|pid| {
-            let stat = std::fs::read_to_string(root.join(&format!("proc/{pid}/stat"))).unwrap_or_default();
-            stat.contains("(sh) T")
-        })
-        .then_some(())
+        root.pids()
+            .iter()
+            .any(|pid| {
+                let stat = std::fs::read_to_string(root.join(&format!("proc/{pid}/stat")))
+                    .unwrap_or_default();
+                stat.contains("(sh) T")
+            })
+            .then_some(())
     });
-    assert!(client.ended().is_none(), "the client took a stop for an end");
+    assert!(
+        client.ended().is_none(),
+        "the client took a stop for an end"
+    );
     client.signal(Signal::SIGCONT);
     let done = client.finish();
     done.expect_code(4);
@@ -159,9 +199,14 @@ fn sigterm_to_an_idle_leader_is_exit_0() {
 fn sigterm_to_an_idle_leader_with_daemons_inside() {
     let Some(world) = World::new() else { return };
     let (root, leader) = world.idle();
-    let _ = world.exec(&root).sh("for i in 1 2 3; do (trap '' TERM HUP INT; setsid sleep 100000 &) ; done").text();
+    let _ = world
+        .exec(&root)
+        .sh("for i in 1 2 3; do (trap '' TERM HUP INT; setsid sleep 100000 &) ; done")
+        .text();
     leader.stop().expect_code(0);
-    tests::until("no process of the container", || tests::processes_of(&world.dir).is_empty().then_some(()));
+    tests::until("no process of the container", || {
+        tests::processes_of(&world.dir).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -169,13 +214,24 @@ fn sigterm_stops_a_launched_command_that_has_no_handler() {
     let Some(world) = World::new() else { return };
     for options in [&[][..], &["--init"], &["--force-tty"]] {
         let root = world.create();
-        let mut client = world.launch_run(&root).opts(options).sh("echo up; exec sleep 100000").spawn();
+        let mut client = world
+            .launch_run(&root)
+            .opts(options)
+            .sh("echo up; exec sleep 100000")
+            .spawn();
         client.expect("up");
         client.signal(Signal::SIGTERM);
         let done = client.finish();
         let clean = done.signal() == Some(15) || matches!(done.code(), Some(0 | 143));
-        assert!(clean, "not what the client takes for a clean stop: {options:?} {:?} {}", done.status, done.err_text());
-        tests::until("no process of the container", || tests::processes_of(&world.dir).is_empty().then_some(()));
+        assert!(
+            clean,
+            "not what the client takes for a clean stop: {options:?} {:?} {}",
+            done.status,
+            done.err_text()
+        );
+        tests::until("no process of the container", || {
+            tests::processes_of(&world.dir).is_empty().then_some(())
+        });
     }
 }
 
@@ -190,7 +246,11 @@ fn sigterm_lets_a_launched_command_with_a_handler_finish() {
         client.signal(Signal::SIGTERM);
         let done = client.finish();
         done.expect_code(0);
-        assert_eq!(done.out_text(), "up\ncleaning\ncleaned", "it was not given the time it took");
+        assert_eq!(
+            done.out_text(),
+            "up\ncleaning\ncleaned",
+            "it was not given the time it took"
+        );
     }
 }
 
@@ -199,8 +259,16 @@ fn signals_that_the_client_ignores_or_blocks_still_arrive() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let env = tests::tool("env");
-    let wrap = [env.to_str().expect("path"), "--ignore-signal=HUP,INT,TERM,CHLD,PIPE", "--block-signal=USR1,USR2,QUIT"];
-    for (name, signal) in [("TERM", Signal::SIGTERM), ("USR1", Signal::SIGUSR1), ("INT", Signal::SIGINT)] {
+    let wrap = [
+        env.to_str().expect("path"),
+        "--ignore-signal=HUP,INT,TERM,CHLD,PIPE",
+        "--block-signal=USR1,USR2,QUIT",
+    ];
+    for (name, signal) in [
+        ("TERM", Signal::SIGTERM),
+        ("USR1", Signal::SIGUSR1),
+        ("INT", Signal::SIGINT),
+    ] {
         let mut client = world.exec(&root).wrap(wrap).sh(&answer(name)).spawn();
         client.expect("ready");
         client.signal(signal);

@@ -10,7 +10,9 @@ fn at(run: Run, pty: &Pty) -> Run {
 }
 
 fn is_raw(pty: &Pty) -> bool {
-    !pty.settings().local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    !pty.settings()
+        .local_flags
+        .intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
 }
 
 #[test]
@@ -26,7 +28,10 @@ fn the_command_has_a_terminal_of_its_own_when_the_caller_has() {
     world.rbind_host(&root);
     at(world.exec(&root), &pty).sh("tty").done().expect_code(0);
     let shown = pty.expect("\n");
-    assert!(outer.is_none_or(|name| !shown.contains(name.to_str().unwrap_or("?"))), "{shown}");
+    assert!(
+        outer.is_none_or(|name| !shown.contains(name.to_str().unwrap_or("?"))),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -34,8 +39,22 @@ fn the_terminal_is_the_controlling_one() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     world.rbind_host(&root);
-    assert_eq!(world.exec(&root).opt("--force-tty").sh("echo yes > /dev/tty").text(), "yes");
-    assert_eq!(world.exec(&root).opts(["--force-tty", "--user=app"]).sh("echo yes > /dev/tty").text(), "yes");
+    assert_eq!(
+        world
+            .exec(&root)
+            .opt("--force-tty")
+            .sh("echo yes > /dev/tty")
+            .text(),
+        "yes"
+    );
+    assert_eq!(
+        world
+            .exec(&root)
+            .opts(["--force-tty", "--user=app"])
+            .sh("echo yes > /dev/tty")
+            .text(),
+        "yes"
+    );
 }
 
 #[test]
@@ -43,8 +62,14 @@ fn another_user_may_open_its_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     world.rbind_host(&root);
-    let run = world.exec(&root).opts(["--force-tty", "--force-stderr-tty", "--user=app"]);
-    assert_eq!(run.sh("echo out > /dev/stdout; echo err > /dev/stderr").text(), "out\r\nerr");
+    let run = world
+        .exec(&root)
+        .opts(["--force-tty", "--force-stderr-tty", "--user=app"]);
+    assert_eq!(
+        run.sh("echo out > /dev/stdout; echo err > /dev/stderr")
+            .text(),
+        "out\r\nerr"
+    );
 }
 
 #[test]
@@ -53,7 +78,9 @@ fn raw_while_it_runs_and_restored_at_the_end() {
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
-    let client = at(world.exec(&root), &pty).sh("echo up; read line; echo got $line").spawn();
+    let client = at(world.exec(&root), &pty)
+        .sh("echo up; read line; echo got $line")
+        .spawn();
     pty.expect("up");
     until("raw mode", || is_raw(&pty).then_some(()));
     pty.write(b"hello\r");
@@ -68,23 +95,48 @@ fn restored_on_every_way_out() {
     let (root, leader) = world.idle();
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
-    at(world.exec(&root), &pty).sh("exit 9").done().expect_code(9);
+    at(world.exec(&root), &pty)
+        .sh("exit 9")
+        .done()
+        .expect_code(9);
     assert_eq!(pty.settings(), before, "a code");
-    assert_eq!(at(world.exec(&root), &pty).sh("kill -KILL $$").done().signal(), Some(9));
+    assert_eq!(
+        at(world.exec(&root), &pty)
+            .sh("kill -KILL $$")
+            .done()
+            .signal(),
+        Some(9)
+    );
     assert_eq!(pty.settings(), before, "a signal");
-    at(world.exec(&root), &pty).cmd(["no-such-command"]).done().expect_code(127);
+    at(world.exec(&root), &pty)
+        .cmd(["no-such-command"])
+        .done()
+        .expect_code(127);
     assert_eq!(pty.settings(), before, "not found");
-    at(world.exec(&root), &pty).opt("--user=nobody-here").cmd(["true"]).done().expect_code(125);
+    at(world.exec(&root), &pty)
+        .opt("--user=nobody-here")
+        .cmd(["true"])
+        .done()
+        .expect_code(125);
     assert_eq!(pty.settings(), before, "refused");
-    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGUSR1] {
-        let client = at(world.exec(&root), &pty).sh("echo up; exec sleep 100000").spawn();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGUSR1,
+    ] {
+        let client = at(world.exec(&root), &pty)
+            .sh("echo up; exec sleep 100000")
+            .spawn();
         pty.expect("up");
         until("raw mode", || is_raw(&pty).then_some(()));
         client.signal(signal);
         assert_eq!(client.finish().signal(), Some(signal as i32));
         assert_eq!(pty.settings(), before, "{signal} to the client");
     }
-    let client = at(world.exec(&root), &pty).sh("echo up; exec sleep 100000").spawn();
+    let client = at(world.exec(&root), &pty)
+        .sh("echo up; exec sleep 100000")
+        .spawn();
     pty.expect("up");
     leader.stop().expect_code(0);
     let _ = client.finish();
@@ -97,13 +149,17 @@ fn launch_restores_the_terminal_too() {
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
     let root = world.create();
-    let client = at(world.launch_run(&root), &pty).sh("echo up; read line; exit 6").spawn();
+    let client = at(world.launch_run(&root), &pty)
+        .sh("echo up; read line; exit 6")
+        .spawn();
     pty.expect("up");
     until("raw mode", || is_raw(&pty).then_some(()));
     pty.write(b"x\r");
     client.finish().expect_code(6);
     assert_eq!(pty.settings(), before);
-    let client = at(world.launch_run(&root), &pty).sh("echo up; exec sleep 100000").spawn();
+    let client = at(world.launch_run(&root), &pty)
+        .sh("echo up; exec sleep 100000")
+        .spawn();
     pty.expect("up");
     client.signal(Signal::SIGTERM);
     let _ = client.finish();
@@ -128,7 +184,10 @@ fn the_size_is_right_before_the_command_starts() {
     let (root, _leader) = world.idle();
     for (rows, columns) in [(24, 80), (1, 1), (500, 1000), (0, 0)] {
         let mut pty = Pty::new(rows, columns);
-        at(world.exec(&root), &pty).cmd(["stty", "size"]).done().expect_code(0);
+        at(world.exec(&root), &pty)
+            .cmd(["stty", "size"])
+            .done()
+            .expect_code(0);
         pty.expect(&format!("{rows} {columns}"));
     }
 }
@@ -138,7 +197,8 @@ fn a_change_of_the_size_arrives() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    let script = "trap 'echo size $(stty size)' WINCH; echo up; while [ ! -e /tmp/go ]; do sleep 0.01; done";
+    let script =
+        "trap 'echo size $(stty size)' WINCH; echo up; while [ ! -e /tmp/go ]; do sleep 0.01; done";
     let client = at(world.exec(&root), &pty).sh(script).spawn();
     pty.expect("up");
     for (rows, columns) in [(30, 100), (31, 101)] {
@@ -155,7 +215,11 @@ fn an_asked_size_wins_over_the_callers() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    at(world.exec(&root), &pty).opt("--pty-size=50:132").cmd(["stty", "size"]).done().expect_code(0);
+    at(world.exec(&root), &pty)
+        .opt("--pty-size=50:132")
+        .cmd(["stty", "size"])
+        .done()
+        .expect_code(0);
     pty.expect("50 132");
 }
 
@@ -164,7 +228,9 @@ fn control_c_goes_through_the_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    let client = at(world.exec(&root), &pty).sh("trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.05; done").spawn();
+    let client = at(world.exec(&root), &pty)
+        .sh("trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.05; done")
+        .spawn();
     pty.expect("up");
     until("raw mode", || is_raw(&pty).then_some(()));
     pty.write(b"\x03");
@@ -177,7 +243,9 @@ fn control_d_ends_the_input() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    let client = at(world.exec(&root), &pty).sh("echo up; cat; echo over").spawn();
+    let client = at(world.exec(&root), &pty)
+        .sh("echo up; cat; echo over")
+        .spawn();
     pty.expect("up");
     until("raw mode", || is_raw(&pty).then_some(()));
     pty.write(b"line\r");
@@ -192,7 +260,11 @@ fn force_tty_over_other_streams() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let script = "test -t 0 && test -t 1 && echo both; test -t 2 || echo apart; echo error >&2";
-    for run in [world.exec(&root), world.exec(&root).pipes(), world.exec(&root).stdin(Wire::Null)] {
+    for run in [
+        world.exec(&root),
+        world.exec(&root).pipes(),
+        world.exec(&root).stdin(Wire::Null),
+    ] {
         let done = run.opt("--force-tty").sh(script).done();
         assert_eq!(done.expect_ok(), "both\r\napart");
         assert_eq!(done.err_text(), "error");
@@ -203,7 +275,11 @@ fn force_tty_over_other_streams() {
 fn force_stderr_tty_puts_stderr_on_the_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let done = world.exec(&root).opts(["--force-tty", "--force-stderr-tty"]).sh("test -t 2 && echo error >&2").done();
+    let done = world
+        .exec(&root)
+        .opts(["--force-tty", "--force-stderr-tty"])
+        .sh("test -t 2 && echo error >&2")
+        .done();
     assert_eq!(done.expect_ok(), "error");
     assert_eq!(done.err_text(), "");
 }
@@ -214,7 +290,9 @@ fn stderr_is_apart_unless_it_is_a_terminal() {
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
     let run = world.exec(&root).stdin(pty.wire()).stdout(pty.wire());
-    let done = run.sh("test -t 1 && echo out; test -t 2 || echo err >&2").done();
+    let done = run
+        .sh("test -t 1 && echo out; test -t 2 || echo err >&2")
+        .done();
     done.expect_code(0);
     assert_eq!(done.err_text(), "err");
     pty.expect("out");
@@ -226,9 +304,16 @@ fn input_over_a_pipe_reaches_a_forced_terminal_and_its_end_too() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     for run in [world.exec(&root), world.exec(&root).pipes()] {
-        let text = run.opt("--force-tty").input("one\ntwo\n").sh("stty -echo; while read l; do echo \"[$l]\"; done; echo over").text();
+        let text = run
+            .opt("--force-tty")
+            .input("one\ntwo\n")
+            .sh("stty -echo; while read l; do echo \"[$l]\"; done; echo over")
+            .text();
         assert!(text.contains("[one]\r\n[two]\r\n"), "{text:?}");
-        assert!(text.ends_with("over"), "the end of the input did not arrive: {text:?}");
+        assert!(
+            text.ends_with("over"),
+            "the end of the input did not arrive: {text:?}"
+        );
     }
 }
 
@@ -238,9 +323,18 @@ fn all_output_of_a_terminal_is_there_at_the_exit() {
     let (root, _leader) = world.idle();
     let lines: String = (1..=20_000).map(|n| format!("{n}\r\n")).collect();
     for _ in 0..10 {
-        let done = world.exec(&root).opt("--force-tty").cmd(["seq", "1", "20000"]).done();
+        let done = world
+            .exec(&root)
+            .opt("--force-tty")
+            .cmd(["seq", "1", "20000"])
+            .done();
         let _ = done.expect_ok();
-        assert!(done.out == lines.as_bytes(), "{} of {} bytes", done.out.len(), lines.len());
+        assert!(
+            done.out == lines.as_bytes(),
+            "{} of {} bytes",
+            done.out.len(),
+            lines.len()
+        );
     }
 }
 
@@ -249,5 +343,8 @@ fn a_terminal_whose_daemon_lives_on_does_not_hold_the_exit() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let run = world.exec(&root).opt("--force-tty");
-    assert_eq!(run.sh("trap '' HUP; sleep 100000 & echo started").text(), "started");
+    assert_eq!(
+        run.sh("trap '' HUP; sleep 100000 & echo started").text(),
+        "started"
+    );
 }
