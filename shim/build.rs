@@ -14,19 +14,41 @@ fn main() {
 
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.arg(source.join("main.rs")).arg("-o").arg(&output);
-    rustc.args(["--edition=2024", "--crate-name=init", "--crate-type=bin", "--cap-lints=warn"]);
+    rustc.args([
+        "--edition=2024",
+        "--crate-name=init",
+        "--crate-type=bin",
+        "--cap-lints=warn",
+    ]);
     rustc.arg(format!("--target={}", variable("TARGET")));
-    rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Ccodegen-units=1", "-Clto=fat", "-Cstrip=symbols"]);
+    rustc.args([
+        "-Copt-level=s",
+        "-Cpanic=abort",
+        "-Ccodegen-units=1",
+        "-Clto=fat",
+        "-Cstrip=symbols",
+    ]);
     // At a fixed address: nothing to relocate, so no page is written before the first instruction.
-    rustc.args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static", "-Cforce-unwind-tables=no"]);
-    for argument in
-        ["-nostdlib", "-nostartfiles", "-static", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,norelro"]
-    {
+    rustc.args([
+        "-Crelocation-model=static",
+        "-Ctarget-feature=+crt-static",
+        "-Cforce-unwind-tables=no",
+    ]);
+    for argument in [
+        "-nostdlib",
+        "-nostartfiles",
+        "-static",
+        "-Wl,--build-id=none",
+        "-Wl,-z,noexecstack",
+        "-Wl,-z,norelro",
+    ] {
         rustc.arg(format!("-Clink-arg={argument}"));
     }
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={linker}"));
     }
-    let status = rustc.status().unwrap_or_else(|error| panic!("run rustc for init: {error}"));
+    let status = rustc
+        .status()
+        .unwrap_or_else(|error| panic!("run rustc for init: {error}"));
     assert!(status.success(), "rustc could not build init: {status}");
 }

@@ -59,7 +59,11 @@ fn watch(spec: &Spec, child: i32, signals: i32) -> ! {
 }
 
 fn waiting(fd: i32) -> PollFd {
-    PollFd { fd, events: sys::POLLIN, revents: 0 }
+    PollFd {
+        fd,
+        events: sys::POLLIN,
+        revents: 0,
+    }
 }
 
 /// Passes on what has arrived; SIGCHLD only wakes us.
@@ -174,7 +178,9 @@ fn parent_of(procfs: i32, pid: &[u8]) -> Option<i32> {
     let mut path = [0u8; 32];
     let (first, rest) = path.split_at_mut_checked(pid.len())?;
     first.iter_mut().zip(pid).for_each(|(to, from)| *to = *from);
-    rest.iter_mut().zip(b"/stat").for_each(|(to, from)| *to = *from);
+    rest.iter_mut()
+        .zip(b"/stat")
+        .for_each(|(to, from)| *to = *from);
     let file = sys::open_at(procfs, &path).ok()?;
     let mut line = [0u8; 512];
     let length = sys::read(file, &mut line);

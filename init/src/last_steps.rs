@@ -52,11 +52,21 @@ pub(crate) fn become_command(spec: &Spec, groups: Groups<'_>, command: &Command)
     failed
 }
 
-fn prepare(spec: &Spec, groups: Groups<'_>, command: &Command) -> Result<core::convert::Infallible, Failed> {
+fn prepare(
+    spec: &Spec,
+    groups: Groups<'_>,
+    command: &Command,
+) -> Result<core::convert::Infallible, Failed> {
     let at = |step| move |errno| (step, errno);
 
     // EPERM: already the leader of a process group, which only happens where the session is new anyway.
-    sys::setsid().or_else(|errno| if errno == sys::EPERM { Ok(()) } else { Err((Step::Session, errno)) })?;
+    sys::setsid().or_else(|errno| {
+        if errno == sys::EPERM {
+            Ok(())
+        } else {
+            Err((Step::Session, errno))
+        }
+    })?;
     if spec.terminal >= 0 {
         sys::make_controlling_terminal(spec.terminal).map_err(at(Step::ControllingTerminal))?;
     }
@@ -69,7 +79,15 @@ fn prepare(spec: &Spec, groups: Groups<'_>, command: &Command) -> Result<core::c
     let entered = enter(command);
     sys::setresuid(spec.uid).map_err(at(Step::Uid))?;
     // A directory that root may not enter (a FUSE or NFS mount of the user's) may be open to the user.
-    entered.or_else(|errno| if errno == EACCES { enter(command) } else { Err(errno) }).map_err(at(Step::Workdir))?;
+    entered
+        .or_else(|errno| {
+            if errno == EACCES {
+                enter(command)
+            } else {
+                Err(errno)
+            }
+        })
+        .map_err(at(Step::Workdir))?;
     sys::clear_inheritable_capabilities().map_err(at(Step::Capabilities))?;
     // The kernel forgets this signal whenever the effective ids change (prctl(2)), so it comes after them.
     sys::prctl(PR_SET_PDEATHSIG, signal::KILL as usize).map_err(at(Step::ParentDeath))?;
@@ -107,7 +125,11 @@ fn supplementary_groups(groups: Groups<'_>) -> sys::Result<()> {
 fn enter(command: &Command) -> sys::Result<()> {
     sys::chdir(command.workdir())?;
     // A magic link such as /proc/self/fd/3 could lead out of the root filesystem; the kernel tells by getcwd.
-    if sys::cwd_is_reachable()? { Ok(()) } else { Err(sys::ENOENT) }
+    if sys::cwd_is_reachable()? {
+        Ok(())
+    } else {
+        Err(sys::ENOENT)
+    }
 }
 
 /// execvp(3)'s search over candidates that were joined with PATH beforehand.
@@ -115,7 +137,11 @@ fn execute(command: &Command) -> i32 {
     let mut last = sys::ENOENT;
     let mut denied = false;
     for index in 0..command.count {
-        last = sys::execve(command.candidate(index), command.arguments, command.environment);
+        last = sys::execve(
+            command.candidate(index),
+            command.arguments,
+            command.environment,
+        );
         if !tries_next_candidate(last) {
             return last;
         }

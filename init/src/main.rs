@@ -86,7 +86,10 @@ extern "C" fn main(stack: *const usize) -> ! {
 /// Reports a failed step and ends.
 fn fail(spec: &Spec, (step, errno): Failed) -> ! {
     let errno = u16::try_from(errno).unwrap_or(u16::MAX);
-    sys::write(spec.report, &Record::InitFailed(step as u16, errno).to_bytes());
+    sys::write(
+        spec.report,
+        &Record::InitFailed(step as u16, errno).to_bytes(),
+    );
     sys::exit(125)
 }
 

@@ -74,7 +74,11 @@ pub fn is_forwarded(number: i32) -> bool {
 #[must_use]
 pub fn exit_code(status: u32) -> i32 {
     let low = status & 0x7f;
-    let code = if low == 0 { (status >> 8) & 0xff } else { 128 + low };
+    let code = if low == 0 {
+        (status >> 8) & 0xff
+    } else {
+        128 + low
+    };
     code.cast_signed()
 }
 
@@ -97,7 +101,10 @@ pub const EACCES: i32 = 13;
 pub fn parent_in_stat(line: &[u8]) -> Option<i32> {
     let end_of_name = line.iter().rposition(|&byte| byte == b')')?;
     // ") S 1234 …"
-    let mut fields = line.get(end_of_name + 1..)?.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    let mut fields = line
+        .get(end_of_name + 1..)?
+        .split(|&byte| byte == b' ')
+        .filter(|field| !field.is_empty());
     fields.next()?;
     crate::protocol::number(fields.next()?)
 }
@@ -118,7 +125,9 @@ mod tests {
     #[test]
     fn every_signal_of_the_contract_is_forwarded() {
         // ABRT ALRM CONT HUP INT IO PIPE PROF QUIT TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH
-        for number in [6, 14, 18, 1, 2, 29, 13, 27, 3, 15, 5, 20, 21, 22, 23, 10, 12, 26, 28] {
+        for number in [
+            6, 14, 18, 1, 2, 29, 13, 27, 3, 15, 5, 20, 21, 22, 23, 10, 12, 26, 28,
+        ] {
             assert!(is_forwarded(number), "{number}");
         }
         for number in [17, 9, 19, 11, 7, 8, 4, 31] {

@@ -139,9 +139,22 @@ impl Spec {
     pub fn encode(&self, groups: &[u32], out: &mut impl fmt::Write) -> fmt::Result {
         let [stdin, stdout, stderr] = self.streams;
         let [first, second] = self.drains;
-        write!(out, "{VERSION} {} {} {stdin} {stdout} {stderr}", self.role.number(), self.report)?;
-        write!(out, " {} {} {} {first} {second}", self.terminal, self.liveness, self.procfs)?;
-        write!(out, " {} {} {} {}", self.uid, self.gid, self.umask, self.candidates)?;
+        write!(
+            out,
+            "{VERSION} {} {} {stdin} {stdout} {stderr}",
+            self.role.number(),
+            self.report
+        )?;
+        write!(
+            out,
+            " {} {} {} {first} {second}",
+            self.terminal, self.liveness, self.procfs
+        )?;
+        write!(
+            out,
+            " {} {} {} {}",
+            self.uid, self.gid, self.umask, self.candidates
+        )?;
         for group in groups {
             write!(out, " {group}")?;
         }
@@ -259,7 +272,12 @@ impl Record {
         let (first, second) = bytes.split_at_checked(4)?;
         let kind = u32::from_ne_bytes(first.try_into().ok()?);
         let value = u32::from_ne_bytes(second.try_into().ok()?);
-        let halves = || Some((u16::try_from(value >> 16).ok()?, u16::try_from(value & 0xffff).ok()?));
+        let halves = || {
+            Some((
+                u16::try_from(value >> 16).ok()?,
+                u16::try_from(value & 0xffff).ok()?,
+            ))
+        };
         match kind {
             1 => halves().map(|(step, errno)| Self::PlanFailed(step, errno)),
             2 => halves().map(|(step, errno)| Self::InitFailed(step, errno)),
@@ -302,7 +320,13 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for line in ["", "1", "2 3 7", "1 9 7 0 1 2 -1 -1 -1 -1 -1 0 0 0 0", "1 0 x 0 1 2 -1 -1 -1 -1 -1 0 0 0 0"] {
+        for line in [
+            "",
+            "1",
+            "2 3 7",
+            "1 9 7 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
+            "1 0 x 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
+        ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }
         assert_eq!(number(b"2147483648"), None);
@@ -313,7 +337,11 @@ mod tests {
 
     #[test]
     fn records_survive_the_wire() {
-        for record in [Record::PlanFailed(3, 13), Record::InitFailed(u16::MAX, 1), Record::Ended(0x8b)] {
+        for record in [
+            Record::PlanFailed(3, 13),
+            Record::InitFailed(u16::MAX, 1),
+            Record::Ended(0x8b),
+        ] {
             assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
         }
         assert_eq!(Record::from_bytes(b"12345678"), None);

@@ -34,7 +34,15 @@ pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces)> {
         return None;
     }
     let is_leader = |process: &Process| {
-        let is_first = || process.status().ok()?.nspid?.last().copied().map(|number| number == 1);
+        let is_first = || {
+            process
+                .status()
+                .ok()?
+                .nspid?
+                .last()
+                .copied()
+                .map(|number| number == 1)
+        };
         link(process, "pid").as_ref() == Some(&inside) && is_first() == Some(true)
     };
     let found = all_processes().ok()?.flatten().find(is_leader)?;
@@ -42,7 +50,8 @@ pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces)> {
     // Looked at again now that the handle holds it.
     let again = Process::new(found.pid).ok().filter(is_leader)?;
     let differs = |&(name, _): &(&str, &str)| link(&again, name) != link(&own, name);
-    let namespaces = Namespaces::from_names(NAMESPACES.into_iter().filter(differs).map(|(_, ours)| ours))?;
+    let namespaces =
+        Namespaces::from_names(NAMESPACES.into_iter().filter(differs).map(|(_, ours)| ours))?;
     Some((pidfd, namespaces))
 }
 

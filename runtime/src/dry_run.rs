@@ -33,11 +33,14 @@ pub(crate) fn print(plan: Plan<'_>, format: Format) -> Result<Outcome> {
             Plan::Exec(exec) => json("exec", plan, exec)?,
         },
     };
-    Ok(Outcome::Text(text.into_bytes()))
+    Ok(Outcome::text(text))
 }
 
 fn lines(plan: Plan<'_>) -> impl Iterator<Item = Line> {
-    plan.steps().into_iter().map(move |step| Line { side: side(step.side()), call: step.text(plan) })
+    plan.steps().into_iter().map(move |step| Line {
+        side: side(step.side()),
+        call: step.text(plan),
+    })
 }
 
 fn side(side: Side) -> &'static str {
@@ -62,7 +65,11 @@ fn text(plan: Plan<'_>) -> String {
 }
 
 fn json(verb: &'static str, plan: Plan<'_>, value: &impl Serialize) -> Result<String> {
-    let document = Document { verb, plan: value, steps: lines(plan).collect() };
+    let document = Document {
+        verb,
+        plan: value,
+        steps: lines(plan).collect(),
+    };
     let mut text = serde_json::to_string_pretty(&document)
         .map_err(|error| Error::new("print the plan as JSON").because(error.to_string()))?;
     text.push('\n');

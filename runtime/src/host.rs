@@ -33,10 +33,16 @@ pub fn identity_map() -> Result<Vec<IdRange>> {
 
 fn identity_line(line: &str) -> Option<IdRange> {
     let mut numbers = line.split_ascii_whitespace().map(str::parse);
-    let (Some(Ok(inside)), Some(_), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
+    let (Some(Ok(inside)), Some(_), Some(Ok(count))) =
+        (numbers.next(), numbers.next(), numbers.next())
+    else {
         return None;
     };
-    Some(IdRange { inside, outside: inside, count })
+    Some(IdRange {
+        inside,
+        outside: inside,
+        count,
+    })
 }
 
 #[cfg(test)]
@@ -45,8 +51,18 @@ mod tests {
 
     #[test]
     fn each_line_of_the_callers_map_becomes_itself() {
-        assert_eq!(identity_line("         0          0 4294967295"), Some(IdRange::IDENTITY));
-        assert_eq!(identity_line("1000 100000 65536"), Some(IdRange { inside: 1000, outside: 1000, count: 65536 }));
+        assert_eq!(
+            identity_line("         0          0 4294967295"),
+            Some(IdRange::IDENTITY)
+        );
+        assert_eq!(
+            identity_line("1000 100000 65536"),
+            Some(IdRange {
+                inside: 1000,
+                outside: 1000,
+                count: 65536
+            })
+        );
         assert_eq!(identity_line("0 0"), None);
     }
 }

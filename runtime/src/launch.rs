@@ -27,7 +27,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, &rootfs)?;
     }
-    let started = |pid| claim.publish(pid, plan.namespaces);
+    let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
 }
@@ -38,14 +38,22 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
         None => Program::Idle,
         Some(command) => {
             let process = process::plan(&rootfs.dir, command, &args.process)?;
-            if args.init { Program::Init(process) } else { Program::Command(process) }
+            if args.init {
+                Program::Init(process)
+            } else {
+                Program::Command(process)
+            }
         }
     };
     let userns = args.userns.map_or_else(default_userns, Ok)?;
     let namespaces = Namespaces::SUBCONTAINER;
-    let failed = |errno: Errno| Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8");
+    let failed = |errno: Errno| {
+        Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
+    };
     Ok(Launch {
-        bind_rootfs: !shim::sys::statx::place(&rootfs.dir).map_err(failed)?.is_mount_root,
+        bind_rootfs: !shim::sys::statx::place(&rootfs.dir)
+            .map_err(failed)?
+            .is_mount_root,
         rootfs: rootfs.path.clone(),
         namespaces: match userns {
             Userns::Host => namespaces,
@@ -63,5 +71,9 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
 /// Inside somebody's user namespace that one is the boundary already, and services there need what it grants; on a
 /// bare host a container gets one of its own.
 fn default_userns() -> Result<Userns> {
-    Ok(if host::in_initial_user_namespace()? { Userns::Identity } else { Userns::Host })
+    Ok(if host::in_initial_user_namespace()? {
+        Userns::Identity
+    } else {
+        Userns::Host
+    })
 }

@@ -19,7 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use shim::plan::Namespaces;
+use shim::exec::Leader;
+use shim::plan::{Launch, Namespaces, Program};
 use shim::sys::pidfd;
 use shim::{Error, Result, RootDir};
 
@@ -46,7 +47,11 @@ struct Identity {
 
 impl Identity {
     fn of(pid: i32) -> Option<Self> {
-        let start_time = procfs::process::Process::new(pid).ok()?.stat().ok()?.starttime;
+        let start_time = procfs::process::Process::new(pid)
+            .ok()?
+            .stat()
+            .ok()?
+            .starttime;
         Some(Self { pid, start_time })
     }
 
@@ -70,13 +75,15 @@ struct Record {
     leader: Option<Identity>,
     /// The namespaces it has of its own.
     namespaces: Vec<String>,
+    /// Whether it is our init, which reaps.
+    reaps: bool,
 }
 
 /// A running container, held by its leader.
 #[derive(Debug)]
 pub struct Running {
     /// PID 1 and its procfs.
-    pub leader: shim::exec::Leader,
+    pub leader: Leader,
     /// What it has of its own.
     pub namespaces: Namespaces,
 }
@@ -92,19 +99,21 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Writes down that `pid` is the leader now.
+    /// Writes down that `pid` is the leader now, as `plan` has it.
     ///
     /// # Errors
     /// ENOSPC and the like.
-    pub fn publish(&mut self, pid: Pid, namespaces: Namespaces) -> Result<()> {
+    pub fn publish(&mut self, pid: Pid, plan: &Launch) -> Result<()> {
         self.record.leader = Identity::of(pid.as_raw());
-        self.record.namespaces = namespaces.names().map(str::to_owned).collect();
+        self.record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
+        self.record.reaps = !matches!(plan.program, Program::Command(_));
         self.write()
     }
 
     fn write(&mut self) -> Result<()> {
         let failed = |error: std::io::Error| {
-            Error::io("write the leader record", self.path.display(), &error).hint("see --state; the directory may be full")
+            Error::io("write the leader record", self.path.display(), &error)
+                .hint("see --state; the directory may be full")
         };
         let bytes = serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))?;
         let mut file: &File = &self.file;
@@ -123,7 +132,11 @@ impl Drop for Claim {
 
 fn record_path(state: &Path, rootfs: &Path) -> PathBuf {
     let digest = Sha256::digest(rootfs.as_os_str().as_bytes());
-    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     state.join("leaders").join(name)
 }
 
@@ -142,19 +155,33 @@ fn boot_id() -> Result<String> {
 pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
     let path = record_path(state, rootfs);
     let cannot = |error: &std::io::Error| {
-        Error::io("make the leader record", path.display(), error).hint("start-container needs root here; see --state")
+        Error::io("make the leader record", path.display(), error)
+            .hint("start-container needs root here; see --state")
     };
     let directory = state.join("leaders");
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(&directory).map_err(|error| cannot(&error))?;
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|error| cannot(&error))?;
     let boot_id = boot_id()?;
-    let own = Identity::of(nix::unistd::getpid().as_raw())
-        .ok_or_else(|| Error::new("read").on("/proc/self/stat").hint("/proc must be mounted"))?;
+    let own = Identity::of(nix::unistd::getpid().as_raw()).ok_or_else(|| {
+        Error::new("read")
+            .on("/proc/self/stat")
+            .hint("/proc must be mounted")
+    })?;
 
     let mut stopping = Stopping::default();
     loop {
         let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(|error| cannot(&error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) if is_still_at(&file, &path) => {
@@ -165,8 +192,14 @@ pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
                     shim: own,
                     leader: None,
                     namespaces: Vec::new(),
+                    reaps: false,
                 };
-                let mut claim = Claim { file, path, record, replaced: stopping.started.is_some() };
+                let mut claim = Claim {
+                    file,
+                    path,
+                    record,
+                    replaced: stopping.started.is_some(),
+                };
                 // A container whose launch was killed dies with it; its last moments are waited for.
                 if let Some((pidfd, _)) = left {
                     let _ = pidfd::send_signal(&pidfd, nix::libc::SIGKILL);
@@ -177,18 +210,32 @@ pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
             }
             // The holder has just removed it: the next look finds a new file.
             Ok(_) => {}
-            Err((file, Errno::EWOULDBLOCK)) => stopping.press(read_record(&file).as_ref(), &boot_id, rootfs)?,
+            Err((file, Errno::EWOULDBLOCK)) => {
+                stopping.press(read_record(&file).as_ref(), &boot_id, rootfs)?
+            }
             Err((_, errno)) => return Err(cannot(&std::io::Error::from(errno))),
         }
     }
 }
 
-/// Stops the container of `rootfs`, if there is one, and takes away its record.
+/// Stops the container of `rootfs`, if there is one, and takes away its record. The directory itself may be gone.
 ///
 /// # Errors
 /// As [`claim`].
 pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
-    if record_path(state, rootfs).try_exists().unwrap_or(true) { claim(state, rootfs).map(drop) } else { Ok(()) }
+    // launch names its record after the path without symlinks.
+    let resolved = match (
+        rootfs.parent().map(std::fs::canonicalize),
+        rootfs.file_name(),
+    ) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => rootfs.to_owned(),
+    };
+    if record_path(state, &resolved).try_exists().unwrap_or(true) {
+        claim(state, &resolved).map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 /// How far the stopping of a running container has got.
@@ -218,7 +265,9 @@ impl Stopping {
             }
             Some(since) if since.elapsed() > STOP_GRACE && !self.killed => {
                 self.killed = true;
-                let leader = record.and_then(|record| live(record, boot_id)).map(|(pidfd, _)| pidfd);
+                let leader = record
+                    .and_then(|record| live(record, boot_id))
+                    .map(|(pidfd, _)| pidfd);
                 // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
                 if let Some(victim) = leader.as_ref().or(shim.as_ref()) {
                     let _ = pidfd::send_signal(victim, nix::libc::SIGKILL);
@@ -258,7 +307,13 @@ fn live(record: &Record, boot_id: &str) -> Option<(OwnedFd, Namespaces)> {
 /// Whether a process ends within `patience`; a zombie has ended.
 fn has_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    matches!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..))
+    matches!(
+        poll(
+            &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+            timeout
+        ),
+        Ok(1..)
+    )
 }
 
 fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
@@ -281,7 +336,11 @@ pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
     let begun = Instant::now();
     let boot_id = boot_id()?;
     loop {
-        let file = File::options().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&record_path).ok();
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&record_path)
+            .ok();
         let record = file.as_ref().and_then(read_record);
         let found = match &record {
             Some(record) => live(record, &boot_id),
@@ -290,9 +349,16 @@ pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
         if let Some((pidfd, namespaces)) = found
             && let Ok(procfs) = shim::procfs::open(rootfs)
         {
-            return Ok(Running { leader: shim::exec::Leader { pidfd, procfs }, namespaces });
+            let reaps = record.is_some_and(|record| record.reaps);
+            let leader = Leader {
+                pidfd,
+                procfs,
+                reaps,
+            };
+            return Ok(Running { leader, namespaces });
         }
-        let launching = file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err());
+        let launching =
+            file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err());
         if begun.elapsed() > if launching { LAUNCHING } else { APPEARANCE } {
             return Err(Error::new("find a running container in").on(path.display()).because("there is none").hint(
                 "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both",

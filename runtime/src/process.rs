@@ -33,7 +33,9 @@ impl Rootfs {
         let failed = |errno: Errno| {
             let error = Error::sys("open root filesystem", given.display(), errno);
             match errno {
-                Errno::ENOENT => error.hint("make one with: start-container subcontainer create-fs IMAGE_ID"),
+                Errno::ENOENT => {
+                    error.hint("make one with: start-container subcontainer create-fs IMAGE_ID")
+                }
                 Errno::ENOTDIR => error.hint("ROOTFS is the directory that create-fs has printed"),
                 Errno::EACCES => error.hint("start-container needs root here"),
                 _ => error.hint("ROOTFS must be a directory that can be reached"),
@@ -53,16 +55,25 @@ impl Rootfs {
 pub fn plan(rootfs: &RootDir, command: &Command, args: &ProcessArgs) -> Result<Process> {
     let user = args.user.as_deref().unwrap_or(OsStr::new("root"));
     let identity = users::resolve(rootfs, user)?;
-    let environment =
-        environment::compose(std::env::vars_os(), args.env_file.as_deref(), &args.env, &identity.home)?;
+    let environment = environment::compose(
+        std::env::vars_os(),
+        args.env_file.as_deref(),
+        &args.env,
+        &identity.home,
+    )?;
     let arguments = std::iter::once(&command.program).chain(&command.arguments);
-    let arguments: Vec<CString> = arguments.map(|word| c_string("pass argument", word)).collect::<Result<_>>()?;
+    let arguments: Vec<CString> = arguments
+        .map(|word| c_string("pass argument", word))
+        .collect::<Result<_>>()?;
     let program = c_string("find command", &command.program)?;
     Ok(Process {
         candidates: environment::candidates(&environment, &program)?,
         arguments,
         environment,
-        workdir: c_string("change directory to", args.workdir.as_deref().unwrap_or(OsStr::new("/")))?,
+        workdir: c_string(
+            "change directory to",
+            args.workdir.as_deref().unwrap_or(OsStr::new("/")),
+        )?,
         uid: identity.uid,
         gid: identity.gid,
         groups: identity.groups,
@@ -88,6 +99,10 @@ pub fn plan_stdio(args: &ProcessArgs) -> StdioPlan {
         xpixel: size.xpixel,
         ypixel: size.ypixel,
     });
-    let wish = TerminalWish { force: args.force_tty, force_stderr: args.force_stderr_tty, size };
+    let wish = TerminalWish {
+        force: args.force_tty,
+        force_stderr: args.force_stderr_tty,
+        size,
+    };
     shim::stdio::plan(shim::stdio::kinds(), &wish)
 }

@@ -13,7 +13,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setresgid, setresuid};
 
 use crate::step::Step;
-use crate::sys::mount::{Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at};
+use crate::sys::mount::{
+    Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
+};
 use crate::sys::process::{self, Vector};
 use crate::sys::socket;
 
@@ -59,17 +61,26 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
             setresuid(root, root, root)
         }
         Step::SlaveMounts => {
-            let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+            let change = Change {
+                propagation: Some(Propagation::Slave),
+                recursive: true,
+                ..Change::default()
+            };
             set_attributes_at(c"/", change)
         }
         Step::MakeProc => {
-            *procfs = Some(Filesystem::open(c"proc")?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
+            *procfs =
+                Some(Filesystem::open(c"proc")?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
             Ok(())
         }
         Step::OwnRootfs => {
             // The working directory is ROOTFS. What a mount namespace takes over into another user namespace is locked
             // in place (mount_namespaces(7)), and pivot_root does not move a locked mount; a copy is not locked.
-            let here = open(c".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let here = open(
+                c".",
+                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             let tree = clone_tree(&here, true)?;
             attach(&tree, &here)?;
             fchdir(&tree)
@@ -86,7 +97,11 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
             for &fd in child.kept {
                 process::keep_across_exec(fd)?;
             }
-            Err(process::execute(child.init, child.arguments, child.environment))
+            Err(process::execute(
+                child.init,
+                child.arguments,
+                child.environment,
+            ))
         }
         // The client's and init's steps are not in the list.
         _ => Ok(()),

@@ -1,9 +1,12 @@
 //! How a workload ended, and ending the same way.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::wait::WaitStatus;
 
-/// How a process ended.
+/// How a process ended, as its parent saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It exited with this code, 0 to 255.
@@ -16,10 +19,7 @@ impl Ended {
     /// From a raw wait status, as init reports it.
     #[must_use]
     pub fn from_raw(status: u32) -> Self {
-        match status & 0x7f {
-            0 => Self::Exited(((status >> 8) & 0xff).cast_signed()),
-            signal => Self::Signaled(signal.cast_signed()),
-        }
+        Self::from(ExitStatus::from_raw(status.cast_signed()))
     }
 
     /// From what waitid has told; none for a process that still lives.
@@ -48,6 +48,16 @@ impl Ended {
     }
 }
 
+impl From<ExitStatus> for Ended {
+    /// A final wait status has either a code or a signal (wait(2)); stops and continuations are never asked for.
+    fn from(status: ExitStatus) -> Self {
+        match status.signal() {
+            Some(signal) => Self::Signaled(signal),
+            None => Self::Exited(status.code().unwrap_or(0)),
+        }
+    }
+}
+
 fn die_of(number: Signal) {
     // The core would be the shim's, not the workload's.
     let _ = crate::sys::process::hide_from_tracers();
@@ -56,4 +66,27 @@ fn die_of(number: Signal) {
     mask.add(number);
     let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
     let _ = raise(number);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_status_is_a_code_or_a_signal() {
+        assert_eq!(Ended::from_raw(255 << 8), Ended::Exited(255));
+        assert_eq!(Ended::from_raw(9), Ended::Signaled(9));
+        assert_eq!(
+            Ended::from_raw(11 | 0x80),
+            Ended::Signaled(11),
+            "the core flag does not count"
+        );
+    }
+
+    #[test]
+    fn codes_pass_unchanged() {
+        for code in 0..=255u8 {
+            assert_eq!(Ended::Exited(i32::from(code)).imitate(), code);
+        }
+    }
 }

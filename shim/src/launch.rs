@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::CloneFlags;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, chdir, fchdir};
@@ -21,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Launch, Plan, Program};
 use crate::procfs;
 use crate::rootdir::{RootDir, fd_path};
-use crate::spawn::{self, Lifelines, Spawned};
+use crate::spawn::{self, Lifelines, Parent, Spawned};
 use crate::stdio;
 use crate::step::Step;
 use crate::supervise::{Subject, Watch, failure};
@@ -49,7 +48,10 @@ pub fn launch(
     procfs::clear(&rootfs).map_err(|errno| Step::ClearProc.failure(words, errno))?;
     let mut ground = Ground::prepare(plan, rootfs)?;
     let init = spawn::sealed_init()?;
-    let owner = plan.program.process().map_or((0, 0), |process| (process.uid, process.gid));
+    let owner = plan
+        .program
+        .process()
+        .map_or((0, 0), |process| (process.uid, process.gid));
     let stdio = stdio::open(&plan.stdio, owner)?;
 
     let role = match &plan.program {
@@ -60,28 +62,48 @@ pub fn launch(
     // The kernel moves the child's working directory into its copy of the mount table, so this is how the child gets
     // at ROOTFS there without a path.
     fchdir(ground.rootfs.as_fd()).map_err(|errno| Step::Clone.failure(words, errno))?;
-    let namespaces: CloneFlags = plan.namespaces.flags();
-    let spawned = spawn::spawn(words, role, &stdio, &Lifelines::default(), namespaces, &init);
+    let spawned = spawn::spawn(
+        words,
+        role,
+        &stdio,
+        &Lifelines::default(),
+        Parent::Client,
+        &init,
+    );
     // Staying there would keep ROOTFS busy for whoever wants to unmount it.
     chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
     let spawned = spawned?;
+    let pid = spawned
+        .child
+        .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))?;
     let relay = stdio.into_relay()?;
 
     if let Some(map) = &plan.id_map {
-        let lines: String = map.iter().map(|line| format!("{} {} {}\n", line.inside, line.outside, line.count)).collect();
-        write_id_maps(spawned.pid, &lines).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
+        let lines: String = map
+            .iter()
+            .map(|line| format!("{} {} {}\n", line.inside, line.outside, line.count))
+            .collect();
+        write_id_maps(pid, &lines).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
         proceed(words, &spawned)?;
     }
     let mount = receive_procfs(words, &spawned)?;
-    started(spawned.pid)?;
+    started(pid)?;
     ground.attach_procfs(words, mount)?;
     proceed(words, &spawned)?;
 
     let subject = match plan.program {
-        Program::Command(_) => Subject::ImmunePid1(spawned.pid),
+        Program::Command(_) => Subject::ImmunePid1(pid),
         Program::Idle | Program::Init(_) => Subject::Init,
     };
-    Watch { plan: words, spawned, relay, signals, subject, liveness: None }.run()
+    Watch {
+        plan: words,
+        spawned,
+        relay,
+        signals,
+        subject,
+        liveness: None,
+    }
+    .run()
 }
 
 /// What a launch changes in the host's mount table, undone when dropped.
@@ -97,12 +119,22 @@ impl Ground {
         let words = Plan::Launch(plan);
         // Looked at before anything is changed; opened again when it is needed, by then perhaps on a new mount.
         proc_directory(&rootfs).map_err(|errno| Step::AttachProc.failure(words, errno))?;
-        let mut ground = Self { rootfs, procfs: None, bound: None };
+        let mut ground = Self {
+            rootfs,
+            procfs: None,
+            bound: None,
+        };
         if plan.bind_rootfs {
-            ground.bind(plan).map_err(|errno| Step::BindRootfs.failure(words, errno))?;
+            ground
+                .bind(plan)
+                .map_err(|errno| Step::BindRootfs.failure(words, errno))?;
         }
-        let shared = Change { propagation: Some(Propagation::Shared), ..Change::default() };
-        set_attributes(&ground.rootfs, shared).map_err(|errno| Step::ShareRootfs.failure(words, errno))?;
+        let shared = Change {
+            propagation: Some(Propagation::Shared),
+            ..Change::default()
+        };
+        set_attributes(&ground.rootfs, shared)
+            .map_err(|errno| Step::ShareRootfs.failure(words, errno))?;
         Ok(ground)
     }
 
@@ -121,7 +153,8 @@ impl Ground {
 
     /// Shows the procfs in the host's view; propagation carries it into the container.
     fn attach_procfs(&mut self, words: Plan<'_>, mount: OwnedFd) -> Result<()> {
-        let target = proc_directory(&self.rootfs).map_err(|errno| Step::AttachProc.failure(words, errno))?;
+        let target =
+            proc_directory(&self.rootfs).map_err(|errno| Step::AttachProc.failure(words, errno))?;
         attach(&mount, &target).map_err(|errno| Step::AttachProc.failure(words, errno))?;
         self.procfs = Some(mount);
         Ok(())
@@ -162,7 +195,8 @@ fn write_id_maps(pid: Pid, lines: &str) -> Result<(), Errno> {
 fn proceed(words: Plan<'_>, spawned: &Spawned) -> Result<()> {
     match socket::send(&spawned.report, &[1], None) {
         Ok(()) => Ok(()),
-        Err(errno) => Err(told(words, spawned.report.as_fd()).unwrap_or_else(|| Step::Clone.failure(words, errno))),
+        Err(errno) => Err(told(words, spawned.report.as_fd())
+            .unwrap_or_else(|| Step::Clone.failure(words, errno))),
     }
 }
 
@@ -189,7 +223,8 @@ fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<OwnedFd> {
         }
     }
     let mut bytes = [0; Record::LENGTH];
-    let (length, passed) = socket::receive(&spawned.report, &mut bytes).map_err(|errno| Step::SendProc.failure(words, errno))?;
+    let (length, passed) = socket::receive(&spawned.report, &mut bytes)
+        .map_err(|errno| Step::SendProc.failure(words, errno))?;
     match passed {
         Some(mount) => Ok(mount),
         None => Err(bytes

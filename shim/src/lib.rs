@@ -7,7 +7,9 @@ mod child;
 pub mod ended;
 pub mod error;
 pub mod exec;
+pub mod idmap;
 pub mod launch;
+pub mod pipe_wrap;
 pub mod plan;
 pub mod procfs;
 pub mod rootdir;
@@ -19,6 +21,6 @@ pub mod step;
 mod supervise;
 pub mod sys;
 
-pub use error::{Error, Result};
 pub use ended::Ended;
+pub use error::{Error, Result};
 pub use rootdir::RootDir;

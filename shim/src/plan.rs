@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use serde::{Serialize, Serializer};
 
-use crate::step::Step;
 use crate::stdio::StdioPlan;
+use crate::step::Step;
 
 /// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,7 +23,11 @@ pub struct IdRange {
 
 impl IdRange {
     /// Every id onto itself: the last one, (uid_t)-1, is no id.
-    pub const IDENTITY: Self = Self { inside: 0, outside: 0, count: u32::MAX };
+    pub const IDENTITY: Self = Self {
+        inside: 0,
+        outside: 0,
+        count: u32::MAX,
+    };
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
@@ -69,13 +73,21 @@ impl Namespaces {
 
     /// Their names, in a fixed order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().filter(move |(_, flag)| self.0.contains(*flag)).map(|(name, _)| name)
+        Self::NAMES
+            .into_iter()
+            .filter(move |(_, flag)| self.0.contains(*flag))
+            .map(|(name, _)| name)
     }
 
     /// The set with these names; none if a name is unknown.
     #[must_use]
     pub fn from_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
-        let flag = |wanted: &str| Self::NAMES.into_iter().find(|(name, _)| *name == wanted).map(|(_, flag)| flag);
+        let flag = |wanted: &str| {
+            Self::NAMES
+                .into_iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, flag)| flag)
+        };
         let flags: Option<Vec<CloneFlags>> = names.into_iter().map(flag).collect();
         Some(Self(flags?.into_iter().collect()))
     }
@@ -203,6 +215,14 @@ impl<'p> Plan<'p> {
         }
     }
 
+    /// The namespaces that the process is born into, new with it.
+    pub(crate) fn new_namespaces(self) -> CloneFlags {
+        match self {
+            Self::Launch(plan) => plan.namespaces.flags(),
+            Self::Exec(_) => CloneFlags::empty(),
+        }
+    }
+
     /// What becomes of the streams.
     #[must_use]
     pub fn stdio(self) -> &'p StdioPlan {
@@ -232,7 +252,11 @@ fn lossy_list<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S
 
 fn names_only<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(list.iter().map(|text| {
-        let name = text.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
+        let name = text
+            .as_bytes()
+            .split(|&byte| byte == b'=')
+            .next()
+            .unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()
     }))
 }

@@ -24,7 +24,11 @@ const STACKED_MAX: usize = 64;
 pub fn open(rootfs: &RootDir) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let fd = rootfs.open_plain(c"proc", flags, Mode::empty())?;
-    if is_procfs(&fd)? { Ok(fd) } else { Err(Errno::EINVAL) }
+    if is_procfs(&fd)? {
+        Ok(fd)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 fn is_procfs(fd: impl AsFd) -> Result<bool, Errno> {
@@ -44,7 +48,11 @@ pub fn clear(rootfs: &RootDir) -> Result<(), Errno> {
             Err(_) => return Ok(()),
         };
         // It may be a recursive bind of somebody's shared /proc; taking that down must not reach the original.
-        let private = Change { propagation: Some(Propagation::Private), recursive: true, ..Change::default() };
+        let private = Change {
+            propagation: Some(Propagation::Private),
+            recursive: true,
+            ..Change::default()
+        };
         set_attributes(&fd, private)?;
         umount2(fd_path(fd.as_fd()).as_c_str(), MntFlags::MNT_DETACH)?;
     }

@@ -20,7 +20,8 @@ static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 /// Makes the sealed file; close-on-exec.
 pub(crate) fn init() -> Result<OwnedFd> {
     make().map_err(|errno| {
-        Error::sys("make a sealed file for", "init", errno).hint("memfd_create(2) must work; see /proc/sys/vm/memfd_noexec")
+        Error::sys("make a sealed file for", "init", errno)
+            .hint("memfd_create(2) must work; see /proc/sys/vm/memfd_noexec")
     })
 }
 
@@ -32,9 +33,12 @@ fn make() -> Result<OwnedFd, Errno> {
         other => other?,
     };
     let mut file = std::fs::File::from(fd);
-    file.write_all(INIT).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-    let seals =
-        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    file.write_all(INIT)
+        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
 }

@@ -88,10 +88,16 @@ impl Step {
         steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
         steps.extend([Self::ShareRootfs, Self::Clone]);
         steps.extend(user.then_some(Self::WriteIdMap));
-        steps.extend(CHILD_OF_LAUNCH.into_iter().filter(|&step| user || !step.needs_user_namespace()));
+        steps.extend(
+            CHILD_OF_LAUNCH
+                .into_iter()
+                .filter(|&step| user || !step.needs_user_namespace()),
+        );
         match &plan.program {
             Program::Idle => {
-                steps.extend([InitStep::Streams, InitStep::Session, InitStep::Descriptors].map(Self::Init));
+                steps.extend(
+                    [InitStep::Streams, InitStep::Session, InitStep::Descriptors].map(Self::Init),
+                );
             }
             Program::Command(_) => steps.extend(Self::last_steps(Plan::Launch(plan))),
             Program::Init(_) => {
@@ -105,7 +111,11 @@ impl Step {
     pub(crate) fn of_exec(plan: &Exec) -> Vec<Self> {
         let user = plan.namespaces.has_user();
         let mut steps = vec![Self::HideFromTracers, Self::JoinNamespaces, Self::Clone];
-        steps.extend(CHILD_OF_EXEC.into_iter().filter(|&step| user || !step.needs_user_namespace()));
+        steps.extend(
+            CHILD_OF_EXEC
+                .into_iter()
+                .filter(|&step| user || !step.needs_user_namespace()),
+        );
         steps.extend([InitStep::Attend, InitStep::Fork].map(Self::Init));
         steps.extend(Self::last_steps(Plan::Exec(plan)));
         steps
@@ -113,7 +123,10 @@ impl Step {
 
     fn last_steps(plan: Plan<'_>) -> impl Iterator<Item = Self> {
         let terminal = plan.stdio().terminal.is_some();
-        LAST_STEPS.into_iter().filter(move |&step| terminal || step != InitStep::ControllingTerminal).map(Self::Init)
+        LAST_STEPS
+            .into_iter()
+            .filter(move |&step| terminal || step != InitStep::ControllingTerminal)
+            .map(Self::Init)
     }
 
     /// Whether the step exists only where a user namespace is created or joined.
@@ -143,8 +156,12 @@ impl Step {
     #[must_use]
     pub fn text(self, plan: Plan<'_>) -> String {
         match self {
-            Self::ClearProc => "umount2(ROOTFS/proc, MNT_DETACH) while a stale procfs is there".to_owned(),
-            Self::BindRootfs => "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned(),
+            Self::ClearProc => {
+                "umount2(ROOTFS/proc, MNT_DETACH) while a stale procfs is there".to_owned()
+            }
+            Self::BindRootfs => {
+                "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned()
+            }
             Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
             Self::HideFromTracers => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
@@ -158,10 +175,14 @@ impl Step {
             Self::BecomeRoot => "setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
-            Self::OwnRootfs => "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))".to_owned(),
+            Self::OwnRootfs => {
+                "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))".to_owned()
+            }
             Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)".to_owned(),
             Self::SendProc => "send(host, procfs)".to_owned(),
-            Self::AttachProc => "move_mount(procfs, ROOTFS/proc) in the caller's mount namespace".to_owned(),
+            Self::AttachProc => {
+                "move_mount(procfs, ROOTFS/proc) in the caller's mount namespace".to_owned()
+            }
             Self::AwaitProc => "recv(host): procfs is attached".to_owned(),
             Self::ExecuteInit => "execveat(init, sealed memfd)".to_owned(),
             Self::Init(step) => init_text(step, plan),
@@ -188,7 +209,9 @@ impl Step {
         };
         match steps.iter().position(|&step| step == self) {
             // A command that is not there is the user's affair and needs no step number.
-            Some(index) if error.exit_status() == crate::error::EXIT_OWN => error.at_step(index + 1, steps.len()),
+            Some(index) if error.exit_status() == crate::error::EXIT_OWN => {
+                error.at_step(index + 1, steps.len())
+            }
             _ => error,
         }
     }
@@ -221,21 +244,28 @@ impl Step {
             (Self::Clone, Errno::ENOSPC | Errno::EUSERS) => {
                 "a namespace limit is reached: see /proc/sys/user/max_*_namespaces"
             }
-            (Self::Clone, Errno::EAGAIN) => "a process limit is reached: see ulimit -u and the pids cgroup",
+            (Self::Clone, Errno::EAGAIN) => {
+                "a process limit is reached: see ulimit -u and the pids cgroup"
+            }
             (Self::BindRootfs | Self::AttachProc, Errno::ENOSPC) => {
                 "the mount table is full: raise /proc/sys/fs/mount-max or unmount what is no longer used"
             }
-            (Self::BindRootfs | Self::ShareRootfs | Self::ClearProc, Errno::EPERM) => "this needs root (CAP_SYS_ADMIN)",
+            (Self::BindRootfs | Self::ShareRootfs | Self::ClearProc, Errno::EPERM) => {
+                "this needs root (CAP_SYS_ADMIN)"
+            }
             (Self::MakeProc, Errno::EPERM) => {
                 "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
             }
-            (Self::PivotRoot, Errno::EINVAL) => "the caller's root must not be the initramfs: pivot_root(2) refuses it",
+            (Self::PivotRoot, Errno::EINVAL) => {
+                "the caller's root must not be the initramfs: pivot_root(2) refuses it"
+            }
             (Self::AttachProc, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 "the root filesystem needs a real directory named proc"
             }
-            (Self::Init(InitStep::Uid | InitStep::Gid | InitStep::Groups), Errno::EINVAL | Errno::EPERM) => {
-                "the id is not mapped in the container's user namespace"
-            }
+            (
+                Self::Init(InitStep::Uid | InitStep::Gid | InitStep::Groups),
+                Errno::EINVAL | Errno::EPERM,
+            ) => "the id is not mapped in the container's user namespace",
             _ => return None,
         };
         Some(Cow::Borrowed(text))
@@ -264,15 +294,24 @@ fn names(plan: Plan<'_>) -> String {
 }
 
 fn id_map(plan: Plan<'_>) -> String {
-    let Plan::Launch(Launch { id_map: Some(map), .. }) = plan else {
+    let Plan::Launch(Launch {
+        id_map: Some(map), ..
+    }) = plan
+    else {
         return String::new();
     };
-    let lines: Vec<String> = map.iter().map(|line| format!("{} {} {}", line.inside, line.outside, line.count)).collect();
+    let lines: Vec<String> = map
+        .iter()
+        .map(|line| format!("{} {} {}", line.inside, line.outside, line.count))
+        .collect();
     lines.join(", ")
 }
 
 fn first(plan: Plan<'_>) -> Cow<'_, str> {
-    plan.process().and_then(|process| process.arguments.first()).map(|name| name.to_string_lossy()).unwrap_or_default()
+    plan.process()
+        .and_then(|process| process.arguments.first())
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default()
 }
 
 fn init_text(step: InitStep, plan: Plan<'_>) -> String {
@@ -281,13 +320,18 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
     };
     match step {
         InitStep::Decode => "read the specification".to_owned(),
-        InitStep::Attend => "prctl(PR_SET_DUMPABLE, 0), prctl(PR_SET_CHILD_SUBREAPER, 1)".to_owned(),
+        InitStep::Attend => {
+            "prctl(PR_SET_DUMPABLE, 0), prctl(PR_SET_CHILD_SUBREAPER, 1)".to_owned()
+        }
         InitStep::Fork => "fork()".to_owned(),
         InitStep::Session => "setsid()".to_owned(),
         InitStep::ControllingTerminal => "ioctl(TIOCSCTTY)".to_owned(),
         InitStep::Streams => "dup3(streams, 0..2)".to_owned(),
         InitStep::Descriptors => "close_range(3, CLOSE_RANGE_CLOEXEC)".to_owned(),
-        InitStep::Groups => format!("umask({:03o}), setgroups({:?})", process.umask, process.groups),
+        InitStep::Groups => format!(
+            "umask({:03o}), setgroups({:?})",
+            process.umask, process.groups
+        ),
         InitStep::Gid => format!("setresgid({})", process.gid),
         InitStep::Workdir => format!("chdir({:?})", process.workdir.to_string_lossy()),
         InitStep::Uid => format!("setresuid({})", process.uid),
@@ -308,16 +352,22 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
 }
 
 fn cannot_execute(process: &Process, errno: Errno) -> Error {
-    let name = process.arguments.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = process
+        .arguments
+        .first()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let error = Error::sys("execute", &name, errno);
     match errno {
         Errno::ENOENT | Errno::ENOTDIR if name.contains('/') => error
             .hint("there is no such file inside, or the interpreter that it names is missing")
             .exit(EXIT_NOT_FOUND),
-        Errno::ENOENT | Errno::ENOTDIR => {
-            error.hint("no directory of the command's PATH has it inside").exit(EXIT_NOT_FOUND)
-        }
-        Errno::EACCES => error.hint("the user may not execute it; check its mode").exit(EXIT_NOT_EXECUTABLE),
+        Errno::ENOENT | Errno::ENOTDIR => error
+            .hint("no directory of the command's PATH has it inside")
+            .exit(EXIT_NOT_FOUND),
+        Errno::EACCES => error
+            .hint("the user may not execute it; check its mode")
+            .exit(EXIT_NOT_EXECUTABLE),
         Errno::ENOEXEC => error
             .hint("it is built for another architecture, or a script without an interpreter line")
             .exit(EXIT_NOT_EXECUTABLE),

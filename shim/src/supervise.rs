@@ -73,7 +73,8 @@ impl Watch<'_> {
         self.relay.finish(FLUSH_DEADLINE, self.signals)?;
         // Only now may a drain take over what daemons go on writing.
         drop(self.liveness);
-        let raw = Ended::from_wait(status).unwrap_or(Ended::Exited(i32::from(crate::error::EXIT_OWN)));
+        // Without a word from it, init was killed, and everything with it.
+        let raw = status.unwrap_or(Ended::Signaled(Signal::SIGKILL as i32));
         Ok(match (learned.carried_out, learned.ended) {
             (Some(signal), _) => Ended::Signaled(signal as i32),
             (None, Some(ended)) => ended,
@@ -97,8 +98,10 @@ impl Watch<'_> {
             Err(errno) => return Err(Error::sys("wait for", self.plan.rootfs().display(), errno)),
             Ok(_) => {}
         }
-        let ready: Vec<PollFlags> =
-            set.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty())).collect();
+        let ready: Vec<PollFlags> = set
+            .iter()
+            .map(|entry| entry.revents().unwrap_or(PollFlags::empty()))
+            .collect();
         drop(set);
         let (fixed, relayed) = ready.split_at(own);
         let is_ready = |index: usize| fixed.get(index).is_some_and(|flags| !flags.is_empty());
@@ -152,7 +155,7 @@ impl Watch<'_> {
                     continue;
                 }
                 Received::WindowChanged => Signal::SIGWINCH,
-                Received::Forward(signal) => signal,
+                Received::Forward { signal, .. } => signal,
             };
             if signal == Signal::SIGCONT {
                 self.relay.continued()?;
@@ -176,7 +179,9 @@ impl Watch<'_> {
     /// Asks a PID 1 of the user's to stop. If the signal has its default disposition there, which for any other
     /// process would be the end, it is the end for this one too.
     fn stop(&self, signal: Signal, learned: &mut Learned) {
-        let Subject::ImmunePid1(pid) = self.subject else { return };
+        let Subject::ImmunePid1(pid) = self.subject else {
+            return;
+        };
         if has_default_disposition(pid, signal) {
             learned.carried_out = Some(signal);
             self.send(Signal::SIGKILL);
@@ -188,7 +193,9 @@ impl Watch<'_> {
     /// Tells the attendant about streams that are no longer relayed: it closes its copy of the pipe, and the command's
     /// next write fails as it would without us.
     fn tell_closed(&self, learned: &mut Learned) {
-        let Some(liveness) = &self.liveness else { return };
+        let Some(liveness) = &self.liveness else {
+            return;
+        };
         let closed = self.relay.is_closed();
         for (index, (now, told)) in (0u8..).zip(closed.into_iter().zip(&mut learned.told_closed)) {
             if now && !*told {
@@ -202,16 +209,25 @@ impl Watch<'_> {
 
 /// Signals whose default is the end and that mean "please end".
 fn stops(signal: Signal) -> bool {
-    matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
+    matches!(
+        signal,
+        Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP
+    )
 }
 
 /// Whether a process of ours, not yet reaped, neither catches, ignores nor blocks a signal (proc_pid_status(5)).
 fn has_default_disposition(pid: Pid, signal: Signal) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
     let bit = 1u64 << (signal as i32 - 1);
     let is_set = |name: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_none_or(|mask| mask & bit != 0)
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim);
+        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+            .is_none_or(|mask| mask & bit != 0)
     };
     !["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(is_set)
 }
@@ -222,7 +238,11 @@ pub(crate) fn failure(plan: Plan<'_>, record: Record) -> Option<Error> {
     match record {
         Record::Ended(_) => None,
         Record::PlanFailed(index, raw) => {
-            let step = plan.steps().get(usize::from(index)).copied().unwrap_or(Step::Clone);
+            let step = plan
+                .steps()
+                .get(usize::from(index))
+                .copied()
+                .unwrap_or(Step::Clone);
             Some(step.failure(plan, errno(raw)))
         }
         Record::InitFailed(number, raw) => {

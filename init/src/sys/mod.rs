@@ -35,7 +35,11 @@ fn call(number: usize, arguments: [usize; 5]) -> Result<usize> {
     // life of the process, as the call's man page asks.
     let value = unsafe { syscall(number, arguments) };
     let errno = value.wrapping_neg();
-    if (1..4096).contains(&errno) { Err(i32::try_from(errno).unwrap_or(i32::MAX)) } else { Ok(value) }
+    if (1..4096).contains(&errno) {
+        Err(i32::try_from(errno).unwrap_or(i32::MAX))
+    } else {
+        Ok(value)
+    }
 }
 
 /// A signed number in a register.
@@ -84,7 +88,11 @@ pub(crate) fn close(fd: i32) {
 /// Marks all descriptors from 3 on close-on-exec (close_range(2), flag since Linux 5.11).
 pub(crate) fn close_on_exec_from_3() -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: usize = 4;
-    call(nr::CLOSE_RANGE, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0]).map(drop)
+    call(
+        nr::CLOSE_RANGE,
+        [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
+    )
+    .map(drop)
 }
 
 /// Closes all descriptors from 3 on.
@@ -97,15 +105,27 @@ pub(crate) fn umask(mask: u32) {
 }
 
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
-    call(nr::SETGROUPS, [groups.len(), groups.as_ptr().addr(), 0, 0, 0]).map(drop)
+    call(
+        nr::SETGROUPS,
+        [groups.len(), groups.as_ptr().addr(), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 pub(crate) fn setresgid(gid: u32) -> Result<()> {
-    call(nr::SETRESGID, [gid as usize, gid as usize, gid as usize, 0, 0]).map(drop)
+    call(
+        nr::SETRESGID,
+        [gid as usize, gid as usize, gid as usize, 0, 0],
+    )
+    .map(drop)
 }
 
 pub(crate) fn setresuid(uid: u32) -> Result<()> {
-    call(nr::SETRESUID, [uid as usize, uid as usize, uid as usize, 0, 0]).map(drop)
+    call(
+        nr::SETRESUID,
+        [uid as usize, uid as usize, uid as usize, 0, 0],
+    )
+    .map(drop)
 }
 
 pub(crate) fn chdir(path: CStr) -> Result<()> {
@@ -122,7 +142,12 @@ pub(crate) fn cwd_is_reachable() -> Result<bool> {
 
 /// Returns only when it fails.
 pub(crate) fn execve(path: CStr, arguments: Vector, environment: Vector) -> i32 {
-    call(nr::EXECVE, [path.addr(), arguments.addr(), environment.addr(), 0, 0]).err().unwrap_or(0)
+    call(
+        nr::EXECVE,
+        [path.addr(), arguments.addr(), environment.addr(), 0, 0],
+    )
+    .err()
+    .unwrap_or(0)
 }
 
 pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {
@@ -135,23 +160,37 @@ pub(crate) fn clear_inheritable_capabilities() -> Result<()> {
     let header = [VERSION_3, 0];
     // Two times effective, permitted, inheritable.
     let mut sets = [0u32; 6];
-    call(nr::CAPGET, [header.as_ptr().addr(), sets.as_mut_ptr().addr(), 0, 0, 0])?;
+    call(
+        nr::CAPGET,
+        [header.as_ptr().addr(), sets.as_mut_ptr().addr(), 0, 0, 0],
+    )?;
     sets[2] = 0;
     sets[5] = 0;
-    call(nr::CAPSET, [header.as_ptr().addr(), sets.as_ptr().addr(), 0, 0, 0]).map(drop)
+    call(
+        nr::CAPSET,
+        [header.as_ptr().addr(), sets.as_ptr().addr(), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// Sets a signal's disposition to its default.
 pub(crate) fn default_disposition(signal: i32) {
     // The kernel's `struct sigaction`, all zero: SIG_DFL, no flags, empty mask.
     let action = [0usize; 4];
-    let _ = call(nr::RT_SIGACTION, [register(signal), action.as_ptr().addr(), 0, 8, 0]);
+    let _ = call(
+        nr::RT_SIGACTION,
+        [register(signal), action.as_ptr().addr(), 0, 8, 0],
+    );
 }
 
 /// Replaces the signal mask.
 pub(crate) fn set_signal_mask(mask: u64) -> Result<()> {
     const SIG_SETMASK: usize = 2;
-    call(nr::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const mask).addr(), 0, 8, 0]).map(drop)
+    call(
+        nr::RT_SIGPROCMASK,
+        [SIG_SETMASK, (&raw const mask).addr(), 0, 8, 0],
+    )
+    .map(drop)
 }
 
 /// Waits for one of the blocked signals and returns its number.
@@ -168,7 +207,17 @@ pub(crate) fn wait_for_signal() -> i32 {
 pub(crate) fn signalfd() -> Result<i32> {
     const SFD_CLOEXEC_NONBLOCK: usize = 0o2_000_000 | 0o4_000;
     let mask = u64::MAX;
-    call(nr::SIGNALFD4, [register(-1), (&raw const mask).addr(), 8, SFD_CLOEXEC_NONBLOCK, 0]).map(small)
+    call(
+        nr::SIGNALFD4,
+        [
+            register(-1),
+            (&raw const mask).addr(),
+            8,
+            SFD_CLOEXEC_NONBLOCK,
+            0,
+        ],
+    )
+    .map(small)
 }
 
 pub(crate) fn kill(pid: i32, signal: i32) {
@@ -179,7 +228,16 @@ pub(crate) fn kill(pid: i32, signal: i32) {
 pub(crate) fn wait_any(poll: bool) -> Result<(i32, u32)> {
     let mut status = 0u32;
     loop {
-        match call(nr::WAIT4, [register(-1), (&raw mut status).addr(), usize::from(poll), 0, 0]) {
+        match call(
+            nr::WAIT4,
+            [
+                register(-1),
+                (&raw mut status).addr(),
+                usize::from(poll),
+                0,
+                0,
+            ],
+        ) {
             Err(EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(pid) => return Ok((small(pid), status)),
@@ -190,7 +248,10 @@ pub(crate) fn wait_any(poll: bool) -> Result<(i32, u32)> {
 /// read(2), tried again when interrupted.
 pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize> {
     loop {
-        match call(nr::READ, [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0]) {
+        match call(
+            nr::READ,
+            [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0],
+        ) {
             Err(EINTR) => {}
             other => return other,
         }
@@ -198,7 +259,11 @@ pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize> {
 }
 
 pub(crate) fn write(fd: i32, bytes: &[u8]) {
-    while call(nr::WRITE, [register(fd), bytes.as_ptr().addr(), bytes.len(), 0, 0]) == Err(EINTR) {}
+    while call(
+        nr::WRITE,
+        [register(fd), bytes.as_ptr().addr(), bytes.len(), 0, 0],
+    ) == Err(EINTR)
+    {}
 }
 
 /// One entry of ppoll(2).
@@ -217,18 +282,35 @@ pub(crate) const POLLERR: i16 = 8;
 pub(crate) fn poll(set: &mut [PollFd], now: bool) {
     let zero = [0usize; 2];
     let timeout = if now { zero.as_ptr().addr() } else { 0 };
-    while call(nr::PPOLL, [set.as_mut_ptr().addr(), set.len(), timeout, 0, 0]) == Err(EINTR) {}
+    while call(
+        nr::PPOLL,
+        [set.as_mut_ptr().addr(), set.len(), timeout, 0, 0],
+    ) == Err(EINTR)
+    {}
 }
 
 /// Opens a path relative to a directory, read-only and close-on-exec.
 pub(crate) fn open_at(dir: i32, path: &[u8; 32]) -> Result<i32> {
     const O_CLOEXEC_NOFOLLOW: usize = 0o2_000_000 | arch::O_NOFOLLOW;
-    call(nr::OPENAT, [register(dir), path.as_ptr().addr(), O_CLOEXEC_NOFOLLOW, 0, 0]).map(small)
+    call(
+        nr::OPENAT,
+        [
+            register(dir),
+            path.as_ptr().addr(),
+            O_CLOEXEC_NOFOLLOW,
+            0,
+            0,
+        ],
+    )
+    .map(small)
 }
 
 /// getdents64(2).
 pub(crate) fn read_directory(fd: i32, buffer: &mut [u8]) -> Result<usize> {
-    call(nr::GETDENTS64, [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0])
+    call(
+        nr::GETDENTS64,
+        [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0],
+    )
 }
 
 /// Back to the first directory entry.

@@ -21,10 +21,32 @@ pub use run::run;
 /// How a successful run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// With these bytes on stdout and status 0.
-    Text(Vec<u8>),
-    /// With the status of the command that was run.
-    Status(u8),
+    /// With status 0.
+    Text {
+        /// For stdout.
+        text: Vec<u8>,
+        /// Something that the user should know although it is no failure; for stderr.
+        warning: Option<String>,
+    },
+    /// As the command that was run.
+    Ended(shim::Ended),
+}
+
+impl Outcome {
+    /// Nothing to say.
+    pub const SILENT: Self = Self::Text {
+        text: Vec::new(),
+        warning: None,
+    };
+
+    /// Only text for stdout.
+    #[must_use]
+    pub fn text(text: String) -> Self {
+        Self::Text {
+            text: text.into_bytes(),
+            warning: None,
+        }
+    }
 }
 
 /// Does what a command line (without the name of the program) asks for.

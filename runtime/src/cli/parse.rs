@@ -317,3 +317,7 @@ fn exec(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
 #[cfg(test)]
 #[path = "parse_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod refusal_tests;

@@ -62,8 +62,11 @@ impl Scan {
                     .find(|flag| flag.short == Some(letter));
                 (flag, format!("-{letter}"))
             }
-            // The only failure of lexopt here is a value for a letter that takes none: "-h=x".
-            Err(_) => return Err(self.bad("option").because("takes no value").into()),
+            // A value for a letter that takes none; "-h" is all there is.
+            Err(_) => {
+                let bad = self.bad("-h").because("takes no value");
+                return Err(bad.hint("give -h alone").into());
+            }
         };
         let Some(flag) = flag else {
             return Err(self.unknown(&given).into());

@@ -5,9 +5,12 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod loopdev;
 pub mod mount;
 pub mod pidfd;
+pub mod pipe;
 pub mod process;
+pub mod signal;
 pub mod socket;
 pub mod statx;
 pub mod tty;

@@ -18,6 +18,7 @@ const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 /// Not in libc yet; the same number on every architecture (Linux 6.15).
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
@@ -228,6 +229,7 @@ impl Filesystem {
         command: libc::c_uint,
         key: *const libc::c_char,
         value: *const libc::c_char,
+        aux: libc::c_int,
     ) -> Result<(), Errno> {
         // SAFETY: `key` and `value` are null or point to C strings that the callers below hold across the call.
         let result = unsafe {
@@ -237,7 +239,7 @@ impl Filesystem {
                 command,
                 key,
                 value,
-                0 as libc::c_int,
+                aux,
             )
         };
         check(result).map(drop)
@@ -248,7 +250,20 @@ impl Filesystem {
     /// # Errors
     /// EINVAL for an unknown option or a bad value; others as the filesystem has them. See [`Filesystem::explanation`].
     pub fn set(&self, key: &CStr, value: &CStr) -> Result<(), Errno> {
-        self.config(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())
+        self.config(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
+    }
+
+    /// Sets an option whose value is an open file or directory (overlay layers: Linux 6.13).
+    ///
+    /// # Errors
+    /// As [`Filesystem::set`]; EINVAL also where the option does not take a descriptor.
+    pub fn set_fd(&self, key: &CStr, fd: impl AsFd) -> Result<(), Errno> {
+        self.config(
+            FSCONFIG_SET_FD,
+            key.as_ptr(),
+            ptr::null(),
+            fd.as_fd().as_raw_fd(),
+        )
     }
 
     /// Sets an option that has none.
@@ -256,7 +271,7 @@ impl Filesystem {
     /// # Errors
     /// As [`Filesystem::set`].
     pub fn set_flag(&self, key: &CStr) -> Result<(), Errno> {
-        self.config(FSCONFIG_SET_FLAG, key.as_ptr(), ptr::null())
+        self.config(FSCONFIG_SET_FLAG, key.as_ptr(), ptr::null(), 0)
     }
 
     /// Makes the filesystem and returns a detached mount of it with the given attribute bits (see [`attr`]).
@@ -264,7 +279,7 @@ impl Filesystem {
     /// # Errors
     /// Those of fsconfig(2) and fsmount(2), which are the filesystem's own.
     pub fn mount(&self, attributes: u64) -> Result<OwnedFd, Errno> {
-        self.config(FSCONFIG_CMD_CREATE, ptr::null(), ptr::null())?;
+        self.config(FSCONFIG_CMD_CREATE, ptr::null(), ptr::null(), 0)?;
         // SAFETY: the call takes no pointers and returns a new descriptor or an error.
         check_fd(unsafe {
             libc::syscall(
