@@ -44,7 +44,7 @@ fn process_options(call: impl Fn() -> Run) -> Vec<Case> {
     for env in ["", "=v", "novalue", "="] {
         cases.push(case(
             call().opt(format!("--env={env}")).cmd(["true"]),
-            "--env",
+            "hint: give NAME=VALUE",
         ));
     }
     for size in [

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
-use tests::{World, write_file};
+use tests::{World, until, write_file};
 
 #[test]
 fn every_code_is_unchanged() {
@@ -56,7 +56,18 @@ fn death_by_signal_is_death_by_that_signal() {
         ) {
             continue;
         }
-        let done = world.exec(&root).sh(&format!("kill -{number} $$")).done();
+        // The shell ignores QUIT for itself, so another exec kills a plain program.
+        let mut client = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
+        client.expect("up");
+        until("sleep to run", || {
+            let is_it = |pid: &u32| root.cmdline(*pid) == "sleep 100000";
+            root.pids().iter().any(is_it).then_some(())
+        });
+        let _ = world
+            .exec(&root)
+            .sh(&format!("killall -{number} sleep"))
+            .text();
+        let done = client.finish();
         assert_eq!(
             done.signal(),
             Some(number),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
-use tests::{Run, Snapshot, World, binary, until, write_file};
+use tests::{Run, Snapshot, World, binary, mounts_below, until, write_file};
 
 /// What the binary is: content, inode and time of change.
 fn fingerprint() -> (String, u64, i64) {
@@ -84,11 +84,16 @@ fn proc_self_exe_of_a_workload_is_never_the_binary() {
     let (root, _leader) = world.idle();
     let before = fingerprint();
     write_file(root.join("bin/evil"), "#!/proc/self/exe\n");
-    std::os::unix::fs::symlink("/proc/self/exe", root.join("bin/link")).expect("symlink");
+    std::os::unix::fs::symlink("/proc/self/exe", root.join("bin/evil-link")).expect("symlink");
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(root.join("bin/evil"), fs::Permissions::from_mode(0o755)).expect("mode");
     let other = world.create();
-    for command in ["/bin/evil", "/bin/link", "/proc/self/exe", "/proc/1/exe"] {
+    for command in [
+        "/bin/evil",
+        "/bin/evil-link",
+        "/proc/self/exe",
+        "/proc/1/exe",
+    ] {
         // Whatever it does, it ends, and it is not the binary that runs as somebody's workload.
         let done = world.exec(&root).cmd([command, "--version"]).done();
         assert!(
@@ -132,28 +137,20 @@ fn no_process_inside_gives_a_writable_exe() {
 #[test]
 fn a_root_filesystem_is_complete_when_it_appears() {
     let Some(world) = World::new() else { return };
-    for round in 0..30 {
-        let name = format!("name{round}");
-        let mut client = world.verb("create-fs").cmd(["img", &name]).spawn();
+    for _ in 0..30 {
+        let mut client = world.verb("create-fs").cmd(["img"]).spawn();
         let path = until("the mount", || {
-            let found = tests::mounts_below(&world.base.join("subcontainers"))
+            let found = mounts_below(&world.base.join("subcontainers"))
                 .into_iter()
                 .next();
-            assert!(
-                found.is_some() || client.ended().is_none_or(|status| status.success()),
-                "create-fs failed"
-            );
+            let running = client.ended().is_none_or(|status| status.success());
+            assert!(found.is_some() || running, "create-fs failed");
             found
         });
-        assert_eq!(
-            fs::read_to_string(path.join("etc/hostname")).ok(),
-            Some(format!("{name}\n")),
-            "attached before it was complete"
-        );
-        assert!(
-            path.join("etc/hosts").exists() && path.join("bin/sh").is_symlink(),
-            "attached before it was complete"
-        );
+        for name in ["etc/hostname", "etc/hosts", "bin/sh"] {
+            let length = fs::metadata(path.join(name)).map_or(0, |meta| meta.len());
+            assert!(length > 0, "attached before /{name} was complete");
+        }
         let printed = client.finish();
         assert_eq!(PathBuf::from(printed.expect_ok()), path);
         let guid = path.file_name().expect("guid").to_owned();
@@ -200,13 +197,13 @@ fn the_launch_process_keeps_few_descriptors() {
 fn few_descriptors_are_enough() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let bash = tests::tool("bash");
+    let bash = tests::tool("sh");
     let limited = |run: Run| {
         run.wrap([
             bash.to_str().expect("path"),
             "-c",
             "ulimit -n 40; exec \"$@\"",
-            "bash",
+            "sh",
         ])
     };
     assert_eq!(limited(world.exec(&root)).cmd(["echo", "in"]).text(), "in");

@@ -38,15 +38,18 @@ fn mounts_made_after_launch_are_seen_by_running_processes() {
     let Some(world) = World::new() else { return };
     let root = world.create();
     let wait = "echo up; while [ ! -e /late/file ]; do sleep 0.01; done; cat /late/file";
-    let mut launched = world.launch_run(&root).opt("--init").sh(wait).spawn();
+    let mut launched = world
+        .launch_run(&root)
+        .opt("--init")
+        .sh(&format!("{wait}; exec sleep 100000"))
+        .spawn();
     launched.expect("up");
     let mut inside = world.exec(&root).opt("--user=app").sh(wait).spawn();
     inside.expect("up");
     bind(&source(&world, "late"), &root.join("late"));
     inside.expect("late");
     launched.expect("late");
-    launched.finish().expect_code(0);
-    let _ = inside.finish();
+    inside.finish().expect_code(0);
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn on_a_shared_host(world: &World, script: &str) -> Run {
         "-m",
         "--propagation",
         "private",
-        tool("bash").to_str().expect("path"),
+        tool("sh").to_str().expect("path"),
         "-c",
         &script,
     ])

@@ -105,14 +105,14 @@ fn umask_mask_and_dispositions_are_clean() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let hostile = |run: Run| {
-        let sh = tool("bash");
+        let sh = tool("sh");
         let env = tool("env");
         let words = "umask 077; exec \"$@\"";
         run.wrap([
             sh.to_str().expect("path"),
             "-c",
             words,
-            "bash",
+            "sh",
             env.to_str().expect("path"),
         ])
         .wrap([
@@ -173,13 +173,13 @@ fn an_ignored_sigchld_does_not_lose_the_exit_code() {
 fn resource_limits_are_the_callers() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let sh = tool("bash");
+    let sh = tool("sh");
     let limited = |run: Run| {
         run.wrap([
             sh.to_str().expect("path"),
             "-c",
             "ulimit -n 333; ulimit -c 0; ulimit -s 4096; exec \"$@\"",
-            "bash",
+            "sh",
         ])
     };
     let show = "ulimit -n; ulimit -c; ulimit -s";
@@ -250,15 +250,15 @@ fn in_an_outer_user_namespace(world: &World, script: &str) -> String {
     let outer = format!(
         "read go; exec {} -m {} -c \"$1\"",
         tool("unshare").display(),
-        tool("bash").display()
+        tool("sh").display()
     );
     let mut child = Command::new(tool("unshare"))
         .args([
             "--user",
-            tool("bash").to_str().expect("path"),
+            tool("sh").to_str().expect("path"),
             "-c",
             &outer,
-            "bash",
+            "sh",
             &(prologue + script),
         ])
         .env_clear()

