@@ -150,6 +150,7 @@ test('launch takes user, cwd and env like exec, and its defaults from the image'
 
 test('mounts that were made before a relaunch are there after it', async () => {
   await withSub('kept', async sub => {
+    await sub.execFail(['true'])
     const before = mountsBelow(sub.rootfs).map(m => m.point)
     await sub.launch(sh('test -c /dev/null && ls /sys/kernel > /seen; echo done >> /seen; exec sleep 3600'))
     assert.match(await written(sub, '/seen'), /\n.*done\n/s)

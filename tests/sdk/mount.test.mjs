@@ -263,6 +263,7 @@ test('an idmap of several ranges, of a file, of assets and of a pointer', async 
 test('a mount that fails names the reason, and the container works on', async () => {
   const dir = await newVolume('plain')
   await withSub('failing', async sub => {
+    await sub.execFail(['true'])
     const before = mountsBelow(sub.rootfs)
     const mounts = Mounts.of().mountVolume({
       volumeId: 'plain',

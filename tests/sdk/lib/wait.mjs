@@ -61,3 +61,9 @@ export async function finished(child, ms = 60_000) {
   const end = await within(ms, `the end of ${child.spawnargs.join(' ')}`, closed)
   return { ...end, stdout: stdout?.bytes(), stderr: stderr?.bytes() }
 }
+
+/** Lets `ms` pass, to a fraction of a millisecond: chooses the moment of a kill, waits for nothing. */
+export function pass(ms) {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}
