@@ -1,4 +1,34 @@
 //! Decides: what the user asked for and what the image and the host say becomes a plan, which `shim` applies.
 
+/// `bind-mount`: one call for what a client would otherwise do with mount(8).
+pub mod bind_mount;
+/// The command line: words become an [`cli::Invocation`], and an invocation is carried out.
+pub mod cli;
+/// Where things are: flags over `/etc/start-container/config.toml` over defaults.
+pub mod config;
+/// The environment of a command, and where it is searched.
+pub mod environment;
+/// `subcontainer exec`.
+pub mod exec;
+/// Facts about the caller's situation.
+pub mod host;
+/// Names that become file names: image ids and guids.
+pub mod ids;
 /// Image store: archives become root filesystems.
 pub mod image;
+/// `subcontainer launch`.
+pub mod launch;
+/// Which process is the leader of a root filesystem.
+pub mod leader;
+/// What launch and exec decide in the same way.
+pub mod process;
+/// `subcontainer create-fs` and `destroy-fs`.
+pub mod rootfs;
+/// Who a command runs as, by the root filesystem's own passwd and group.
+pub mod users;
+
+mod decimal;
+mod discover;
+mod dry_run;
+mod regular;
+mod suggest;

@@ -61,7 +61,11 @@ impl Error {
 
     /// A failure of a `std::io` call while doing `op` to `subject`; keeps the errno where there is one.
     #[must_use]
-    pub fn io(op: impl Into<Cow<'static, str>>, subject: impl fmt::Display, error: &std::io::Error) -> Self {
+    pub fn io(
+        op: impl Into<Cow<'static, str>>,
+        subject: impl fmt::Display,
+        error: &std::io::Error,
+    ) -> Self {
         let this = Self::new(op).on(subject);
         match error.raw_os_error() {
             Some(raw) => this.errno(Errno::from_raw(raw)),
@@ -107,7 +111,11 @@ impl Error {
     /// The same, unless a hint is there already.
     #[must_use]
     pub fn or_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
-        if self.hint.is_some() { self } else { self.hint(hint) }
+        if self.hint.is_some() {
+            self
+        } else {
+            self.hint(hint)
+        }
     }
 
     /// Which step of how many failed (both counted from one).

@@ -3,7 +3,24 @@
 //! Everything here happens on the host side of a container. What to do is decided in `runtime` and arrives as a
 //! value; what happens inside, after the last `execve` of ours, is `init`'s.
 
+mod child;
+pub mod ended;
 pub mod error;
+pub mod exec;
+pub mod idmap;
+pub mod launch;
+pub mod pipe_wrap;
+pub mod plan;
+pub mod procfs;
+pub mod rootdir;
+mod sealed;
+pub mod signals;
+mod spawn;
+pub mod stdio;
+pub mod step;
+mod supervise;
 pub mod sys;
 
+pub use ended::Ended;
 pub use error::{Error, Result};
+pub use rootdir::RootDir;

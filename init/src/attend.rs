@@ -1,0 +1,189 @@
+//! The role between an exec client and its command.
+//!
+//! The client's only way to stop an exec is to be killed. Its death closes the liveness pipe, whose other end nobody
+//! else holds, and then everything that the command started is ended, also what called setsid or forked twice: all of
+//! it stays below us, because we are a child subreaper. When the command ends by itself, we end too, and what it left
+//! behind becomes PID 1's.
+
+use crate::last_steps::{self, Command};
+use crate::pid1::reap;
+use crate::policy::{exit_code, is_forwarded, parent_in_stat, signal};
+use crate::protocol::{Groups, Record, Spec, Step};
+use crate::sys::{self, PollFd};
+use crate::{Failed, fail};
+
+const PR_SET_DUMPABLE: usize = 4;
+const PR_SET_CHILD_SUBREAPER: usize = 36;
+
+pub(crate) fn attend(spec: &Spec, groups: Groups<'_>, command: &Command) -> ! {
+    match start(spec, groups, command) {
+        Ok((child, signals)) => watch(spec, child, signals),
+        Err(failed) => fail(spec, failed),
+    }
+}
+
+fn start(spec: &Spec, groups: Groups<'_>, command: &Command) -> Result<(i32, i32), Failed> {
+    // The container's root must neither trace us nor take our descriptors.
+    sys::prctl(PR_SET_DUMPABLE, 0).map_err(|errno| (Step::Attend, errno))?;
+    sys::prctl(PR_SET_CHILD_SUBREAPER, 1).map_err(|errno| (Step::Attend, errno))?;
+    let signals = sys::signalfd().map_err(|errno| (Step::Attend, errno))?;
+    let child = match sys::fork().map_err(|errno| (Step::Fork, errno))? {
+        0 => fail(spec, last_steps::become_command(spec, groups, command)),
+        child => child,
+    };
+    // The command's streams are not ours: a pipe reaches its end only when no copy is left open.
+    for fd in (0..3).chain(spec.streams).chain([spec.terminal]) {
+        sys::close(fd);
+    }
+    Ok((child, signals))
+}
+
+fn watch(spec: &Spec, child: i32, signals: i32) -> ! {
+    let mut drains = spec.drains;
+    loop {
+        let mut set = [waiting(signals), waiting(spec.liveness)];
+        sys::poll(&mut set, false);
+        let [signalled, alive] = set;
+        if signalled.revents != 0 {
+            forward(child, signals);
+            if let Some(status) = reap(Some(child)) {
+                sys::write(spec.report, &Record::Ended(status).to_bytes());
+                leave(spec, drains, exit_code(status));
+            }
+        }
+        if alive.revents != 0 && !client_lives(spec, &mut drains) {
+            end_everything(spec);
+            sys::exit(128 + signal::KILL);
+        }
+    }
+}
+
+fn waiting(fd: i32) -> PollFd {
+    PollFd {
+        fd,
+        events: sys::POLLIN,
+        revents: 0,
+    }
+}
+
+/// Passes on what has arrived; SIGCHLD only wakes us.
+fn forward(child: i32, signals: i32) {
+    const SIGINFO_LENGTH: usize = 128;
+    let mut info = [0u8; SIGINFO_LENGTH];
+    while sys::read(signals, &mut info) == Ok(SIGINFO_LENGTH) {
+        let [first, second, third, fourth, ..] = info;
+        let number = u32::from_ne_bytes([first, second, third, fourth]).cast_signed();
+        if is_forwarded(number) {
+            sys::kill(child, number);
+        }
+    }
+}
+
+/// The client may tell by one byte that nobody reads stdout (0) or stderr (1) any more: the command shall see that,
+/// so our copy of the read end goes. End of file means that the client is dead.
+fn client_lives(spec: &Spec, drains: &mut [i32; 2]) -> bool {
+    let mut byte = [0u8; 1];
+    if sys::read(spec.liveness, &mut byte) != Ok(1) {
+        return false;
+    }
+    if let Some(drain) = drains.get_mut(usize::from(byte[0])) {
+        sys::close(*drain);
+        *drain = -1;
+    }
+    true
+}
+
+/// Ends us after the command ended by itself. If it left somebody behind who holds its stdout or stderr, a process
+/// stays that keeps those pipes readable and empty, so that the daemon neither blocks nor dies of SIGPIPE.
+fn leave(spec: &Spec, drains: [i32; 2], code: i32) -> ! {
+    let mut set = drains.map(waiting);
+    sys::poll(&mut set, true);
+    let held = |entry: &PollFd| entry.fd >= 0 && entry.revents & sys::POLLHUP == 0;
+    if set.iter().any(held) && sys::fork() == Ok(0) {
+        sys::close(spec.report);
+        drain(spec, drains);
+    }
+    sys::exit(code)
+}
+
+/// Reads and forgets, from the client's end until the last writer's.
+fn drain(spec: &Spec, mut drains: [i32; 2]) -> ! {
+    let _ = sys::setsid();
+    // As long as the client lives, the bytes are its to read.
+    while client_lives(spec, &mut drains) {}
+    let mut buffer = [0u8; 4096];
+    loop {
+        let mut set = drains.map(waiting);
+        if set.iter().all(|entry| entry.fd < 0) {
+            sys::exit(0);
+        }
+        sys::poll(&mut set, false);
+        for (entry, drain) in set.iter().zip(&mut drains) {
+            let ready = entry.revents & (sys::POLLIN | sys::POLLHUP | sys::POLLERR) != 0;
+            // The pipe does not block a reader for whom poll has found something; 0 is the end of file.
+            if entry.fd >= 0 && ready && !matches!(sys::read(entry.fd, &mut buffer), Ok(1..)) {
+                sys::close(entry.fd);
+                *drain = -1;
+            }
+        }
+    }
+}
+
+/// Kills and reaps until no child is left. Only direct children are killed: their numbers cannot be reused before we
+/// reap them, and what they leave behind becomes a direct child in turn.
+fn end_everything(spec: &Spec) {
+    let own = sys::getpid();
+    loop {
+        kill_children(spec.procfs, own);
+        loop {
+            match sys::wait_any(true) {
+                Ok((1.., _)) => {}
+                Err(sys::ECHILD) => return,
+                _ => break,
+            }
+        }
+        sys::yield_now();
+    }
+}
+
+/// Sends SIGKILL to every process whose parent we are.
+fn kill_children(procfs: i32, own: i32) {
+    let mut entries = [0u8; 4096];
+    sys::rewind(procfs);
+    while let Ok(length @ 1..) = sys::read_directory(procfs, &mut entries) {
+        let mut rest = entries.get(..length).unwrap_or_default();
+        while let Some((name, next)) = directory_entry(rest) {
+            if let Some(pid) = crate::protocol::number(name).filter(|&pid| pid > 0)
+                && parent_of(procfs, name) == Some(own)
+            {
+                sys::kill(pid, signal::KILL);
+            }
+            rest = next;
+        }
+    }
+}
+
+/// The name of the first `struct linux_dirent64` and what follows it.
+fn directory_entry(entries: &[u8]) -> Option<(&[u8], &[u8])> {
+    // d_ino and d_off, eight bytes each; d_reclen, two; d_type, one; then the name.
+    let length = entries.get(16..18)?;
+    let length = usize::from(u16::from_ne_bytes([*length.first()?, *length.get(1)?]));
+    let name = entries.get(19..length)?;
+    let end = name.iter().position(|&byte| byte == 0)?;
+    Some((name.get(..end)?, entries.get(length..)?))
+}
+
+/// The parent of a process, from `PID/stat`.
+fn parent_of(procfs: i32, pid: &[u8]) -> Option<i32> {
+    let mut path = [0u8; 32];
+    let (first, rest) = path.split_at_mut_checked(pid.len())?;
+    first.iter_mut().zip(pid).for_each(|(to, from)| *to = *from);
+    rest.iter_mut()
+        .zip(b"/stat")
+        .for_each(|(to, from)| *to = *from);
+    let file = sys::open_at(procfs, &path).ok()?;
+    let mut line = [0u8; 512];
+    let length = sys::read(file, &mut line);
+    sys::close(file);
+    parent_in_stat(line.get(..length.ok()?)?)
+}

@@ -1,0 +1,151 @@
+//! What happens between init and the command: session, descriptors, ids, directory, capabilities, signals, `execve`.
+//!
+//! Everything here runs in the process that becomes the command. Nothing returns but the step that failed.
+
+use crate::policy::{EACCES, signal, tries_next_candidate};
+use crate::protocol::{Groups, Spec, Step, WORKDIR_ARGUMENT};
+use crate::sys::{self, CStr, Vector};
+use crate::{Failed, Stack};
+
+const PR_SET_PDEATHSIG: usize = 1;
+/// NGROUPS_MAX since Linux 2.6.4.
+const GROUPS_MAX: usize = 65_536;
+
+/// What is to be executed, as pointers into init's own stack.
+pub(crate) struct Command {
+    workdir: Vector,
+    candidates: Vector,
+    count: usize,
+    arguments: Vector,
+    environment: Vector,
+}
+
+impl Command {
+    pub(crate) fn new(stack: Stack, spec: &Spec) -> Self {
+        // The shim wrote both the count and the arguments; the bound keeps a mistake there within argv.
+        let first = WORKDIR_ARGUMENT + 1;
+        let available = stack.argument_count().saturating_sub(first);
+        let count = (spec.candidates as usize).min(available);
+        Self {
+            workdir: stack.argument_slot(WORKDIR_ARGUMENT.min(stack.argument_count())),
+            candidates: stack.argument_slot(first.min(stack.argument_count())),
+            count,
+            arguments: stack.argument_slot((first + count).min(stack.argument_count())),
+            environment: stack.environment(),
+        }
+    }
+
+    fn workdir(&self) -> CStr {
+        // SAFETY: the slot lies within argv, its ending null included.
+        unsafe { *self.workdir }
+    }
+
+    fn candidate(&self, index: usize) -> CStr {
+        // SAFETY: the callers count up to `count`, which `new` has bounded by argv.
+        unsafe { *self.candidates.add(index) }
+    }
+}
+
+/// Applies the last steps and executes the command. Returns only the step that failed.
+pub(crate) fn become_command(spec: &Spec, groups: Groups<'_>, command: &Command) -> Failed {
+    let Err(failed) = prepare(spec, groups, command);
+    failed
+}
+
+fn prepare(
+    spec: &Spec,
+    groups: Groups<'_>,
+    command: &Command,
+) -> Result<core::convert::Infallible, Failed> {
+    let at = |step| move |errno| (step, errno);
+
+    // EPERM: already the leader of a process group, which only happens where the session is new anyway.
+    sys::setsid().or_else(|errno| {
+        if errno == sys::EPERM {
+            Ok(())
+        } else {
+            Err((Step::Session, errno))
+        }
+    })?;
+    if spec.terminal >= 0 {
+        sys::make_controlling_terminal(spec.terminal).map_err(at(Step::ControllingTerminal))?;
+    }
+    streams(spec).map_err(at(Step::Streams))?;
+    // Marked rather than closed: the report must survive until `execve` has succeeded.
+    sys::close_on_exec_from_3().map_err(at(Step::Descriptors))?;
+    sys::umask(spec.umask);
+    supplementary_groups(groups).map_err(at(Step::Groups))?;
+    sys::setresgid(spec.gid).map_err(at(Step::Gid))?;
+    let entered = enter(command);
+    sys::setresuid(spec.uid).map_err(at(Step::Uid))?;
+    // A directory that root may not enter (a FUSE or NFS mount of the user's) may be open to the user.
+    entered
+        .or_else(|errno| {
+            if errno == EACCES {
+                enter(command)
+            } else {
+                Err(errno)
+            }
+        })
+        .map_err(at(Step::Workdir))?;
+    sys::clear_inheritable_capabilities().map_err(at(Step::Capabilities))?;
+    // The kernel forgets this signal whenever the effective ids change (prctl(2)), so it comes after them.
+    sys::prctl(PR_SET_PDEATHSIG, signal::KILL as usize).map_err(at(Step::ParentDeath))?;
+    for number in 1..=signal::MAX {
+        sys::default_disposition(number);
+    }
+    // Signals that arrived since the client started are delivered here, with the command's own (default) disposition.
+    sys::set_signal_mask(0).map_err(at(Step::Signals))?;
+    Err((Step::Execute, execute(command)))
+}
+
+/// Puts the streams on 0, 1 and 2. Descriptors that the shim made are above 2, so no order is wrong.
+pub(crate) fn streams(spec: &Spec) -> sys::Result<()> {
+    for (target, &source) in (0i32..).zip(&spec.streams) {
+        if source != target && source >= 0 {
+            sys::dup_to(source, target)?;
+        }
+    }
+    Ok(())
+}
+
+fn supplementary_groups(groups: Groups<'_>) -> sys::Result<()> {
+    // Zero pages that cost nothing until they are written.
+    let mut list = [const { core::mem::MaybeUninit::<u32>::uninit() }; GROUPS_MAX];
+    let mut count = 0;
+    for (slot, group) in list.iter_mut().zip(groups) {
+        slot.write(group);
+        count += 1;
+    }
+    // SAFETY: the first `count` elements have just been written, and u32 has the layout of its MaybeUninit.
+    let list = unsafe { core::slice::from_raw_parts(list.as_ptr().cast::<u32>(), count) };
+    sys::setgroups(list)
+}
+
+fn enter(command: &Command) -> sys::Result<()> {
+    sys::chdir(command.workdir())?;
+    // A magic link such as /proc/self/fd/3 could lead out of the root filesystem; the kernel tells by getcwd.
+    if sys::cwd_is_reachable()? {
+        Ok(())
+    } else {
+        Err(sys::ENOENT)
+    }
+}
+
+/// execvp(3)'s search over candidates that were joined with PATH beforehand.
+fn execute(command: &Command) -> i32 {
+    let mut last = sys::ENOENT;
+    let mut denied = false;
+    for index in 0..command.count {
+        last = sys::execve(
+            command.candidate(index),
+            command.arguments,
+            command.environment,
+        );
+        if !tries_next_candidate(last) {
+            return last;
+        }
+        denied |= last == EACCES;
+    }
+    if denied { EACCES } else { last }
+}

@@ -1,0 +1,358 @@
+//! How the shim tells init what to do, and how init answers.
+//!
+//! init is executed with `argv = [name, SPEC, WORKDIR, CANDIDATE…, ARGUMENT…]` and the command's whole environment: the
+//! kernel has copied everything to init's stack, and init passes the very same pointers on to `execve`, so it needs no
+//! memory of its own. SPEC is one line of decimal numbers ([`Spec`]). Answers are [`Record`]s of eight bytes on the
+//! report descriptor.
+
+use core::fmt;
+
+/// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
+const VERSION: i32 = 1;
+
+/// Index in `argv` of the SPEC line.
+pub const SPEC_ARGUMENT: usize = 1;
+/// Index in `argv` of the working directory; the candidates follow it.
+pub const WORKDIR_ARGUMENT: usize = 2;
+
+/// What init is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// PID 1 of a container without a command: reaps, and ends on SIGTERM.
+    Idle,
+    /// Becomes the command in place (which is PID 1 then).
+    Run,
+    /// PID 1 that forks the command, reaps, forwards signals and ends with its status.
+    Supervise,
+    /// Between an exec client and its command: as [`Role::Supervise`], and ends everything when the client is gone.
+    Attend,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Idle, Self::Run, Self::Supervise, Self::Attend];
+
+    fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.number() == number)
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Self::Idle => 0,
+            Self::Run => 1,
+            Self::Supervise => 2,
+            Self::Attend => 3,
+        }
+    }
+}
+
+/// The numbers of the SPEC line. Descriptors are those that init inherits; -1 means none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    /// What to be.
+    pub role: Role,
+    /// Where records go; also where init hears nothing. Close-on-exec from the moment the command is executed.
+    pub report: i32,
+    /// What become descriptors 0, 1 and 2.
+    pub streams: [i32; 3],
+    /// Terminal to make the controlling one.
+    pub terminal: i32,
+    /// Pipe whose other end only the exec client holds ([`Role::Attend`]).
+    pub liveness: i32,
+    /// Root of a procfs of the container's PID namespace ([`Role::Attend`]).
+    pub procfs: i32,
+    /// Read ends of the pipes that are the command's stdout and stderr ([`Role::Attend`]).
+    pub drains: [i32; 2],
+    /// User id, as the container sees it.
+    pub uid: u32,
+    /// Group id, as the container sees it.
+    pub gid: u32,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// How many candidates follow the working directory.
+    pub candidates: u32,
+}
+
+/// Parses a decimal number; the whole text must be one, without sign except `-1`'s.
+#[must_use]
+pub fn number(text: &[u8]) -> Option<i32> {
+    if text == b"-1" {
+        return Some(-1);
+    }
+    i32::try_from(unsigned(text)?).ok()
+}
+
+fn unsigned(text: &[u8]) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u32, |value, &byte| {
+        let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        value.checked_mul(10)?.checked_add(u32::from(digit))
+    })
+}
+
+/// The numbers of a line, one by one.
+struct Numbers<'a>(core::slice::Split<'a, u8, fn(&u8) -> bool>);
+
+impl<'a> Numbers<'a> {
+    fn new(line: &'a [u8]) -> Self {
+        Self(line.split(|&byte| byte == b' '))
+    }
+
+    fn signed(&mut self) -> Option<i32> {
+        number(self.0.next()?)
+    }
+
+    fn unsigned(&mut self) -> Option<u32> {
+        unsigned(self.0.next()?)
+    }
+}
+
+impl Spec {
+    /// Reads a line: the numbers, and the supplementary groups that follow them.
+    #[must_use]
+    pub fn decode(line: &[u8]) -> Option<(Self, Groups<'_>)> {
+        let mut numbers = Numbers::new(line);
+        if numbers.signed()? != VERSION {
+            return None;
+        }
+        let spec = Self {
+            role: Role::from_number(numbers.signed()?)?,
+            report: numbers.signed()?,
+            streams: [numbers.signed()?, numbers.signed()?, numbers.signed()?],
+            terminal: numbers.signed()?,
+            liveness: numbers.signed()?,
+            procfs: numbers.signed()?,
+            drains: [numbers.signed()?, numbers.signed()?],
+            uid: numbers.unsigned()?,
+            gid: numbers.unsigned()?,
+            umask: numbers.unsigned()?,
+            candidates: numbers.unsigned()?,
+        };
+        Some((spec, Groups(numbers)))
+    }
+
+    /// Writes the line that [`Spec::decode`] reads.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn encode(&self, groups: &[u32], out: &mut impl fmt::Write) -> fmt::Result {
+        let [stdin, stdout, stderr] = self.streams;
+        let [first, second] = self.drains;
+        write!(
+            out,
+            "{VERSION} {} {} {stdin} {stdout} {stderr}",
+            self.role.number(),
+            self.report
+        )?;
+        write!(
+            out,
+            " {} {} {} {first} {second}",
+            self.terminal, self.liveness, self.procfs
+        )?;
+        write!(
+            out,
+            " {} {} {} {}",
+            self.uid, self.gid, self.umask, self.candidates
+        )?;
+        for group in groups {
+            write!(out, " {group}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The supplementary groups at the end of a SPEC line; ends early at anything that is no number.
+pub struct Groups<'a>(Numbers<'a>);
+
+impl Iterator for Groups<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.0.unsigned()
+    }
+}
+
+/// The steps of init, in their order; the number of a failed one goes into a [`Record`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Step {
+    /// SPEC line unreadable.
+    Decode = 1,
+    /// prctl: not dumpable, child subreaper.
+    Attend,
+    /// Fork the command's process.
+    Fork,
+    /// setsid.
+    Session,
+    /// ioctl TIOCSCTTY.
+    ControllingTerminal,
+    /// dup3 of the streams to 0, 1 and 2.
+    Streams,
+    /// close_range with CLOSE_RANGE_CLOEXEC from 3 on.
+    Descriptors,
+    /// setgroups.
+    Groups,
+    /// setresgid.
+    Gid,
+    /// chdir as root, and again as the user if root may not.
+    Workdir,
+    /// setresuid.
+    Uid,
+    /// Inheritable capabilities cleared.
+    Capabilities,
+    /// PR_SET_PDEATHSIG after the ids changed.
+    ParentDeath,
+    /// Signal dispositions and mask back to their defaults.
+    Signals,
+    /// execve of each candidate.
+    Execute,
+}
+
+impl Step {
+    /// All steps, in order.
+    pub const ALL: [Self; 15] = [
+        Self::Decode,
+        Self::Attend,
+        Self::Fork,
+        Self::Session,
+        Self::ControllingTerminal,
+        Self::Streams,
+        Self::Descriptors,
+        Self::Groups,
+        Self::Gid,
+        Self::Workdir,
+        Self::Uid,
+        Self::Capabilities,
+        Self::ParentDeath,
+        Self::Signals,
+        Self::Execute,
+    ];
+
+    /// The step with this number.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|&step| step as u16 == number)
+    }
+}
+
+/// One answer, eight bytes in native order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// A step of the plan that the shim's child applies failed: its index in the plan, and the errno.
+    PlanFailed(u16, u16),
+    /// A step of init failed: its number and the errno.
+    InitFailed(u16, u16),
+    /// The command ended with this wait status.
+    Ended(u32),
+}
+
+impl Record {
+    /// Length on the wire.
+    pub const LENGTH: usize = 8;
+
+    /// The bytes to send.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let (kind, value) = match self {
+            Self::PlanFailed(step, errno) => (1u32, u32::from(step) << 16 | u32::from(errno)),
+            Self::InitFailed(step, errno) => (2, u32::from(step) << 16 | u32::from(errno)),
+            Self::Ended(status) => (3, status),
+        };
+        let mut bytes = [0; Self::LENGTH];
+        let (first, second) = bytes.split_at_mut(4);
+        first.copy_from_slice(&kind.to_ne_bytes());
+        second.copy_from_slice(&value.to_ne_bytes());
+        bytes
+    }
+
+    /// What arrived, if it is a record.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (first, second) = bytes.split_at_checked(4)?;
+        let kind = u32::from_ne_bytes(first.try_into().ok()?);
+        let value = u32::from_ne_bytes(second.try_into().ok()?);
+        let halves = || {
+            Some((
+                u16::try_from(value >> 16).ok()?,
+                u16::try_from(value & 0xffff).ok()?,
+            ))
+        };
+        match kind {
+            1 => halves().map(|(step, errno)| Self::PlanFailed(step, errno)),
+            2 => halves().map(|(step, errno)| Self::InitFailed(step, errno)),
+            3 => Some(Self::Ended(value)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    const SPEC: Spec = Spec {
+        role: Role::Attend,
+        report: 7,
+        streams: [0, 12, -1],
+        terminal: -1,
+        liveness: 9,
+        procfs: 10,
+        drains: [11, -1],
+        uid: u32::MAX - 1,
+        gid: 0,
+        umask: 0o22,
+        candidates: 6,
+    };
+
+    #[test]
+    fn a_line_reads_back_as_it_was_written() {
+        for groups in [&[][..], &[0], &[0, 5, u32::MAX - 1]] {
+            let mut line = String::new();
+            SPEC.encode(groups, &mut line).unwrap();
+            let (spec, read) = Spec::decode(line.as_bytes()).unwrap();
+            assert_eq!(spec, SPEC);
+            assert_eq!(read.collect::<Vec<_>>(), groups);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for line in [
+            "",
+            "1",
+            "2 3 7",
+            "1 9 7 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
+            "1 0 x 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
+        ] {
+            assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
+        }
+        assert_eq!(number(b"2147483648"), None);
+        assert_eq!(number(b"+1"), None);
+        assert_eq!(number(b"-2"), None);
+        assert_eq!(number(b""), None);
+    }
+
+    #[test]
+    fn records_survive_the_wire() {
+        for record in [
+            Record::PlanFailed(3, 13),
+            Record::InitFailed(u16::MAX, 1),
+            Record::Ended(0x8b),
+        ] {
+            assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+        }
+        assert_eq!(Record::from_bytes(b"12345678"), None);
+        assert_eq!(Record::from_bytes(b"1234567"), None);
+    }
+
+    #[test]
+    fn step_numbers_are_unique() {
+        for step in Step::ALL {
+            assert_eq!(Step::from_number(step as u16), Some(step));
+        }
+        assert_eq!(Step::from_number(0), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! System call numbers of the architectures that use the kernel's generic table (include/uapi/asm-generic/unistd.h).
+
+pub(crate) const GETCWD: usize = 17;
+pub(crate) const DUP3: usize = 24;
+pub(crate) const IOCTL: usize = 29;
+pub(crate) const CHDIR: usize = 49;
+pub(crate) const OPENAT: usize = 56;
+pub(crate) const CLOSE: usize = 57;
+pub(crate) const GETDENTS64: usize = 61;
+pub(crate) const LSEEK: usize = 62;
+pub(crate) const READ: usize = 63;
+pub(crate) const WRITE: usize = 64;
+pub(crate) const PPOLL: usize = 73;
+pub(crate) const SIGNALFD4: usize = 74;
+pub(crate) const CAPGET: usize = 90;
+pub(crate) const CAPSET: usize = 91;
+pub(crate) const EXIT_GROUP: usize = 94;
+pub(crate) const SCHED_YIELD: usize = 124;
+pub(crate) const KILL: usize = 129;
+pub(crate) const RT_SIGACTION: usize = 134;
+pub(crate) const RT_SIGPROCMASK: usize = 135;
+pub(crate) const RT_SIGTIMEDWAIT: usize = 137;
+pub(crate) const SETRESUID: usize = 147;
+pub(crate) const SETRESGID: usize = 149;
+pub(crate) const SETSID: usize = 157;
+pub(crate) const SETGROUPS: usize = 159;
+pub(crate) const UMASK: usize = 166;
+pub(crate) const PRCTL: usize = 167;
+pub(crate) const GETPID: usize = 172;
+pub(crate) const CLONE: usize = 220;
+pub(crate) const EXECVE: usize = 221;
+pub(crate) const WAIT4: usize = 260;
+pub(crate) const CLOSE_RANGE: usize = 436;

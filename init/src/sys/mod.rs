@@ -1,0 +1,324 @@
+//! init's own system calls: no libc. Numbers and the one assembly block per architecture are in the files beside.
+
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64.rs"]
+mod arch;
+#[cfg(target_arch = "riscv64")]
+#[path = "riscv64.rs"]
+mod arch;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64.rs"]
+mod arch;
+
+use arch::{nr, syscall};
+
+/// Result of a system call: the value, or the errno.
+pub(crate) type Result<T> = core::result::Result<T, i32>;
+
+/// Interrupted: tried again wherever it can occur.
+pub(crate) const EINTR: i32 = 4;
+/// No child left.
+pub(crate) const ECHILD: i32 = 10;
+/// Not permitted.
+pub(crate) const EPERM: i32 = 1;
+/// No such file or directory.
+pub(crate) const ENOENT: i32 = 2;
+
+/// A C string that the kernel put on our stack, or a constant.
+pub(crate) type CStr = *const u8;
+/// A null-terminated array of them.
+pub(crate) type Vector = *const CStr;
+
+/// One system call; unused arguments are zero.
+fn call(number: usize, arguments: [usize; 5]) -> Result<usize> {
+    // SAFETY: each wrapper below passes numbers, or pointers to memory that it holds or got from the kernel for the
+    // life of the process, as the call's man page asks.
+    let value = unsafe { syscall(number, arguments) };
+    let errno = value.wrapping_neg();
+    if (1..4096).contains(&errno) {
+        Err(i32::try_from(errno).unwrap_or(i32::MAX))
+    } else {
+        Ok(value)
+    }
+}
+
+/// A signed number in a register.
+fn register(number: i32) -> usize {
+    (number as isize).cast_unsigned()
+}
+
+/// A number from a register that fits by the call's contract.
+fn small(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(-1)
+}
+
+pub(crate) fn exit(code: i32) -> ! {
+    loop {
+        let _ = call(nr::EXIT_GROUP, [register(code), 0, 0, 0, 0]);
+    }
+}
+
+/// fork(2): the child's number, or 0 in the child.
+pub(crate) fn fork() -> Result<i32> {
+    const SIGCHLD: usize = 17;
+    call(nr::CLONE, [SIGCHLD, 0, 0, 0, 0]).map(small)
+}
+
+pub(crate) fn getpid() -> i32 {
+    call(nr::GETPID, [0; 5]).map_or(-1, small)
+}
+
+pub(crate) fn setsid() -> Result<()> {
+    call(nr::SETSID, [0; 5]).map(drop)
+}
+
+pub(crate) fn make_controlling_terminal(fd: i32) -> Result<()> {
+    const TIOCSCTTY: usize = 0x540e;
+    call(nr::IOCTL, [register(fd), TIOCSCTTY, 0, 0, 0]).map(drop)
+}
+
+pub(crate) fn dup_to(from: i32, to: i32) -> Result<()> {
+    call(nr::DUP3, [register(from), register(to), 0, 0, 0]).map(drop)
+}
+
+pub(crate) fn close(fd: i32) {
+    let _ = call(nr::CLOSE, [register(fd), 0, 0, 0, 0]);
+}
+
+/// Marks all descriptors from 3 on close-on-exec (close_range(2), flag since Linux 5.11).
+pub(crate) fn close_on_exec_from_3() -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: usize = 4;
+    call(
+        nr::CLOSE_RANGE,
+        [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
+    )
+    .map(drop)
+}
+
+/// Closes all descriptors from 3 on.
+pub(crate) fn close_from_3() -> Result<()> {
+    call(nr::CLOSE_RANGE, [3, u32::MAX as usize, 0, 0, 0]).map(drop)
+}
+
+pub(crate) fn umask(mask: u32) {
+    let _ = call(nr::UMASK, [mask as usize, 0, 0, 0, 0]);
+}
+
+pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
+    call(
+        nr::SETGROUPS,
+        [groups.len(), groups.as_ptr().addr(), 0, 0, 0],
+    )
+    .map(drop)
+}
+
+pub(crate) fn setresgid(gid: u32) -> Result<()> {
+    call(
+        nr::SETRESGID,
+        [gid as usize, gid as usize, gid as usize, 0, 0],
+    )
+    .map(drop)
+}
+
+pub(crate) fn setresuid(uid: u32) -> Result<()> {
+    call(
+        nr::SETRESUID,
+        [uid as usize, uid as usize, uid as usize, 0, 0],
+    )
+    .map(drop)
+}
+
+pub(crate) fn chdir(path: CStr) -> Result<()> {
+    call(nr::CHDIR, [path.addr(), 0, 0, 0, 0]).map(drop)
+}
+
+/// Whether the working directory can be reached from the root: the kernel answers "(unreachable)/…" otherwise.
+pub(crate) fn cwd_is_reachable() -> Result<bool> {
+    const PATH_MAX: usize = 4096;
+    let mut buffer = [0u8; PATH_MAX];
+    call(nr::GETCWD, [buffer.as_mut_ptr().addr(), PATH_MAX, 0, 0, 0])?;
+    Ok(buffer[0] == b'/')
+}
+
+/// Returns only when it fails.
+pub(crate) fn execve(path: CStr, arguments: Vector, environment: Vector) -> i32 {
+    call(
+        nr::EXECVE,
+        [path.addr(), arguments.addr(), environment.addr(), 0, 0],
+    )
+    .err()
+    .unwrap_or(0)
+}
+
+pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {
+    call(nr::PRCTL, [option, value, 0, 0, 0]).map(drop)
+}
+
+/// Clears the inheritable set (and the ambient one with it), keeping the others as they are (capset(2)).
+pub(crate) fn clear_inheritable_capabilities() -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    // Two times effective, permitted, inheritable.
+    let mut sets = [0u32; 6];
+    call(
+        nr::CAPGET,
+        [header.as_ptr().addr(), sets.as_mut_ptr().addr(), 0, 0, 0],
+    )?;
+    sets[2] = 0;
+    sets[5] = 0;
+    call(
+        nr::CAPSET,
+        [header.as_ptr().addr(), sets.as_ptr().addr(), 0, 0, 0],
+    )
+    .map(drop)
+}
+
+/// Sets a signal's disposition to its default.
+pub(crate) fn default_disposition(signal: i32) {
+    // The kernel's `struct sigaction`, all zero: SIG_DFL, no flags, empty mask.
+    let action = [0usize; 4];
+    let _ = call(
+        nr::RT_SIGACTION,
+        [register(signal), action.as_ptr().addr(), 0, 8, 0],
+    );
+}
+
+/// Replaces the signal mask.
+pub(crate) fn set_signal_mask(mask: u64) -> Result<()> {
+    const SIG_SETMASK: usize = 2;
+    call(
+        nr::RT_SIGPROCMASK,
+        [SIG_SETMASK, (&raw const mask).addr(), 0, 8, 0],
+    )
+    .map(drop)
+}
+
+/// Waits for one of the blocked signals and returns its number.
+pub(crate) fn wait_for_signal() -> i32 {
+    let mask = u64::MAX;
+    loop {
+        if let Ok(number) = call(nr::RT_SIGTIMEDWAIT, [(&raw const mask).addr(), 0, 0, 8, 0]) {
+            return small(number);
+        }
+    }
+}
+
+/// A descriptor that delivers all blocked signals.
+pub(crate) fn signalfd() -> Result<i32> {
+    const SFD_CLOEXEC_NONBLOCK: usize = 0o2_000_000 | 0o4_000;
+    let mask = u64::MAX;
+    call(
+        nr::SIGNALFD4,
+        [
+            register(-1),
+            (&raw const mask).addr(),
+            8,
+            SFD_CLOEXEC_NONBLOCK,
+            0,
+        ],
+    )
+    .map(small)
+}
+
+pub(crate) fn kill(pid: i32, signal: i32) {
+    let _ = call(nr::KILL, [register(pid), register(signal), 0, 0, 0]);
+}
+
+/// wait4(2) for any child: its number and status; 0 for the number when `poll` is set and none has ended.
+pub(crate) fn wait_any(poll: bool) -> Result<(i32, u32)> {
+    let mut status = 0u32;
+    loop {
+        match call(
+            nr::WAIT4,
+            [
+                register(-1),
+                (&raw mut status).addr(),
+                usize::from(poll),
+                0,
+                0,
+            ],
+        ) {
+            Err(EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(pid) => return Ok((small(pid), status)),
+        }
+    }
+}
+
+/// read(2), tried again when interrupted.
+pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match call(
+            nr::READ,
+            [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0],
+        ) {
+            Err(EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+pub(crate) fn write(fd: i32, bytes: &[u8]) {
+    while call(
+        nr::WRITE,
+        [register(fd), bytes.as_ptr().addr(), bytes.len(), 0, 0],
+    ) == Err(EINTR)
+    {}
+}
+
+/// One entry of ppoll(2).
+#[repr(C)]
+pub(crate) struct PollFd {
+    pub(crate) fd: i32,
+    pub(crate) events: i16,
+    pub(crate) revents: i16,
+}
+
+pub(crate) const POLLIN: i16 = 1;
+pub(crate) const POLLHUP: i16 = 0x10;
+pub(crate) const POLLERR: i16 = 8;
+
+/// Waits until one of `set` is ready, or with `now` only looks. Negative descriptors are passed over.
+pub(crate) fn poll(set: &mut [PollFd], now: bool) {
+    let zero = [0usize; 2];
+    let timeout = if now { zero.as_ptr().addr() } else { 0 };
+    while call(
+        nr::PPOLL,
+        [set.as_mut_ptr().addr(), set.len(), timeout, 0, 0],
+    ) == Err(EINTR)
+    {}
+}
+
+/// Opens a path relative to a directory, read-only and close-on-exec.
+pub(crate) fn open_at(dir: i32, path: &[u8; 32]) -> Result<i32> {
+    const O_CLOEXEC_NOFOLLOW: usize = 0o2_000_000 | arch::O_NOFOLLOW;
+    call(
+        nr::OPENAT,
+        [
+            register(dir),
+            path.as_ptr().addr(),
+            O_CLOEXEC_NOFOLLOW,
+            0,
+            0,
+        ],
+    )
+    .map(small)
+}
+
+/// getdents64(2).
+pub(crate) fn read_directory(fd: i32, buffer: &mut [u8]) -> Result<usize> {
+    call(
+        nr::GETDENTS64,
+        [register(fd), buffer.as_mut_ptr().addr(), buffer.len(), 0, 0],
+    )
+}
+
+/// Back to the first directory entry.
+pub(crate) fn rewind(fd: i32) {
+    let _ = call(nr::LSEEK, [register(fd), 0, 0, 0, 0]);
+}
+
+/// Lets other processes run, so that killed ones can end.
+pub(crate) fn yield_now() {
+    let _ = call(nr::SCHED_YIELD, [0; 5]);
+}

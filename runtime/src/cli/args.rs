@@ -1,0 +1,225 @@
+//! What a command line means, as plain values: one struct per verb. Nothing in here has been looked up on the host.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::config::DirFlags;
+use crate::ids::{Guid, ImageId};
+
+/// One call of start-container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invocation {
+    /// `subcontainer launch`
+    Launch(LaunchArgs),
+    /// `subcontainer exec`
+    Exec(ExecArgs),
+    /// `subcontainer create-fs`
+    CreateFs(CreateFsArgs),
+    /// `subcontainer destroy-fs`
+    DestroyFs(DestroyFsArgs),
+    /// `bind-mount`
+    BindMount(BindMountArgs),
+    /// `pipe-wrap`
+    PipeWrap(PipeWrapArgs),
+    /// `image import`
+    ImageImport(ImageImportArgs),
+    /// Text for stdout, newline at its end.
+    Help(String),
+    /// `--version`
+    Version,
+}
+
+/// A program and its arguments, byte for byte as given.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Never empty.
+    pub program: OsString,
+    /// Any bytes but NUL.
+    pub arguments: Vec<OsString>,
+}
+
+impl fmt::Debug for Command {
+    /// Arguments may be secrets: only their number is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} and {} arguments",
+            self.program,
+            self.arguments.len()
+        )
+    }
+}
+
+/// `subcontainer launch ROOTFS [COMMAND [ARG…]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// None for an idle leader.
+    pub command: Option<Command>,
+    /// How the command runs; of no effect without one.
+    pub process: ProcessArgs,
+    /// `--init`: PID 1 is our init and COMMAND its child. Without COMMAND it always is.
+    pub init: bool,
+    /// `--userns`; none leaves the choice to the plan.
+    pub userns: Option<Userns>,
+    /// `--dry-run` and `--format`: print the plan and do nothing.
+    pub dry_run: Option<Format>,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer exec ROOTFS COMMAND [ARG…]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// What to run.
+    pub command: Command,
+    /// How it runs.
+    pub process: ProcessArgs,
+    /// `--dry-run` and `--format`: print the plan and do nothing.
+    pub dry_run: Option<Format>,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// What launch and exec share: how a process inside runs.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProcessArgs {
+    /// `--env-file`; never empty.
+    pub env_file: Option<PathBuf>,
+    /// `--env`, in order: names (not empty, no `=`) and values.
+    pub env: Vec<(OsString, OsString)>,
+    /// `--user`, in the grammar of [`crate::users`]; none is root.
+    pub user: Option<OsString>,
+    /// `--workdir`, a path inside; never empty.
+    pub workdir: Option<OsString>,
+    /// `--force-tty`: a terminal although stdin is none.
+    pub force_tty: bool,
+    /// `--force-stderr-tty`: stderr goes to the terminal although the caller's is none.
+    pub force_stderr_tty: bool,
+    /// `--pty-size`: the size of the terminal when the command starts.
+    pub pty_size: Option<PtySize>,
+}
+
+impl fmt::Debug for ProcessArgs {
+    /// Values of variables are secrets: only the names are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ProcessArgs")
+            .field("env_file", &self.env_file)
+            .field("env", &names)
+            .field("user", &self.user)
+            .field("workdir", &self.workdir)
+            .field("force_tty", &self.force_tty)
+            .field("force_stderr_tty", &self.force_stderr_tty)
+            .field("pty_size", &self.pty_size)
+            .finish()
+    }
+}
+
+/// The size of a terminal, `struct winsize` of ioctl_tty(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PtySize {
+    /// Characters; 0 is unknown.
+    pub rows: u16,
+    /// Characters; 0 is unknown.
+    pub cols: u16,
+    /// Pixels; 0 is unknown.
+    pub xpixel: u16,
+    /// Pixels; 0 is unknown.
+    pub ypixel: u16,
+}
+
+/// `--userns`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Userns {
+    /// The caller's.
+    Host,
+    /// A new one that maps every id onto itself.
+    Identity,
+}
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `subcontainer create-fs IMAGE_ID [NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateFsArgs {
+    /// The image.
+    pub image: ImageId,
+    /// A label for people; no control characters, never empty.
+    pub name: Option<String>,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer destroy-fs GUID`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestroyFsArgs {
+    /// The last component of what create-fs printed.
+    pub guid: Guid,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `bind-mount`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindMountArgs {
+    /// `--source`; never empty.
+    pub source: PathBuf,
+    /// `--target`; never empty.
+    pub target: PathBuf,
+    /// `--recursive`: with the mounts below the source.
+    pub recursive: bool,
+    /// `--readonly`
+    pub readonly: bool,
+    /// `--file`: a missing target is made as a file instead of a directory.
+    pub file: bool,
+    /// `--idmap`, in order; no two overlap on either side.
+    pub idmap: Vec<IdmapRange>,
+    /// `--base`, `--state`, `--data`: a target below `BASE/subcontainers/GUID` is resolved inside that root filesystem.
+    pub dirs: DirFlags,
+}
+
+/// One `--idmap FROM:TO:RANGE`; `from + range` and `to + range` are at most 4294967295.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdmapRange {
+    /// First id on disk.
+    pub from: u32,
+    /// First id seen through the mount.
+    pub to: u32,
+    /// How many; at least 1.
+    pub range: u32,
+}
+
+/// `pipe-wrap COMMAND [ARG…]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipeWrapArgs {
+    /// What to run, on the host.
+    pub command: Command,
+}
+
+/// `image import SOURCE --id ID`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageImportArgs {
+    /// An OCI layout, a docker-archive or a tar of a root filesystem; never empty.
+    pub source: PathBuf,
+    /// Its name in the store.
+    pub id: ImageId,
+    /// `--replace`: an image of this name may exist and is replaced.
+    pub replace: bool,
+    /// `--ref`: which image of an archive that holds several.
+    pub reference: Option<String>,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}

@@ -1,0 +1,58 @@
+//! The command line: words -> [`Invocation`] (parse) -> [`Outcome`] (run). Prints nothing; `main` does.
+
+use std::ffi::OsString;
+
+mod args;
+mod help;
+mod parse;
+mod run;
+mod scan;
+/// The table of verbs and options that everything about the command line is made from.
+pub mod table;
+mod values;
+
+pub use args::{
+    BindMountArgs, Command, CreateFsArgs, DestroyFsArgs, ExecArgs, Format, IdmapRange,
+    ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
+};
+pub use parse::parse;
+pub use run::run;
+
+/// How a successful run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With status 0.
+    Text {
+        /// For stdout.
+        text: Vec<u8>,
+        /// Something that the user should know although it is no failure; for stderr.
+        warning: Option<String>,
+    },
+    /// As the command that was run.
+    Ended(shim::Ended),
+}
+
+impl Outcome {
+    /// Nothing to say.
+    pub const SILENT: Self = Self::Text {
+        text: Vec::new(),
+        warning: None,
+    };
+
+    /// Only text for stdout.
+    #[must_use]
+    pub fn text(text: String) -> Self {
+        Self::Text {
+            text: text.into_bytes(),
+            warning: None,
+        }
+    }
+}
+
+/// Does what a command line (without the name of the program) asks for.
+///
+/// # Errors
+/// The one error to print; [`shim::Error::exit_status`] is what to end with.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> shim::Result<Outcome> {
+    run(parse(words)?)
+}

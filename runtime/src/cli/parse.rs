@@ -1,0 +1,323 @@
+//! Words of a command line become an [`Invocation`]. Looks at no file and no environment; refuses what it can already
+//! see to be wrong.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use shim::Error;
+
+use super::args::{
+    BindMountArgs, Command, CreateFsArgs, DestroyFsArgs, ExecArgs, Format, IdmapRange,
+    ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, Userns,
+};
+use super::scan::{Scan, Stop, Word};
+use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
+use super::{help, values};
+use crate::config::DirFlags;
+use crate::ids::{Guid, ImageId};
+use crate::suggest::{nearest, shown};
+use crate::users;
+
+/// Reads a command line, without the name of the program.
+///
+/// # Errors
+/// Exit status 125, with the option or operand that is wrong and a hint; never with the value of a variable.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> shim::Result<Invocation> {
+    let mut words = words.into_iter();
+    let Some(first) = words.next() else {
+        return Ok(Invocation::Help(help::short()));
+    };
+    let first = first.to_str().ok_or_else(|| unknown_verb("", &first))?;
+    match first {
+        "--help" | "-h" => Ok(Invocation::Help(help::all())),
+        "--version" | "-V" => Ok(Invocation::Version),
+        "help" => topic(words),
+        name if !name.is_empty() && table::groups().contains(&name) => in_group(name, words),
+        name => match table::verb("", name) {
+            Some(verb) => finish(verb, read(verb, words)),
+            None => Err(unknown_verb("", OsStr::new(name))),
+        },
+    }
+}
+
+fn in_group(group: &str, mut words: impl Iterator<Item = OsString>) -> shim::Result<Invocation> {
+    let Some(word) = words.next() else {
+        return Err(Error::new("read command line")
+            .on(group)
+            .because("a verb is missing")
+            .hint(format!("give one of: {}", names_in(group).join(", "))));
+    };
+    match word.to_str() {
+        Some("--help" | "-h" | "help") => Ok(Invocation::Help(help::group(group))),
+        Some(name) if let Some(verb) = table::verb(group, name) => finish(verb, read(verb, words)),
+        _ => Err(unknown_verb(group, &word)),
+    }
+}
+
+/// `help [VERB]`
+fn topic(words: impl Iterator<Item = OsString>) -> shim::Result<Invocation> {
+    let words: Vec<_> = words.collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let text = match words.as_slice() {
+        [] => help::all(),
+        [group] if table::groups().contains(&group.as_ref()) => help::group(group),
+        [name] if let Some(verb) = table::verb("", name) => help::verb(verb),
+        [group, name] if let Some(verb) = table::verb(group, name) => help::verb(verb),
+        [group, name, ..] if table::groups().contains(&group.as_ref()) => {
+            return Err(unknown_verb(group, OsStr::new(name.as_ref())));
+        }
+        [name, ..] => return Err(unknown_verb("", OsStr::new(name.as_ref()))),
+    };
+    Ok(Invocation::Help(text))
+}
+
+fn finish(verb: &Verb, read: Result<Invocation, Stop>) -> shim::Result<Invocation> {
+    match read {
+        Ok(invocation) => Ok(invocation),
+        Err(Stop::Help) => Ok(Invocation::Help(help::verb(verb))),
+        Err(Stop::Error(error)) => Err(error),
+    }
+}
+
+fn names_in(group: &str) -> Vec<&'static str> {
+    let verbs = VERBS.iter().filter(|verb| verb.group == group);
+    verbs.map(|verb| verb.name).collect()
+}
+
+fn unknown_verb(group: &str, word: &OsStr) -> Error {
+    let text = shown(word);
+    let (what, known) = match group {
+        "" if text.starts_with('-') => (
+            "no such option before the verb",
+            vec!["--help", "--version"],
+        ),
+        "" => ("no such verb", help::first_words().collect()),
+        _ => ("no such verb", names_in(group)),
+    };
+    // "exec" without "subcontainer" is the likeliest slip of all.
+    let elsewhere = VERBS
+        .iter()
+        .find(|verb| group != verb.group && verb.name == text);
+    let hint = match (elsewhere, nearest(&text, known.iter().copied())) {
+        (Some(verb), _) => format!("did you mean {}?", verb.path()),
+        (None, Some(near)) => format!("did you mean {}?", format!("{group} {near}").trim_start()),
+        (None, None) => format!("give one of: {}", known.join(", ")),
+    };
+    Error::new("read command line")
+        .on(format!("{group} {text}").trim_start())
+        .because(what)
+        .hint(hint)
+}
+
+/// Every option of every verb; a verb's row in the table decides which of them can be set.
+#[derive(Default)]
+struct Options {
+    dirs: DirFlags,
+    process: ProcessArgs,
+    init: bool,
+    userns: Option<Userns>,
+    dry_run: bool,
+    format: Option<Format>,
+    source: Option<PathBuf>,
+    target: Option<PathBuf>,
+    recursive: bool,
+    readonly: bool,
+    file: bool,
+    idmap: Vec<IdmapRange>,
+    id: Option<ImageId>,
+    replace: bool,
+    reference: Option<String>,
+}
+
+impl Options {
+    fn set(&mut self, flag: &Flag, value: OsString) -> shim::Result<()> {
+        let name = flag.long;
+        match flag.id {
+            FlagId::Base => self.dirs.base = Some(values::path(name, value)?),
+            FlagId::State => self.dirs.state = Some(values::path(name, value)?),
+            FlagId::Data => self.dirs.data = Some(values::path(name, value)?),
+            FlagId::EnvFile => self.process.env_file = Some(values::path(name, value)?),
+            FlagId::Env => self.process.env.push(values::variable(value)?),
+            FlagId::User => {
+                users::check(&value)?;
+                self.process.user = Some(value);
+            }
+            FlagId::Workdir => self.process.workdir = Some(values::not_empty(name, value)?),
+            FlagId::ForceTty => self.process.force_tty = true,
+            FlagId::ForceStderrTty => self.process.force_stderr_tty = true,
+            FlagId::PtySize => self.process.pty_size = Some(values::pty_size(&value)?),
+            FlagId::Init => self.init = true,
+            FlagId::Userns => self.userns = Some(values::userns(&value)?),
+            FlagId::DryRun => self.dry_run = true,
+            FlagId::Format => self.format = Some(values::format(&value)?),
+            FlagId::Source => self.source = Some(values::path(name, value)?),
+            FlagId::Target => self.target = Some(values::path(name, value)?),
+            FlagId::Recursive => self.recursive = true,
+            FlagId::Readonly => self.readonly = true,
+            FlagId::File => self.file = true,
+            FlagId::Idmap => {
+                let range = values::idmap(&value, &self.idmap)?;
+                self.idmap.push(range);
+            }
+            FlagId::Id => self.id = Some(ImageId::new(&value)?),
+            FlagId::Replace => self.replace = true,
+            FlagId::Ref => {
+                let value = values::not_empty(name, value)?;
+                self.reference = Some(values::text(name, value)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn dry_run(&self) -> shim::Result<Option<Format>> {
+        match (self.dry_run, self.format) {
+            (true, format) => Ok(Some(format.unwrap_or_default())),
+            (false, None) => Ok(None),
+            (false, Some(_)) => Err(Error::new("read option")
+                .on("--format")
+                .because("there is nothing to print")
+                .hint("--format says how --dry-run prints; give both")),
+        }
+    }
+
+    /// Reads options up to the next operand.
+    fn until_operand(&mut self, scan: &mut Scan) -> Result<Option<OsString>, Stop> {
+        loop {
+            match scan.next()? {
+                None => return Ok(None),
+                Some(Word::Operand(operand)) => return Ok(Some(operand)),
+                Some(Word::Option(flag, value)) => self.set(flag, value)?,
+            }
+        }
+    }
+
+    /// Reads to the end; refuses more operands.
+    fn until_end(&mut self, scan: &mut Scan) -> Result<(), Stop> {
+        match self.until_operand(scan)? {
+            None => Ok(()),
+            Some(operand) => Err(scan.excess(&operand).into()),
+        }
+    }
+
+    /// Reads options and one operand that must be there and not be empty.
+    fn operand(&mut self, scan: &mut Scan, name: &'static str) -> Result<OsString, Stop> {
+        match self.until_operand(scan)? {
+            None => Err(scan.lacks(name, "missing").into()),
+            Some(operand) if operand.is_empty() => Err(scan.lacks(name, "empty").into()),
+            Some(operand) => Ok(operand),
+        }
+    }
+
+    /// Reads options, and a command with all that follows it; none where the words end.
+    fn command(&mut self, mut scan: Scan) -> Result<Option<Command>, Stop> {
+        match self.until_operand(&mut scan)? {
+            None => Ok(None),
+            Some(program) if program.is_empty() => Err(scan.lacks("COMMAND", "empty").into()),
+            Some(program) => Ok(Some(Command {
+                program,
+                arguments: scan.rest(),
+            })),
+        }
+    }
+}
+
+fn required<T>(option: &'static str, value: Option<T>) -> shim::Result<T> {
+    value.ok_or_else(|| {
+        Error::new("read option")
+            .on(option)
+            .because("it is required")
+            .hint(format!("give {option}"))
+    })
+}
+
+fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<Invocation, Stop> {
+    let mut scan = Scan::new(verb, words);
+    let mut options = Options::default();
+    match verb.id {
+        VerbId::Launch => launch(options, scan),
+        VerbId::Exec => exec(options, scan),
+        VerbId::CreateFs => {
+            let image = ImageId::new(options.operand(&mut scan, "IMAGE_ID")?)?;
+            let name = options.until_operand(&mut scan)?;
+            let name = name.map(|name| values::text("NAME", name)).transpose()?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::CreateFs(CreateFsArgs {
+                image,
+                name: name.filter(|name| !name.is_empty()),
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::DestroyFs => {
+            let guid = Guid::new(options.operand(&mut scan, "GUID")?)?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::DestroyFs(DestroyFsArgs {
+                guid,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::ImageImport => {
+            let source = options.operand(&mut scan, "SOURCE")?.into();
+            options.until_end(&mut scan)?;
+            Ok(Invocation::ImageImport(ImageImportArgs {
+                source,
+                id: required("--id", options.id)?,
+                replace: options.replace,
+                reference: options.reference,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::BindMount => {
+            options.until_end(&mut scan)?;
+            Ok(Invocation::BindMount(BindMountArgs {
+                source: required("--source", options.source)?,
+                target: required("--target", options.target)?,
+                recursive: options.recursive,
+                readonly: options.readonly,
+                file: options.file,
+                idmap: options.idmap,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::PipeWrap => {
+            let program = options.operand(&mut scan, "COMMAND")?;
+            let arguments = scan.rest();
+            let command = Command { program, arguments };
+            Ok(Invocation::PipeWrap(PipeWrapArgs { command }))
+        }
+    }
+}
+
+fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
+    let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+    let command = options.command(scan.restart())?;
+    Ok(Invocation::Launch(LaunchArgs {
+        rootfs,
+        command,
+        init: options.init,
+        userns: options.userns,
+        dry_run: options.dry_run()?,
+        process: options.process,
+        dirs: options.dirs,
+    }))
+}
+
+fn exec(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
+    let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+    let missing = scan.lacks("COMMAND", "missing");
+    let command = options.command(scan.restart())?.ok_or(missing)?;
+    Ok(Invocation::Exec(ExecArgs {
+        rootfs,
+        command,
+        dry_run: options.dry_run()?,
+        process: options.process,
+        dirs: options.dirs,
+    }))
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod refusal_tests;

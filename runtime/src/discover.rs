@@ -1,0 +1,62 @@
+//! Finds a leader whose record is gone, without trusting the container.
+//!
+//! ROOTFS/proc/1 alone proves nothing: a container may have put anything there. It counts only when ROOTFS/proc is the
+//! root of a procfs that is mounted there in our own view, of a PID namespace that is not ours; and then only as a
+//! description of the process, which is looked up in our own /proc and held by a pidfd.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::fcntl::readlinkat;
+use nix::unistd::Pid;
+use procfs::process::{Process, all_processes};
+use shim::RootDir;
+use shim::plan::Namespaces;
+use shim::sys::pidfd;
+
+/// Names in `/proc/PID/ns`, and ours for them.
+const NAMESPACES: [(&str, &str); 7] = [
+    ("user", "user"),
+    ("mnt", "mount"),
+    ("pid", "pid"),
+    ("ipc", "ipc"),
+    ("cgroup", "cgroup"),
+    ("net", "network"),
+    ("uts", "uts"),
+];
+
+/// The leader of the container in `rootfs` and the namespaces that it does not share with the caller.
+pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces)> {
+    let procfs = shim::procfs::open(rootfs).ok()?;
+    let inside = PathBuf::from(readlinkat(&procfs, c"1/ns/pid").ok()?);
+    let own = Process::myself().ok()?;
+    if inside == link(&own, "pid")? {
+        return None;
+    }
+    let is_leader = |process: &Process| {
+        let is_first = || {
+            process
+                .status()
+                .ok()?
+                .nspid?
+                .last()
+                .copied()
+                .map(|number| number == 1)
+        };
+        link(process, "pid").as_ref() == Some(&inside) && is_first() == Some(true)
+    };
+    let found = all_processes().ok()?.flatten().find(is_leader)?;
+    let pidfd = pidfd::open(Pid::from_raw(found.pid)).ok()?;
+    // Looked at again now that the handle holds it.
+    let again = Process::new(found.pid).ok().filter(is_leader)?;
+    let differs = |&(name, _): &(&str, &str)| link(&again, name) != link(&own, name);
+    let namespaces =
+        Namespaces::from_names(NAMESPACES.into_iter().filter(differs).map(|(_, ours)| ours))?;
+    Some((pidfd, namespaces))
+}
+
+/// What `/proc/PID/ns/NAME` points to, for instance `pid:[4026531836]`.
+fn link(process: &Process, name: &str) -> Option<PathBuf> {
+    let path = format!("/proc/{}/ns/{name}", process.pid);
+    std::fs::read_link(path).ok()
+}

@@ -1,0 +1,31 @@
+//! `subcontainer exec`: the arguments, the root filesystem and the running container become a plan.
+
+use shim::plan::{Exec, Namespaces, Plan};
+use shim::{Result, signals};
+
+use crate::cli::{ExecArgs, Outcome};
+use crate::config::Dirs;
+use crate::process::{self, Rootfs};
+use crate::{dry_run, leader};
+
+/// Runs a command in a running container and stays until it has ended; none after a dry run.
+///
+/// # Errors
+/// Bad input, no running container, and as [`shim::exec::exec`].
+pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
+    // The first thing, so that a signal that arrives from now on reaches the command.
+    let signals = signals::block_all()?;
+    let rootfs = Rootfs::open(&args.rootfs)?;
+    let mut plan = Exec {
+        process: process::plan(&rootfs.dir, &args.command, &args.process)?,
+        namespaces: Namespaces::SUBCONTAINER,
+        stdio: process::plan_stdio(&args.process),
+        rootfs: rootfs.path,
+    };
+    if let Some(format) = args.dry_run {
+        return dry_run::print(Plan::Exec(&plan), format);
+    }
+    let running = leader::find(&dirs.state, &rootfs.dir, &plan.rootfs)?;
+    plan.namespaces = running.namespaces;
+    shim::exec::exec(&plan, running.leader, &signals).map(Outcome::Ended)
+}

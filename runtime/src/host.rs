@@ -1,0 +1,68 @@
+//! Facts about the caller's situation.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use shim::plan::IdRange;
+use shim::{Error, Result};
+
+/// The inode number of the initial user namespace: PROC_USER_INIT_INO, the same on every Linux since 3.8.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether the caller is in the machine's own user namespace and not in some container's.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn in_initial_user_namespace() -> Result<bool> {
+    const PATH: &str = "/proc/self/ns/user";
+    std::fs::metadata(PATH)
+        .map(|metadata| metadata.ino() == INITIAL_USER_NAMESPACE)
+        .map_err(|error| Error::io("look at", PATH, &error).hint("/proc must be mounted"))
+}
+
+/// A map for a new user namespace in which every id that the caller has is the same id: one line for each line of the
+/// caller's own map, because a line may not reach beyond what is mapped (user_namespaces(7)).
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn identity_map() -> Result<Vec<IdRange>> {
+    const PATH: &str = "/proc/self/uid_map";
+    let text = std::fs::read_to_string(PATH)
+        .map_err(|error| Error::io("read", PATH, &error).hint("/proc must be mounted"))?;
+    Ok(text.lines().filter_map(identity_line).collect())
+}
+
+fn identity_line(line: &str) -> Option<IdRange> {
+    let mut numbers = line.split_ascii_whitespace().map(str::parse);
+    let (Some(Ok(inside)), Some(_), Some(Ok(count))) =
+        (numbers.next(), numbers.next(), numbers.next())
+    else {
+        return None;
+    };
+    Some(IdRange {
+        inside,
+        outside: inside,
+        count,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_callers_map_becomes_itself() {
+        assert_eq!(
+            identity_line("         0          0 4294967295"),
+            Some(IdRange::IDENTITY)
+        );
+        assert_eq!(
+            identity_line("1000 100000 65536"),
+            Some(IdRange {
+                inside: 1000,
+                outside: 1000,
+                count: 65536
+            })
+        );
+        assert_eq!(identity_line("0 0"), None);
+    }
+}

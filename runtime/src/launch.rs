@@ -1,0 +1,79 @@
+//! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
+
+use nix::errno::Errno;
+use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::{Ended, Error, Result};
+
+use crate::cli::{LaunchArgs, Outcome, Userns};
+use crate::config::Dirs;
+use crate::process::{self, Rootfs};
+use crate::{dry_run, host, leader};
+
+/// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
+///
+/// # Errors
+/// Bad input before anything is changed; then as [`shim::launch::launch`].
+pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
+    // The first thing, so that a signal that arrives from now on reaches the workload.
+    let signals = shim::signals::block_all()?;
+    let mut rootfs = Rootfs::open(&args.rootfs)?;
+    let mut plan = plan(args, &rootfs)?;
+    if let Some(format) = args.dry_run {
+        return dry_run::print(Plan::Launch(&plan), format);
+    }
+    let mut claim = leader::claim(&dirs.state, &rootfs.path)?;
+    if claim.replaced {
+        // The end of the container that was there may have changed what is mounted.
+        rootfs = Rootfs::open(&args.rootfs)?;
+        plan = self::plan(args, &rootfs)?;
+    }
+    let started = |pid| claim.publish(pid, &plan);
+    let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
+    Ok(Outcome::Ended(ended))
+}
+
+/// Decides. Looks at the host and at the root filesystem and changes nothing.
+fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
+    let program = match &args.command {
+        None => Program::Idle,
+        Some(command) => {
+            let process = process::plan(&rootfs.dir, command, &args.process)?;
+            if args.init {
+                Program::Init(process)
+            } else {
+                Program::Command(process)
+            }
+        }
+    };
+    let userns = args.userns.map_or_else(default_userns, Ok)?;
+    let namespaces = Namespaces::SUBCONTAINER;
+    let failed = |errno: Errno| {
+        Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
+    };
+    Ok(Launch {
+        bind_rootfs: !shim::sys::statx::place(&rootfs.dir)
+            .map_err(failed)?
+            .is_mount_root,
+        rootfs: rootfs.path.clone(),
+        namespaces: match userns {
+            Userns::Host => namespaces,
+            Userns::Identity => namespaces.with_user(),
+        },
+        id_map: match userns {
+            Userns::Host => None,
+            Userns::Identity => Some(host::identity_map()?),
+        },
+        program,
+        stdio: process::plan_stdio(&args.process),
+    })
+}
+
+/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants; on a
+/// bare host a container gets one of its own.
+fn default_userns() -> Result<Userns> {
+    Ok(if host::in_initial_user_namespace()? {
+        Userns::Identity
+    } else {
+        Userns::Host
+    })
+}

@@ -1,0 +1,361 @@
+//! The leader of a root filesystem: PID 1 of its container. Recorded by launch, found by exec, stopped by a second
+//! launch and by destroy-fs.
+//!
+//! A record is a file of `STATE/leaders`, named after the root filesystem's path and locked (flock(2)) by the launch
+//! for as long as it lives, so "is there a launch" has an answer that no SIGKILL can falsify. What stands in it is only
+//! a claim: a process counts as the leader when its start time and the boot id agree, and is then held by a pidfd.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use shim::exec::Leader;
+use shim::plan::{Launch, Namespaces, Program};
+use shim::sys::pidfd;
+use shim::{Error, Result, RootDir};
+
+/// How long a container may take to end after SIGTERM before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long the rest may take after SIGKILL: the kernel ends the processes, the shim unmounts.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long exec waits for a leader when no launch is under way: it may just have been spawned.
+const APPEARANCE: Duration = Duration::from_secs(2);
+/// The same while a launch holds the record.
+const LAUNCHING: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(1);
+/// No record is longer.
+const RECORD_MAX: u64 = 4096;
+
+/// A process, by what cannot be reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    pid: i32,
+    /// In clock ticks since boot: field 22 of proc_pid_stat(5).
+    start_time: u64,
+}
+
+impl Identity {
+    fn of(pid: i32) -> Option<Self> {
+        let start_time = procfs::process::Process::new(pid)
+            .ok()?
+            .stat()
+            .ok()?
+            .starttime;
+        Some(Self { pid, start_time })
+    }
+
+    /// A handle to the process, if it is still the one that was meant and has not ended.
+    fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd::open(Pid::from_raw(self.pid)).ok()?;
+        // Compared after the handle was taken: if it agrees now, the handle refers to it.
+        (Self::of(self.pid) == Some(self) && !has_ended(&pidfd, Duration::ZERO)).then_some(pidfd)
+    }
+}
+
+/// What launch writes down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    boot_id: String,
+    /// For people who look: the file's name is only a digest of it.
+    rootfs: String,
+    /// The launch process itself.
+    shim: Identity,
+    /// PID 1, once it stands in its own tree.
+    leader: Option<Identity>,
+    /// The namespaces it has of its own.
+    namespaces: Vec<String>,
+    /// Whether it is our init, which reaps.
+    reaps: bool,
+}
+
+/// A running container, held by its leader.
+#[derive(Debug)]
+pub struct Running {
+    /// PID 1 and its procfs.
+    pub leader: Leader,
+    /// What it has of its own.
+    pub namespaces: Namespaces,
+}
+
+/// The right to be the one launch of a root filesystem; the record goes when it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    file: Flock<File>,
+    path: PathBuf,
+    record: Record,
+    /// Whether another container had to be stopped for it.
+    pub replaced: bool,
+}
+
+impl Claim {
+    /// Writes down that `pid` is the leader now, as `plan` has it.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn publish(&mut self, pid: Pid, plan: &Launch) -> Result<()> {
+        self.record.leader = Identity::of(pid.as_raw());
+        self.record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
+        self.record.reaps = !matches!(plan.program, Program::Command(_));
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::io("write the leader record", self.path.display(), &error)
+                .hint("see --state; the directory may be full")
+        };
+        let bytes = serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))?;
+        let mut file: &File = &self.file;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
+        file.set_len(bytes.len() as u64).map_err(failed)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // While the lock is held, so that nobody else's record goes. A failure leaves a record that nobody believes.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn record_path(state: &Path, rootfs: &Path) -> PathBuf {
+    let digest = Sha256::digest(rootfs.as_os_str().as_bytes());
+    let name: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    state.join("leaders").join(name)
+}
+
+fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(PATH)
+        .map(|text| text.trim().to_owned())
+        .map_err(|error| Error::io("read", PATH, &error).hint("/proc must be mounted"))
+}
+
+/// Makes the caller the one launch of `rootfs` (an absolute path without symlinks). A container that runs there is
+/// stopped first: SIGTERM, and SIGKILL after 3 s.
+///
+/// # Errors
+/// Names the state directory where it cannot be written, and a launch that does not end.
+pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
+    let path = record_path(state, rootfs);
+    let cannot = |error: &std::io::Error| {
+        Error::io("make the leader record", path.display(), error)
+            .hint("start-container needs root here; see --state")
+    };
+    let directory = state.join("leaders");
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|error| cannot(&error))?;
+    let boot_id = boot_id()?;
+    let own = Identity::of(nix::unistd::getpid().as_raw()).ok_or_else(|| {
+        Error::new("read")
+            .on("/proc/self/stat")
+            .hint("/proc must be mounted")
+    })?;
+
+    let mut stopping = Stopping::default();
+    loop {
+        let mut options = std::fs::OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW);
+        let file = options.open(&path).map_err(|error| cannot(&error))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) if is_still_at(&file, &path) => {
+                let left = read_record(&file).and_then(|record| live(&record, &boot_id));
+                let record = Record {
+                    boot_id,
+                    rootfs: rootfs.to_string_lossy().into_owned(),
+                    shim: own,
+                    leader: None,
+                    namespaces: Vec::new(),
+                    reaps: false,
+                };
+                let mut claim = Claim {
+                    file,
+                    path,
+                    record,
+                    replaced: stopping.started.is_some(),
+                };
+                // A container whose launch was killed dies with it; its last moments are waited for.
+                if let Some((pidfd, _)) = left {
+                    let _ = pidfd::send_signal(&pidfd, nix::libc::SIGKILL);
+                    wait_for_end(&pidfd, rootfs)?;
+                }
+                claim.write()?;
+                return Ok(claim);
+            }
+            // The holder has just removed it: the next look finds a new file.
+            Ok(_) => {}
+            Err((file, Errno::EWOULDBLOCK)) => {
+                stopping.press(read_record(&file).as_ref(), &boot_id, rootfs)?
+            }
+            Err((_, errno)) => return Err(cannot(&std::io::Error::from(errno))),
+        }
+    }
+}
+
+/// Stops the container of `rootfs`, if there is one, and takes away its record.
+///
+/// # Errors
+/// As [`claim`].
+pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
+    if record_path(state, rootfs).try_exists().unwrap_or(true) {
+        claim(state, rootfs).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
+/// How far the stopping of a running container has got.
+#[derive(Debug, Default)]
+struct Stopping {
+    started: Option<Instant>,
+    killed: bool,
+}
+
+impl Stopping {
+    /// One more step towards the end of the launch that holds the record, and a pause.
+    fn press(&mut self, record: Option<&Record>, boot_id: &str, rootfs: &Path) -> Result<()> {
+        let shim = record.and_then(|record| record.shim.open());
+        match self.started {
+            None => {
+                self.started = Some(Instant::now());
+                if let Some(shim) = &shim {
+                    // ESRCH: it has ended meanwhile, which the lock will tell.
+                    let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
+                }
+            }
+            Some(since) if since.elapsed() > STOP_GRACE + KILL_GRACE => {
+                return Err(Error::new("stop the container of")
+                    .on(rootfs.display())
+                    .because("its launch does not end")
+                    .hint("a process may hang in the kernel: see its state with ps"));
+            }
+            Some(since) if since.elapsed() > STOP_GRACE && !self.killed => {
+                self.killed = true;
+                let leader = record
+                    .and_then(|record| live(record, boot_id))
+                    .map(|(pidfd, _)| pidfd);
+                // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
+                if let Some(victim) = leader.as_ref().or(shim.as_ref()) {
+                    let _ = pidfd::send_signal(victim, nix::libc::SIGKILL);
+                }
+            }
+            Some(_) => {}
+        }
+        std::thread::sleep(PAUSE);
+        Ok(())
+    }
+}
+
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let key = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => key(open) == key(named),
+        _ => false,
+    }
+}
+
+fn read_record(mut file: &File) -> Option<Record> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The leader that a record claims, if it is true.
+fn live(record: &Record, boot_id: &str) -> Option<(OwnedFd, Namespaces)> {
+    if record.boot_id != boot_id {
+        return None;
+    }
+    let namespaces = Namespaces::from_names(record.namespaces.iter().map(String::as_str))?;
+    Some((record.leader?.open()?, namespaces))
+}
+
+/// Whether a process ends within `patience`; a zombie has ended.
+fn has_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    matches!(
+        poll(
+            &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+            timeout
+        ),
+        Ok(1..)
+    )
+}
+
+fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
+    if has_ended(pidfd, KILL_GRACE) {
+        return Ok(());
+    }
+    Err(Error::new("wait for the end of the container of")
+        .on(rootfs.display())
+        .because("its PID 1 does not end")
+        .hint("a process may hang in the kernel: see its state with ps"))
+}
+
+/// Finds the running container of a root filesystem; waits for one that is being launched, and for a moment in any
+/// case, because the client may have spawned launch and exec together.
+///
+/// # Errors
+/// No container runs there, or one has not become ready in time.
+pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
+    let record_path = record_path(state, path);
+    let begun = Instant::now();
+    let boot_id = boot_id()?;
+    loop {
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&record_path)
+            .ok();
+        let record = file.as_ref().and_then(read_record);
+        let found = match &record {
+            Some(record) => live(record, &boot_id),
+            None => crate::discover::leader(rootfs),
+        };
+        if let Some((pidfd, namespaces)) = found
+            && let Ok(procfs) = shim::procfs::open(rootfs)
+        {
+            let reaps = record.is_some_and(|record| record.reaps);
+            let leader = Leader {
+                pidfd,
+                procfs,
+                reaps,
+            };
+            return Ok(Running { leader, namespaces });
+        }
+        let launching =
+            file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err());
+        if begun.elapsed() > if launching { LAUNCHING } else { APPEARANCE } {
+            return Err(Error::new("find a running container in").on(path.display()).because("there is none").hint(
+                "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both",
+            ));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

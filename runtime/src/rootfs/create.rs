@@ -1,0 +1,220 @@
+//! `subcontainer create-fs`: journal, writable layer, overlay, what is inside, and the mount attached last.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use shim::sys::mount::{Change, Propagation, attach, set_attributes};
+use shim::{Error, Result, RootDir};
+
+use super::journal::{self, Journal, Record, State};
+use super::layers::{self, Layer, Writable};
+use super::{Places, destroy, errno_of, inside, overlay, remove};
+use crate::config::Dirs;
+
+/// How many names may be lost to another create-fs that takes our journal for a dead one's.
+const ATTEMPTS: usize = 16;
+
+/// A root filesystem that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Where it is: `BASE/subcontainers/GUID`.
+    pub rootfs: PathBuf,
+    /// Its name: 32 hexadecimal digits.
+    pub guid: String,
+    /// What went other than asked for: changes live in memory, or remains of others could not be removed.
+    pub warning: Option<String>,
+}
+
+/// Makes a root filesystem from image `image` (an id without `/`, as already checked), remembers `name` with it, and
+/// removes what killed creates and earlier boots have left.
+///
+/// # Errors
+/// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; whatever the kernel
+/// refuses. Nothing is left then.
+pub fn create(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
+    // First, so that an unknown image changes nothing at all.
+    let lower = layers::image(&dirs.base, image)?;
+    for directory in [&dirs.state, &dirs.data] {
+        journal::make_private(directory)?;
+    }
+    let mut warnings = clear_remains(dirs);
+    let (places, journal) = begin(dirs, image, name)?;
+    let made = build(&places, image, &lower).and_then(|warning| {
+        journal.finish()?;
+        Ok(warning)
+    });
+    match made {
+        Ok(warning) => {
+            warnings.extend(warning);
+            Ok(Created {
+                rootfs: places.rootfs,
+                guid: places.guid,
+                warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+            })
+        }
+        Err(error) => match destroy::take_down(&places).and_then(|()| journal.forget()) {
+            Ok(()) => Err(error),
+            Err(second) => Err(error.hint(format!(
+                "and what was made could not be taken back: {}; try destroy-fs {}",
+                second.to_string().replace('\n', ";"),
+                places.guid
+            ))),
+        },
+    }
+}
+
+fn begin(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<(Places, Journal)> {
+    for _ in 0..ATTEMPTS {
+        let places = Places::new(dirs, &random_guid()?);
+        let record = Record::new(&places, image, name)?;
+        if let Some(journal) = Journal::begin(&places, &record)? {
+            return Ok((places, journal));
+        }
+    }
+    Err(Error::new("write record")
+        .on(dirs.state.display())
+        .because("other create-fs removed it every time")
+        .hint("try again"))
+}
+
+/// 128 random bits.
+fn random_guid() -> Result<String> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut bytes = [0; 16];
+    File::open(SOURCE)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Error::io("read", SOURCE, &error).hint("is /dev complete?"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+fn build(places: &Places, image: &str, lower: &Layer) -> Result<Option<String>> {
+    let data = make_data(places)?;
+    let (mount, warning) = make_overlay(places, image, lower, &data)?;
+    let root = RootDir::from(mount);
+    inside::complete(&root, image)?;
+    attach_shared(places, &root)?;
+    Ok(warning)
+}
+
+fn make_data(places: &Places) -> Result<RootDir> {
+    journal::make_private(&places.containers)?;
+    let failed = |error: &std::io::Error| {
+        Error::io("make directory", places.data.display(), error).hint("check --data")
+    };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&places.data)
+        .map_err(|error| failed(&error))?;
+    std::fs::write(places.data.join(BOOT), journal::boot_id()?).map_err(|error| failed(&error))?;
+    RootDir::open(&places.data).map_err(|errno| failed(&errno.into()))
+}
+
+/// Names the boot that a data directory was made in: after another one nobody can be using it.
+const BOOT: &str = "boot";
+
+fn make_overlay(
+    places: &Places,
+    image: &str,
+    lower: &Layer,
+    data: &RootDir,
+) -> Result<(OwnedFd, Option<String>)> {
+    let layer = Layer {
+        dir: RootDir::open(&places.data)
+            .map_err(|errno| Error::sys("open", places.data.display(), errno))?,
+        detached: false,
+    };
+    let on_disk = Writable::make(layer, lower).map_err(|errno| {
+        Error::sys("make upper directory in", places.data.display(), errno)
+            .hint("check --data: space, quota, and that its filesystem has owners")
+    })?;
+    let refusal = match overlay::assemble(lower, &on_disk, data) {
+        Ok(mount) => return Ok((mount, None)),
+        Err(refusal) => refusal,
+    };
+    if refusal.may_be_the_upper()
+        && let Ok(memory) = Writable::memory(lower)
+        && let Ok(mount) = overlay::assemble(lower, &memory, data)
+    {
+        let warning = format!(
+            "upper directory on overlay is not possible at {}: using tmpfs; changes live in memory",
+            places.containers.display()
+        );
+        return Ok((mount, Some(warning)));
+    }
+    Err(refusal.into_error(image, &places.data))
+}
+
+/// Shared, in a peer group of its own: what a client mounts below it later reaches the container, whose tree is a
+/// slave of this one.
+fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
+    let failed = |errno: Errno| {
+        Error::sys("attach root filesystem at", places.rootfs.display(), errno).hint(
+            "check --base: it must be a directory in which root can make and mount directories",
+        )
+    };
+    make_traversable(&places.subcontainers).map_err(|error| failed(errno_of(&error)))?;
+    make_traversable(&places.rootfs).map_err(|error| failed(errno_of(&error)))?;
+    let shared = Change {
+        propagation: Some(Propagation::Shared),
+        ..Change::default()
+    };
+    set_attributes(root, shared).map_err(failed)?;
+    let place = RootDir::open(&places.rootfs).map_err(failed)?;
+    attach(root.as_fd(), place).map_err(failed)
+}
+
+/// A directory that clients which are not root may pass through, whatever the umask. An existing one keeps its mode.
+fn make_traversable(path: &Path) -> std::io::Result<()> {
+    match std::fs::create_dir(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes away what creates that were killed and earlier boots have left. Failing to do so does not keep anybody from
+/// making a new root filesystem: it is told in words.
+fn clear_remains(dirs: &Dirs) -> Vec<String> {
+    let none = Places::new(dirs, "");
+    let mut complaints = Vec::new();
+    let Ok((complete, creating)) = journal::names(&none.records) else {
+        return complaints;
+    };
+    for guid in &creating {
+        let places = Places::new(dirs, guid);
+        if let Ok(State::HalfMade(journal)) = journal::state(&places)
+            && let Err(error) = destroy::take_down(&places).and_then(|()| journal.forget())
+        {
+            complaints.push(complaint(guid, &error));
+        }
+    }
+    // The records of an earlier boot may be gone with it (the state directory is usually in memory).
+    let data = journal::list(&none.containers).unwrap_or_default();
+    for guid in data {
+        let known = complete.contains(&guid) || creating.contains(&guid);
+        if !known && is_of_earlier_boot(&none.containers.join(&guid)) {
+            let places = Places::new(dirs, &guid);
+            if let Err(error) = remove::tree(&places.containers, &guid) {
+                complaints.push(complaint(&guid, &error));
+            }
+        }
+    }
+    complaints
+}
+
+fn is_of_earlier_boot(data: &Path) -> bool {
+    match (std::fs::read_to_string(data.join(BOOT)), journal::boot_id()) {
+        (Ok(then), Ok(now)) => then.trim() != now,
+        _ => false,
+    }
+}
+
+fn complaint(guid: &str, error: &Error) -> String {
+    let first = error.to_string();
+    let first = first.lines().next().unwrap_or_default();
+    format!("remains of {guid} are still there: {first}")
+}

@@ -1,0 +1,117 @@
+//! What the cloned process does before it executes init.
+//!
+//! Everything it needs was made before `clone3`; here nothing allocates, formats, locks or returns. A step that fails
+//! is reported by its index and its errno.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use init::protocol::Record;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setresgid, setresuid};
+
+use crate::step::Step;
+use crate::sys::mount::{
+    Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
+};
+use crate::sys::process::{self, Vector};
+use crate::sys::socket;
+
+/// What the child was given.
+pub(crate) struct Child<'a> {
+    /// The steps and their indexes in the plan.
+    pub(crate) steps: &'a [(u16, Step)],
+    /// Both ways: a byte from the client lets the child go on; the procfs and failures go to the client.
+    pub(crate) report: BorrowedFd<'a>,
+    /// The sealed init.
+    pub(crate) init: BorrowedFd<'a>,
+    /// init's arguments.
+    pub(crate) arguments: &'a Vector<'a>,
+    /// The command's environment.
+    pub(crate) environment: &'a Vector<'a>,
+    /// Descriptors that init shall inherit.
+    pub(crate) kept: &'a [RawFd],
+}
+
+/// Takes the steps; the last of them replaces the process.
+pub(crate) fn run(child: &Child<'_>) -> ! {
+    let mut procfs = None;
+    for &(index, step) in child.steps {
+        if let Err(errno) = take(step, child, &mut procfs) {
+            // An errno is a small positive number.
+            let errno = u16::try_from(errno as i32).unwrap_or_default();
+            let record = Record::PlanFailed(index, errno).to_bytes();
+            // If the client is gone there is nobody to tell.
+            let _ = socket::send(child.report, &record, None);
+            break;
+        }
+    }
+    process::exit_now(i32::from(crate::error::EXIT_OWN))
+}
+
+fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(), Errno> {
+    match step {
+        Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
+        Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
+        Step::BecomeRoot => {
+            let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+            setresgid(group, group, group)?;
+            setresuid(root, root, root)
+        }
+        Step::SlaveMounts => {
+            let change = Change {
+                propagation: Some(Propagation::Slave),
+                recursive: true,
+                ..Change::default()
+            };
+            set_attributes_at(c"/", change)
+        }
+        Step::MakeProc => {
+            *procfs =
+                Some(Filesystem::open(c"proc")?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
+            Ok(())
+        }
+        Step::OwnRootfs => {
+            // The working directory is ROOTFS. What a mount namespace takes over into another user namespace is locked
+            // in place (mount_namespaces(7)), and pivot_root does not move a locked mount; a copy is not locked.
+            let here = open(
+                c".",
+                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
+            let tree = clone_tree(&here, true)?;
+            attach(&tree, &here)?;
+            fchdir(&tree)
+        }
+        Step::PivotRoot => {
+            // pivot_root(2): old and new root may be the same directory, the old one
+            // then lies on top of the new, and nothing has to be created for it.
+            pivot_root(c".", c".")?;
+            umount2(c".", MntFlags::MNT_DETACH)?;
+            chdir(c"/")
+        }
+        Step::SendProc => socket::send(child.report, &[1], procfs.as_ref().map(AsRawFd::as_raw_fd)),
+        Step::ExecuteInit => {
+            for &fd in child.kept {
+                process::keep_across_exec(fd)?;
+            }
+            Err(process::execute(
+                child.init,
+                child.arguments,
+                child.environment,
+            ))
+        }
+        // The client's and init's steps are not in the list.
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the client's byte. End of file: the client is dead, and so shall we be.
+fn await_client(report: BorrowedFd<'_>) -> Result<(), Errno> {
+    match socket::receive(report, &mut [0])? {
+        (0, _) => Err(Errno::ECONNRESET),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Applies an exec plan: joins the leader's namespaces and runs a command there, with init's attendant in between.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use init::protocol::Role;
+use nix::fcntl::OFlag;
+use nix::sched::setns;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::pipe2;
+
+use crate::ended::Ended;
+use crate::error::{Error, Result};
+use crate::plan::{Exec, Plan};
+use crate::spawn::{self, Lifelines, Parent};
+use crate::stdio;
+use crate::step::Step;
+use crate::supervise::{Subject, Watch};
+use crate::sys::process;
+
+/// The running container that a command is to join.
+#[derive(Debug)]
+pub struct Leader {
+    /// PID 1 of the container.
+    pub pidfd: OwnedFd,
+    /// The root of its procfs, in the host's view.
+    pub procfs: OwnedFd,
+    /// Whether PID 1 is our init, which reaps whatever becomes its child.
+    pub reaps: bool,
+}
+
+/// Runs the command and stays until it has ended: how it ended.
+///
+/// The calling process is in the container's namespaces afterwards, and must do nothing but end.
+///
+/// # Errors
+/// The step that failed, with its object and a hint; 126 or 127 where the command cannot be executed.
+pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
+    let words = Plan::Exec(plan);
+    let init = spawn::sealed_init()?;
+    let stdio = stdio::open(&plan.stdio, (plan.process.uid, plan.process.gid))?;
+    let (heard, liveness) = pipe2(OFlag::O_CLOEXEC)
+        .map_err(|errno| Error::sys("make a pipe for", plan.rootfs.display(), errno))?;
+
+    // From the fork on the child is seen inside; it and what it holds must be out of reach for the container's root.
+    process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
+    setns(&leader.pidfd, plan.namespaces.flags()).map_err(|errno| join_failure(words, errno))?;
+    let lifelines = Lifelines {
+        liveness: Some(heard.as_fd()),
+        procfs: Some(leader.procfs.as_fd()),
+    };
+    // If we are killed, somebody has to reap the attendant, and until that is done the kernel does not let the
+    // container's PID namespace end (zap_pid_ns_processes). The reaper of our own surroundings may take its time; our
+    // init does not. A PID 1 of the user's may not reap at all, and is not to be bothered with every exec.
+    let parent = if leader.reaps {
+        Parent::Pid1
+    } else {
+        Parent::Client
+    };
+    let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, parent, &init)?;
+    drop(heard);
+    let relay = stdio.into_relay()?;
+    Watch {
+        plan: words,
+        spawned,
+        relay,
+        signals,
+        subject: Subject::Init,
+        liveness: Some(liveness),
+    }
+    .run()
+}
+
+fn join_failure(words: Plan<'_>, errno: nix::errno::Errno) -> Error {
+    let error = Step::JoinNamespaces.failure(words, errno);
+    if errno == nix::errno::Errno::ESRCH {
+        error.or_hint("the container has just ended")
+    } else {
+        error
+    }
+}

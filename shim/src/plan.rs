@@ -1,0 +1,262 @@
+//! What shall happen, as a value: decided by `runtime`, printed by `--dry-run`, applied by [`crate::launch`] and
+//! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+use serde::{Serialize, Serializer};
+
+use crate::stdio::StdioPlan;
+use crate::step::Step;
+
+/// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct IdRange {
+    /// First id inside the user namespace.
+    pub inside: u32,
+    /// First id in the caller's user namespace.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl IdRange {
+    /// Every id onto itself: the last one, (uid_t)-1, is no id.
+    pub const IDENTITY: Self = Self {
+        inside: 0,
+        outside: 0,
+        count: u32::MAX,
+    };
+}
+
+/// A set of namespaces, as the flags of `clone3` and `setns`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(CloneFlags);
+
+impl Namespaces {
+    /// What every subcontainer has of its own; network and UTS stay the caller's.
+    pub const SUBCONTAINER: Self = Self(
+        CloneFlags::CLONE_NEWPID
+            .union(CloneFlags::CLONE_NEWNS)
+            .union(CloneFlags::CLONE_NEWIPC)
+            .union(CloneFlags::CLONE_NEWCGROUP),
+    );
+
+    const NAMES: [(&'static str, CloneFlags); 7] = [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mount", CloneFlags::CLONE_NEWNS),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("network", CloneFlags::CLONE_NEWNET),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+    ];
+
+    /// The same and a user namespace.
+    #[must_use]
+    pub const fn with_user(self) -> Self {
+        Self(self.0.union(CloneFlags::CLONE_NEWUSER))
+    }
+
+    /// Whether a user namespace is among them.
+    #[must_use]
+    pub const fn has_user(self) -> bool {
+        self.0.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// The flags of `clone3` and `setns`.
+    #[must_use]
+    pub const fn flags(self) -> CloneFlags {
+        self.0
+    }
+
+    /// Their names, in a fixed order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .into_iter()
+            .filter(move |(_, flag)| self.0.contains(*flag))
+            .map(|(name, _)| name)
+    }
+
+    /// The set with these names; none if a name is unknown.
+    #[must_use]
+    pub fn from_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+        let flag = |wanted: &str| {
+            Self::NAMES
+                .into_iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, flag)| flag)
+        };
+        let flags: Option<Vec<CloneFlags>> = names.into_iter().map(flag).collect();
+        Some(Self(flags?.into_iter().collect()))
+    }
+}
+
+impl Serialize for Namespaces {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names())
+    }
+}
+
+/// The user's program: what to execute, as whom, where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its argument vector; the first is its name.
+    #[serde(serialize_with = "lossy_list")]
+    pub arguments: Vec<CString>,
+    /// Paths to try, in order: the command joined with each entry of PATH, or the command alone if it has a slash.
+    #[serde(serialize_with = "lossy_list")]
+    pub candidates: Vec<CString>,
+    /// The whole environment, `NAME=VALUE`. Not printed by `--dry-run` beyond the names: values may be secrets.
+    #[serde(serialize_with = "names_only")]
+    pub environment: Vec<CString>,
+    /// Working directory, inside.
+    #[serde(serialize_with = "lossy")]
+    pub workdir: CString,
+    /// User id, inside.
+    pub uid: u32,
+    /// Group id, inside.
+    pub gid: u32,
+    /// Supplementary groups: exactly these, whatever the caller has.
+    pub groups: Vec<u32>,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// What PID 1 of the container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// Our init without a command.
+    Idle,
+    /// The command itself.
+    Command(Process),
+    /// Our init as the parent of the command.
+    Init(Process),
+}
+
+impl Program {
+    /// The command, if there is one.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Self::Idle => None,
+            Self::Command(process) | Self::Init(process) => Some(process),
+        }
+    }
+}
+
+/// A container to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Launch {
+    /// The root filesystem: absolute, free of symlinks. For messages; it is opened before, and once.
+    pub rootfs: PathBuf,
+    /// Whether it must first be bound onto itself, being no mount point.
+    pub bind_rootfs: bool,
+    /// The container's own namespaces.
+    pub namespaces: Namespaces,
+    /// Map of its user namespace, where it has one of its own; for users and groups alike.
+    pub id_map: Option<Vec<IdRange>>,
+    /// What PID 1 is.
+    pub program: Program,
+    /// What becomes of the caller's streams.
+    pub stdio: StdioPlan,
+}
+
+/// A command to be run in a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exec {
+    /// The root filesystem, for messages.
+    pub rootfs: PathBuf,
+    /// Which of the leader's namespaces to join: those that are not the caller's anyway. Empty in a dry run without a
+    /// leader.
+    pub namespaces: Namespaces,
+    /// The command.
+    pub process: Process,
+    /// What becomes of the caller's streams.
+    pub stdio: StdioPlan,
+}
+
+/// Either kind of plan, for what they have in common: steps, and the words for a step that failed.
+#[derive(Debug, Clone, Copy)]
+pub enum Plan<'p> {
+    /// `subcontainer launch`.
+    Launch(&'p Launch),
+    /// `subcontainer exec`.
+    Exec(&'p Exec),
+}
+
+impl<'p> Plan<'p> {
+    /// The root filesystem's path.
+    #[must_use]
+    pub fn rootfs(self) -> &'p std::path::Path {
+        match self {
+            Self::Launch(plan) => &plan.rootfs,
+            Self::Exec(plan) => &plan.rootfs,
+        }
+    }
+
+    /// The command, if there is one.
+    #[must_use]
+    pub fn process(self) -> Option<&'p Process> {
+        match self {
+            Self::Launch(plan) => plan.program.process(),
+            Self::Exec(plan) => Some(&plan.process),
+        }
+    }
+
+    /// The namespaces to create or to join.
+    #[must_use]
+    pub fn namespaces(self) -> Namespaces {
+        match self {
+            Self::Launch(plan) => plan.namespaces,
+            Self::Exec(plan) => plan.namespaces,
+        }
+    }
+
+    /// The namespaces that the process is born into, new with it.
+    pub(crate) fn new_namespaces(self) -> CloneFlags {
+        match self {
+            Self::Launch(plan) => plan.namespaces.flags(),
+            Self::Exec(_) => CloneFlags::empty(),
+        }
+    }
+
+    /// What becomes of the streams.
+    #[must_use]
+    pub fn stdio(self) -> &'p StdioPlan {
+        match self {
+            Self::Launch(plan) => &plan.stdio,
+            Self::Exec(plan) => &plan.stdio,
+        }
+    }
+
+    /// All steps, in the order of their system calls.
+    #[must_use]
+    pub fn steps(self) -> Vec<Step> {
+        match self {
+            Self::Launch(plan) => Step::of_launch(plan),
+            Self::Exec(plan) => Step::of_exec(plan),
+        }
+    }
+}
+
+fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&text.to_string_lossy())
+}
+
+fn lossy_list<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|text| text.to_string_lossy()))
+}
+
+fn names_only<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|text| {
+        let name = text
+            .as_bytes()
+            .split(|&byte| byte == b'=')
+            .next()
+            .unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }))
+}

@@ -1,0 +1,193 @@
+//! From a plan to a running init: what launch and exec have in common around `clone3`.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use init::protocol::{Role, Spec};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use crate::child::{self, Child};
+use crate::ended::Ended;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Process};
+use crate::sealed;
+use crate::stdio::Stdio;
+use crate::step::{Side, Step};
+use crate::sys::clone::{Clone, clone3, orphan};
+use crate::sys::pidfd;
+use crate::sys::process::Vector;
+
+/// The process that was made, in the client. Killed, and reaped if it is a child, when dropped before it was waited for.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// The handle.
+    pub(crate) pidfd: OwnedFd,
+    /// The client's end of the report socket.
+    pub(crate) report: OwnedFd,
+    /// Its number in the caller's PID namespace; none if it belongs to the container's PID 1.
+    pub(crate) child: Option<Pid>,
+    reaped: bool,
+}
+
+impl Spawned {
+    /// Reaps the process, which must have ended or be about to: how it ended, as far as that is ours to know.
+    pub(crate) fn wait(&mut self) -> Result<Option<Ended>> {
+        self.reaped = true;
+        let Some(pid) = self.child else {
+            return Ok(None);
+        };
+        loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::sys("wait for", format!("process {pid}"), errno)),
+                Ok(status) => return Ok(Ended::from_wait(status)),
+            }
+        }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // It fails only if the process has ended, which is what is wanted.
+            let _ = pidfd::send_signal(&self.pidfd, nix::libc::SIGKILL);
+            let _ = self.wait();
+        }
+    }
+}
+
+/// Whose child the process is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// The client's.
+    Client,
+    /// That of PID 1 in the PID namespace that the client has joined.
+    Pid1,
+}
+
+/// What init is told, apart from the process.
+#[derive(Debug, Default)]
+pub(crate) struct Lifelines<'a> {
+    /// Read end of the liveness pipe.
+    pub(crate) liveness: Option<BorrowedFd<'a>>,
+    /// Root of the container's procfs.
+    pub(crate) procfs: Option<BorrowedFd<'a>>,
+}
+
+/// Makes the process, in new namespaces where the plan asks for them; it takes the plan's child steps and executes init as `role`.
+pub(crate) fn spawn(
+    plan: Plan<'_>,
+    role: Role,
+    stdio: &Stdio,
+    lifelines: &Lifelines<'_>,
+    parent: Parent,
+    init: &OwnedFd,
+) -> Result<Spawned> {
+    let (client, other) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|errno| Step::Clone.failure(plan, errno))?;
+    let raw = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+    let streams = stdio.workload();
+    let drains = if role == Role::Attend {
+        stdio.drains().map(|drain| drain.unwrap_or(-1))
+    } else {
+        [-1, -1]
+    };
+    let process = plan.process();
+    let spec = Spec {
+        role,
+        report: other.as_raw_fd(),
+        streams,
+        terminal: if stdio.terminal() { streams[0] } else { -1 },
+        liveness: raw(lifelines.liveness),
+        procfs: raw(lifelines.procfs),
+        drains,
+        uid: process.map_or(0, |process| process.uid),
+        gid: process.map_or(0, |process| process.gid),
+        umask: process.map_or(0o022, |process| process.umask),
+        candidates: process
+            .map_or(Ok(0), |process| u32::try_from(process.candidates.len()))
+            .unwrap_or(u32::MAX),
+    };
+    let line = encode(&spec, process)?;
+    let arguments = arguments(&line, process);
+    let environment = Vector::new(
+        process
+            .into_iter()
+            .flat_map(|process| process.environment.iter().map(CString::as_c_str)),
+    );
+    let inherited = [
+        spec.report,
+        spec.liveness,
+        spec.procfs,
+        drains[0],
+        drains[1],
+    ];
+    let kept: Vec<RawFd> = inherited
+        .into_iter()
+        .chain(streams)
+        .filter(|&fd| fd >= 0)
+        .collect();
+    let steps: Vec<(u16, Step)> = (0u16..)
+        .zip(plan.steps())
+        .filter(|(_, step)| step.side() == Side::Child)
+        .collect();
+
+    let child = Child {
+        steps: &steps,
+        report: other.as_fd(),
+        init: init.as_fd(),
+        arguments: &arguments,
+        environment: &environment,
+        kept: &kept,
+    };
+    let failed = |errno| Step::Clone.failure(plan, errno);
+    let (child, pidfd) = match parent {
+        Parent::Pid1 => (None, orphan(&|| child::run(&child)).map_err(failed)?),
+        Parent::Client => match clone3(plan.new_namespaces()).map_err(failed)? {
+            Clone::Child => child::run(&child),
+            Clone::Parent { pid, pidfd } => (Some(pid), pidfd),
+        },
+    };
+    Ok(Spawned {
+        pidfd,
+        report: client,
+        child,
+        reaped: false,
+    })
+}
+
+fn encode(spec: &Spec, process: Option<&Process>) -> Result<CString> {
+    let mut line = String::new();
+    let groups = process.map_or(&[][..], |process| &process.groups);
+    // Writing to a String cannot fail, and a line of numbers has no NUL byte.
+    let encoded = spec.encode(groups, &mut line).is_ok();
+    CString::new(line)
+        .ok()
+        .filter(|_| encoded)
+        .ok_or_else(|| Error::new("encode the specification for").on("init"))
+}
+
+/// `[name, SPEC, WORKDIR, CANDIDATE…, ARGUMENT…]`, see `init::protocol`.
+fn arguments<'a>(line: &'a CStr, process: Option<&'a Process>) -> Vector<'a> {
+    let own = [c"init", line];
+    let of_process = process.into_iter().flat_map(|process| {
+        let candidates = process.candidates.iter().chain(&process.arguments);
+        std::iter::once(&process.workdir)
+            .chain(candidates)
+            .map(CString::as_c_str)
+    });
+    Vector::new(own.into_iter().chain(of_process))
+}
+
+/// The executable that [`spawn`] needs, made before any namespace is joined.
+pub(crate) fn sealed_init() -> Result<OwnedFd> {
+    sealed::init()
+}

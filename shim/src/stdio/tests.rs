@@ -1,0 +1,575 @@
+//! The relay with real children, sockets, pipes and ptys. The test is the client; the relay runs in the test's thread.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::{Pid, getgid, getuid};
+
+use super::open::{Caller, open_for};
+use super::plan::{TerminalWish, WindowSize, kind, plan};
+use super::*;
+use crate::signals;
+use crate::sys::{pidfd, tty};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A stdio for three streams of a client.
+fn stdio(streams: [OwnedFd; 3], wish: &TerminalWish) -> Stdio {
+    let plan = plan(streams.each_ref().map(|fd| kind(fd.as_fd())), wish);
+    let owner = (getuid().as_raw(), getgid().as_raw());
+    open_for(&plan, owner, Caller::given(streams.map(Some))).unwrap()
+}
+
+fn forced() -> TerminalWish {
+    TerminalWish {
+        force: true,
+        ..TerminalWish::default()
+    }
+}
+
+/// What a run needed.
+struct Run {
+    status: ExitStatus,
+    drained: Drained,
+    wakeups: usize,
+}
+
+/// Starts `argv` with these streams; with a terminal in a session of its own that the terminal controls.
+fn start(stdio: &Stdio, argv: &[&str]) -> std::process::Child {
+    let session: &[&str] = if stdio.terminal() {
+        &["setsid", "--ctty"]
+    } else {
+        &[]
+    };
+    let words: Vec<&str> = session.iter().chain(argv).copied().collect();
+    let end = |index| {
+        let fd: OwnedFd = stdio
+            .workload_end(index)
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap();
+        fd
+    };
+    let mut command = Command::new(words[0]);
+    crate::sys::signal::unblock_all_in(&mut command);
+    command
+        .args(&words[1..])
+        .stdin(end(0))
+        .stdout(end(1))
+        .stderr(end(2))
+        .spawn()
+        .unwrap()
+}
+
+/// Relays until the child has ended, then finishes.
+fn relay(mut relay: Relay, mut child: std::process::Child, signals: &SignalFd) -> Run {
+    let process = pidfd::open(Pid::from_raw(i32::try_from(child.id()).unwrap())).unwrap();
+    let mut wakeups = 0;
+    loop {
+        let mut set = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        set.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        relay.interest(&mut set);
+        assert_ne!(
+            poll(&mut set, PollTimeout::from(30_000_u16)),
+            Ok(0),
+            "nothing moves"
+        );
+        let ready: Vec<PollFlags> = set.iter().map(|fd| fd.revents().unwrap()).collect();
+        wakeups += 1;
+        // A signal to one thread of a test program cannot be sent from another: every wake-up counts as SIGWINCH.
+        relay.window_changed();
+        if !ready[0].is_empty() {
+            break;
+        }
+        relay.progress(&ready[2..]).unwrap();
+    }
+    let status = child.wait().unwrap();
+    let drained = relay.finish(PATIENCE, signals).unwrap();
+    Run {
+        status,
+        drained,
+        wakeups,
+    }
+}
+
+fn null() -> OwnedFd {
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    OwnedFd::from(file.unwrap())
+}
+
+/// Three socket pairs as Node makes them: the client's sides and ours.
+fn sockets() -> ([UnixStream; 3], [OwnedFd; 3]) {
+    let pair = || UnixStream::pair().unwrap();
+    let [(a, x), (b, y), (c, z)] = [pair(), pair(), pair()];
+    ([a, b, c], [x.into(), y.into(), z.into()])
+}
+
+/// Runs a shell command with sockets and this input; the client writes all of it before it reads anything.
+fn run_with(script: &str, input: &[u8]) -> (Vec<u8>, Vec<u8>, Run) {
+    let signals = signals::block_all().unwrap();
+    let ([mut stdin, stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let child = start(&stdio, &["sh", "-c", script]);
+    let input = input.to_vec();
+    let client = thread::spawn(move || {
+        // A workload need not read its input.
+        let _ = stdin.write_all(&input);
+        drop(stdin);
+        (read_all(stdout), read_all(stderr))
+    });
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    let (out, err) = client.join().unwrap();
+    (out, err, run)
+}
+
+fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Bytes of every value, without a period that a buffer size divides.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        u8::try_from(state >> 24).unwrap()
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn ten_megabytes_through_cat_for_a_client_that_writes_first() {
+    let input = noise(10_000_000);
+    let (out, err, run) = run_with("cat", &input);
+    assert!(out == input, "{} bytes came back", out.len());
+    assert!(err.is_empty());
+    assert!(run.status.success());
+    assert_eq!(run.drained, Drained::Complete);
+}
+
+#[test]
+fn a_hundred_outputs_of_190_kb_are_whole_at_the_end_of_the_relay() {
+    let expected = noise(190_000);
+    let worker = |expected: Vec<u8>| {
+        let signals = signals::block_all().unwrap();
+        for _ in 0..25 {
+            let ([stdin, mut stdout, _stderr], ours) = sockets();
+            let stdio = stdio(ours, &TerminalWish::default());
+            let child = start(&stdio, &["sh", "-c", "cat; printf end"]);
+            let mut stdin = stdin;
+            let input = expected.clone();
+            let writer = thread::spawn(move || stdin.write_all(&input).unwrap());
+            let reader = thread::spawn(move || {
+                let mut all = Vec::new();
+                stdout.read_to_end(&mut all).unwrap();
+                all
+            });
+            let run = relay(stdio.into_relay().unwrap(), child, &signals);
+            writer.join().unwrap();
+            let out = reader.join().unwrap();
+            assert!(run.status.success());
+            assert!(out[..190_000] == expected && &out[190_000..] == b"end");
+        }
+    };
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let expected = expected.clone();
+            thread::spawn(move || worker(expected))
+        })
+        .collect();
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
+
+#[test]
+fn streams_can_be_opened_again_and_stay_apart() {
+    let (out, err, run) = run_with(
+        "cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr; stat -Lc %a /dev/stdin /dev/stdout /dev/stderr",
+        b"in ",
+    );
+    assert_eq!(String::from_utf8_lossy(&out), "in out\n666\n666\n666\n");
+    assert_eq!(String::from_utf8_lossy(&err), "err\n");
+    assert!(run.status.success());
+}
+
+#[test]
+fn one_socket_for_both_outputs_keeps_their_order() {
+    let signals = signals::block_all().unwrap();
+    let (client, ours) = UnixStream::pair().unwrap();
+    let ours = OwnedFd::from(ours);
+    let stdio = stdio(
+        [null(), ours.try_clone().unwrap(), ours],
+        &TerminalWish::default(),
+    );
+    assert_eq!(stdio.drains()[1], None);
+    let child = start(
+        &stdio,
+        &[
+            "sh",
+            "-c",
+            "for i in 1 2 3 4 5 6; do echo o$i; echo e$i >&2; done",
+        ],
+    );
+    relay(stdio.into_relay().unwrap(), child, &signals);
+    let expected: String = (1..=6).map(|i| format!("o{i}\ne{i}\n")).collect();
+    assert_eq!(String::from_utf8(read_all(client)).unwrap(), expected);
+}
+
+#[test]
+fn a_background_holder_does_not_hold_up_the_end() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    // The flood never leaves the pipe empty: the end must not be waited for either.
+    let child = start(
+        &stdio,
+        &[
+            "sh",
+            "-c",
+            "sleep 1000 & echo $!; yes flood & echo $!; echo last",
+        ],
+    );
+    let reader = thread::spawn(move || read_all(stdout));
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    let out = String::from_utf8(reader.join().unwrap()).unwrap();
+    let mut lines = out.lines().filter(|line| *line != "flood");
+    let background: Vec<i32> = lines
+        .by_ref()
+        .take(2)
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    let rest: Vec<&str> = lines.collect();
+    assert!(kill(Pid::from_raw(background[0]), Signal::SIGKILL).is_ok());
+    assert!(rest.contains(&"last"), "{rest:?}");
+    assert_eq!(run.drained, Drained::Complete);
+    drop(stderr);
+}
+
+#[test]
+fn a_reader_that_goes_away_gives_the_workload_sigpipe() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, mut stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let child = start(
+        &stdio,
+        &["sh", "-c", "yes; echo status $? >&2; echo still here >&2"],
+    );
+    let client = thread::spawn(move || {
+        stdout.read_exact(&mut [0; 1000]).unwrap();
+        drop(stdout);
+        read_all(stderr)
+    });
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    let err = String::from_utf8(client.join().unwrap()).unwrap();
+    assert_eq!(err, "status 141\nstill here\n");
+    assert_eq!(run.drained, Drained::Complete);
+}
+
+#[test]
+fn a_workload_that_closes_its_streams_is_seen_by_the_client_while_it_runs() {
+    let signals = signals::block_all().unwrap();
+    let ([mut stdin, stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let child = start(
+        &stdio,
+        &["sh", "-c", "exec 3<&0 </dev/null 3<&- >&-; sleep 1000"],
+    );
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let client = thread::spawn(move || {
+        // Both end although the command lives on.
+        assert!(read_all(stdout).is_empty());
+        let error = loop {
+            if let Err(error) = stdin.write_all(&[0; 65_536]) {
+                break error;
+            }
+        };
+        kill(pid, Signal::SIGKILL).unwrap();
+        drop(stderr);
+        error.kind()
+    });
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    assert_eq!(client.join().unwrap(), std::io::ErrorKind::BrokenPipe);
+    assert!(!run.status.success());
+}
+
+#[test]
+fn a_flood_for_a_client_that_does_not_read_costs_nothing() {
+    let signals = signals::block_all().unwrap();
+    let ([stdin, stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let child = start(&stdio, &["yes"]);
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let drain = stdio.ours[1].as_ref().unwrap().try_clone().unwrap();
+    let client = thread::spawn(move || {
+        // Everything stands still once every buffer is full.
+        let deadline = Instant::now() + PATIENCE;
+        let (mut before, mut same) = (0, 0);
+        while same < 50 {
+            assert!(Instant::now() < deadline);
+            let now = crate::sys::pipe::unread(&drain).unwrap();
+            same = if now > 0 && now == before { same + 1 } else { 0 };
+            before = now;
+            poll(&mut [], PollTimeout::from(4_u8)).unwrap();
+        }
+        kill(pid, Signal::SIGTERM).unwrap();
+        drop((stdin, stderr));
+        read_all(stdout)
+    });
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    let out = client.join().unwrap();
+    // One pipe, one buffer, one socket.
+    assert!(out.len() < 1_000_000, "{}", out.len());
+    assert!(out.chunks_exact(2).all(|pair| pair == b"y\n"));
+    assert!(run.wakeups < 500, "{} wake-ups", run.wakeups);
+}
+
+#[test]
+fn a_stalled_reader_holds_up_the_end_only_for_so_long() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, stdout, _stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let mut child = start(&stdio, &["sh", "-c", "head -c 60000 /dev/zero"]);
+    fill(stdio.caller.streams[1].as_ref().unwrap());
+    child.wait().unwrap();
+    let relay = stdio.into_relay().unwrap();
+    let drained = relay.finish(Duration::from_millis(50), &signals).unwrap();
+    assert_eq!(drained, Drained::Stalled);
+    drop(stdout);
+}
+
+#[test]
+fn a_terminating_signal_ends_the_wait_for_a_stalled_reader_and_others_do_not() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, stdout, _stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let mut child = start(&stdio, &["sh", "-c", "head -c 60000 /dev/zero"]);
+    fill(stdio.caller.streams[1].as_ref().unwrap());
+    child.wait().unwrap();
+    nix::sys::signal::raise(Signal::SIGWINCH).unwrap();
+    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+    let relay = stdio.into_relay().unwrap();
+    assert_eq!(relay.finish(PATIENCE, &signals).unwrap(), Drained::Stopped);
+    drop(stdout);
+}
+
+/// Writes until the socket takes no more.
+fn fill(socket: &OwnedFd) {
+    let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+    while nix::sys::socket::send(socket.as_raw_fd(), &[1; 4096], flags).is_ok() {}
+}
+
+#[test]
+fn files_and_pipes_are_handed_through_and_leave_the_relay_idle() {
+    let (reader, _writer) = nix::unistd::pipe().unwrap();
+    let file = OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+    let expected = [reader.as_raw_fd(), file.as_raw_fd()];
+    let stdio = stdio([reader, file, null()], &TerminalWish::default());
+    assert_eq!(stdio.workload()[..2], expected);
+    assert_eq!(stdio.drains(), [None, None]);
+    let relay = stdio.into_relay().unwrap();
+    assert!(relay.is_idle());
+    let mut set = Vec::new();
+    relay.interest(&mut set);
+    assert!(set.is_empty());
+}
+
+/// Runs a shell command on a forced terminal over sockets; stderr is apart.
+fn run_on_terminal(wish: &TerminalWish, script: &str, input: &[u8]) -> (String, String, Run) {
+    let signals = signals::block_all().unwrap();
+    let ([mut stdin, stdout, stderr], ours) = sockets();
+    let stdio = stdio(ours, wish);
+    let child = start(&stdio, &["sh", "-c", script]);
+    stdin.write_all(input).unwrap();
+    drop(stdin);
+    let client = thread::spawn(move || (read_all(stdout), read_all(stderr)));
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    let (out, err) = client.join().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(out), text(err), run)
+}
+
+#[test]
+fn a_terminal_has_its_size_before_the_command_starts() {
+    let wish = TerminalWish {
+        size: Some(WindowSize {
+            rows: 33,
+            cols: 101,
+            xpixel: 5,
+            ypixel: 6,
+        }),
+        ..forced()
+    };
+    let (out, err, _) = run_on_terminal(&wish, "stty size; test -t 2 || echo apart >&2", b"");
+    assert_eq!((out.as_str(), err.as_str()), ("33 101\r\n", "apart\n"));
+    let both = TerminalWish {
+        force_stderr: true,
+        ..wish
+    };
+    let (out, err, _) = run_on_terminal(&both, "test -t 2 && stat -Lc %a /dev/tty >&2", b"");
+    assert_eq!(
+        (out.lines().count(), err.as_str()),
+        (1, ""),
+        "{out:?} {err:?}"
+    );
+}
+
+#[test]
+fn the_end_of_input_is_typed_into_a_terminal() {
+    for (input, expected) in [
+        (&b""[..], "end\r\n"),
+        (b"whole\n", "whole\r\nend\r\n"),
+        (b"half", "halfend\r\n"),
+    ] {
+        let (out, _, run) = run_on_terminal(&forced(), "stty -echo; cat; echo end", input);
+        // What was typed before echo was switched off may have been echoed.
+        assert!(out.ends_with(expected), "{input:?}: {out:?}");
+        assert!(run.status.success());
+    }
+}
+
+#[test]
+fn a_shell_that_edits_its_line_sees_the_end_of_input() {
+    let (out, _, run) = run_on_terminal(
+        &forced(),
+        "PS1= exec bash --norc --noprofile -i",
+        b"echo $((6*7))\n",
+    );
+    assert!(out.contains("42\r\n"), "{out:?}");
+    assert!(run.status.success());
+}
+
+#[test]
+fn a_program_that_takes_every_byte_gets_no_extra_one() {
+    let (out, _, _) = run_on_terminal(
+        &forced(),
+        "stty raw -echo; echo ready; head -c 3 | od -An -tx1; timeout 0.3 od -An -tx1 -N1 -v; true",
+        b"abc",
+    );
+    assert!(out.contains("61 62 63"), "{out:?}");
+    assert!(!out.contains("04"), "{out:?}");
+}
+
+#[test]
+fn no_byte_of_a_terminal_is_lost_at_the_end() {
+    for round in 0..30 {
+        let script = if round % 2 == 0 {
+            "stty -opost; seq 1 20000"
+        } else {
+            "stty -opost; (trap '' HUP; exec sleep 1000) & echo $!; seq 1 20000"
+        };
+        let (out, _, run) = run_on_terminal(&forced(), script, b"");
+        let mut lines = out.lines();
+        if round % 2 == 1 {
+            let pid = lines.next().unwrap().trim().parse().unwrap();
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+        assert!(
+            lines.eq((1..=20_000).map(|i| i.to_string())),
+            "round {round}"
+        );
+        assert!(run.status.success());
+    }
+}
+
+#[test]
+fn a_terminal_whose_reader_is_gone_hangs_up() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, stdout, _stderr], ours) = sockets();
+    let stdio = stdio(ours, &forced());
+    let child = start(
+        &stdio,
+        &["sh", "-c", "echo x; while :; do echo y; sleep 0.01; done"],
+    );
+    drop(stdout);
+    let run = relay(stdio.into_relay().unwrap(), child, &signals);
+    assert_eq!(run.status.signal(), Some(Signal::SIGHUP as i32));
+}
+
+/// A user at a terminal: raw mode on it while the relay runs, ^C inside, the size and its changes, and all restored.
+#[test]
+fn a_user_at_a_terminal() {
+    let signals = signals::block_all().unwrap();
+    let user = nix::pty::openpty(None, None).unwrap();
+    let size = |rows, cols| {
+        let size = WindowSize {
+            rows,
+            cols,
+            xpixel: 0,
+            ypixel: 0,
+        };
+        tty::set_size(&user.master, &size.into()).unwrap();
+    };
+    size(24, 80);
+    let before = tcgetattr(&user.slave).unwrap();
+    assert!(before.local_flags.contains(LocalFlags::ICANON));
+    let streams = [(); 3].map(|()| user.slave.try_clone().unwrap());
+    let stdio = stdio(streams, &TerminalWish::default());
+    assert!(stdio.terminal());
+    let script = "stty -echo; trap 'stty size; echo caught; exit 7' INT; stty size; while :; do sleep 0.01; done";
+    let child = start(&stdio, &["sh", "-c", script]);
+    let relay_side = stdio.into_relay().unwrap();
+    let raw = tcgetattr(&user.slave).unwrap();
+    assert!(
+        !raw.local_flags
+            .intersects(LocalFlags::ICANON | LocalFlags::ECHO)
+    );
+    let mut master = std::fs::File::from(user.master.try_clone().unwrap());
+    let mut look = {
+        let mut seen = String::new();
+        move |wanted: &str| {
+            while !seen.contains(wanted) {
+                let mut bytes = [0; 256];
+                let count = master.read(&mut bytes).unwrap();
+                seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            }
+        }
+    };
+    let typing = user.master.try_clone().unwrap();
+    let client = thread::spawn(move || {
+        look("24 80");
+        let size = WindowSize {
+            rows: 50,
+            cols: 132,
+            xpixel: 0,
+            ypixel: 0,
+        };
+        tty::set_size(&typing, &size.into()).unwrap();
+        // A byte that nobody reads wakes the relay.
+        nix::unistd::write(&typing, b" ").unwrap();
+        (look, typing)
+    });
+    // The new size reaches the inner terminal before ^C is typed: wait for it on the inner side.
+    let inner = relay_side.pty.as_ref().unwrap().slave.try_clone().unwrap();
+    let second = thread::spawn(move || {
+        let (mut look, typing) = client.join().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while tty::size(&inner).unwrap().ws_row != 50 {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+        drop(inner);
+        std::fs::File::from(typing).write_all(b"\x03").unwrap();
+        look("50 132\r\ncaught");
+    });
+    let run = relay(relay_side, child, &signals);
+    second.join().unwrap();
+    assert_eq!(run.status.code(), Some(7));
+    let after = tcgetattr(&user.slave).unwrap();
+    assert_eq!(after.local_flags, before.local_flags);
+    assert_eq!(after.input_flags, before.input_flags);
+    assert_eq!(after.output_flags, before.output_flags);
+}

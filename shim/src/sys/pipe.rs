@@ -1,0 +1,18 @@
+//! The pipe ioctl that nix has no safe wrapper for (pipe(7), FIONREAD).
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+/// How many bytes wait to be read from a pipe.
+///
+/// # Errors
+/// ENOTTY where the descriptor cannot say.
+pub fn unread(pipe: impl AsFd) -> Result<usize, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD fills in one int.
+    Errno::result(unsafe {
+        libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count)
+    })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}

@@ -1,0 +1,88 @@
+//! What a process does to itself around `execve`: prctl(2), descriptors, execveat(2). Nothing here allocates.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// An argument or environment vector as the kernel wants it: pointers, then null. Built before the fork.
+#[derive(Debug)]
+pub struct Vector<'s> {
+    pointers: Vec<*const libc::c_char>,
+    strings: std::marker::PhantomData<&'s CStr>,
+}
+
+impl<'s> Vector<'s> {
+    /// Points to `strings`, which live longer than the vector.
+    pub fn new(strings: impl IntoIterator<Item = &'s CStr>) -> Self {
+        let pointers = strings
+            .into_iter()
+            .map(CStr::as_ptr)
+            .chain([std::ptr::null()])
+            .collect();
+        Self {
+            pointers,
+            strings: std::marker::PhantomData,
+        }
+    }
+}
+
+/// `execveat(2)` of an open file: `AT_EMPTY_PATH`, so no path is looked up. Returns only on failure.
+pub fn execute(file: impl AsFd, arguments: &Vector<'_>, environment: &Vector<'_>) -> Errno {
+    // SAFETY: the path is an empty C string; both vectors end with null and their strings outlive them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    check(result).err().unwrap_or(Errno::ENOEXEC)
+}
+
+/// Sends `signal` to the caller when its parent thread ends: PR_SET_PDEATHSIG.
+///
+/// # Errors
+/// EINVAL for a number that is no signal.
+pub fn die_with_parent(signal: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: this prctl takes numbers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) }).map(drop)
+}
+
+/// Makes `/proc/PID` of the caller root's and the caller untraceable for its equals: PR_SET_DUMPABLE 0.
+///
+/// # Errors
+/// None is documented for 0.
+pub fn hide_from_tracers() -> Result<(), Errno> {
+    // SAFETY: this prctl takes numbers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
+}
+
+/// Lets a descriptor survive the next `execve`.
+///
+/// # Errors
+/// EBADF.
+pub fn keep_across_exec(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: F_SETFD takes a number; a stale descriptor gives EBADF.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Ends the calling process at once, without running destructors or exit functions.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes a number and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Gives a signal its default disposition again.
+///
+/// # Errors
+/// EINVAL for SIGKILL and SIGSTOP, whose disposition never changes.
+pub fn default_disposition(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
+    // SAFETY: SIG_DFL installs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop)
+}
