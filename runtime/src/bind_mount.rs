@@ -223,7 +223,8 @@ fn mount_that_refuses(request: &BindMount, idmapped: Change<'_>) -> Option<(Path
     };
     let source = std::fs::canonicalize(&request.source).ok()?;
     // The calling thread's mounts, should it have a mount namespace of its own.
-    let thread = procfs::process::Process::new_with_root(PathBuf::from("/proc/thread-self"));
+    let thread = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
+    let thread = procfs::process::Process::new_with_root(thread);
     let mounts = thread.ok()?.mountinfo().ok()?;
     mounts
         .into_iter()

@@ -218,13 +218,21 @@ pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
     }
 }
 
-/// Stops the container of `rootfs`, if there is one, and takes away its record.
+/// Stops the container of `rootfs`, if there is one, and takes away its record. The directory itself may be gone.
 ///
 /// # Errors
 /// As [`claim`].
 pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
-    if record_path(state, rootfs).try_exists().unwrap_or(true) {
-        claim(state, rootfs).map(drop)
+    // launch names its record after the path without symlinks.
+    let resolved = match (
+        rootfs.parent().map(std::fs::canonicalize),
+        rootfs.file_name(),
+    ) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => rootfs.to_owned(),
+    };
+    if record_path(state, &resolved).try_exists().unwrap_or(true) {
+        claim(state, &resolved).map(drop)
     } else {
         Ok(())
     }

@@ -144,9 +144,9 @@ fn pass_on(process: &OwnedFd, signals: &SignalFd) -> Result<()> {
 fn not_started(program: &OsString, error: &io::Error) -> Error {
     let failed = Error::io("run", program.to_string_lossy(), error);
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => failed
-            .exit(EXIT_NOT_FOUND)
-            .hint("neither a path of a file nor in a directory of PATH, or its interpreter is missing"),
+        Some(Errno::ENOENT) => failed.exit(EXIT_NOT_FOUND).hint(
+            "neither a path of a file nor in a directory of PATH, or its interpreter is missing",
+        ),
         Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => {
             failed.hint("a limit of the host is reached: see ulimit -a")
         }

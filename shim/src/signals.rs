@@ -141,7 +141,13 @@ mod tests {
                 continue;
             }
             raise(signal).unwrap();
-            assert_eq!(next(&signals).unwrap(), Some(Received::Forward { signal, by_kernel: false }));
+            assert_eq!(
+                next(&signals).unwrap(),
+                Some(Received::Forward {
+                    signal,
+                    by_kernel: false
+                })
+            );
         }
         raise(Signal::SIGWINCH).unwrap();
         assert_eq!(next(&signals).unwrap(), Some(Received::WindowChanged));

@@ -184,7 +184,7 @@ fn clear_remains(dirs: &Dirs) -> Vec<String> {
     let Ok((complete, creating)) = journal::names(&none.records) else {
         return complaints;
     };
-    for guid in &creating {
+    for guid in creating.iter().filter(|name| is_guid(name)) {
         let places = Places::new(dirs, guid);
         if let Ok(State::HalfMade(journal)) = journal::state(&places)
             && let Err(error) = destroy::take_down(&places).and_then(|()| journal.forget())
@@ -196,7 +196,7 @@ fn clear_remains(dirs: &Dirs) -> Vec<String> {
     let data = journal::list(&none.containers).unwrap_or_default();
     for guid in data {
         let known = complete.contains(&guid) || creating.contains(&guid);
-        if !known && is_of_earlier_boot(&none.containers.join(&guid)) {
+        if is_guid(&guid) && !known && is_of_earlier_boot(&none.containers.join(&guid)) {
             let places = Places::new(dirs, &guid);
             if let Err(error) = remove::tree(&places.containers, &guid) {
                 complaints.push(complaint(&guid, &error));
@@ -204,6 +204,11 @@ fn clear_remains(dirs: &Dirs) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Only what looks like our own work is ever cleared without being asked for.
+fn is_guid(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_of_earlier_boot(data: &Path) -> bool {

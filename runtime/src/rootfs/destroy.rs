@@ -6,7 +6,6 @@
 //! hear nothing any more, go when the mount point is removed: rmdir(2) detaches what is mounted on it elsewhere
 //! (`detach_mounts`, Linux 3.18).
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -14,14 +13,12 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use shim::rootdir::fd_path;
 use shim::sys::mount::{Change, Propagation, set_attributes};
 use shim::sys::statx::place;
 use shim::{Error, Result, RootDir};
-use sys_mount::{UnmountFlags, unmount};
 
 use super::journal::{self, State};
-use super::{Places, errno_of, open_if_there, overlay, remove};
+use super::{Places, open_if_there, overlay, remove, unmount_at};
 use crate::config::Dirs;
 
 /// How many mounts may be stacked on one place.
@@ -161,17 +158,6 @@ fn unmount_all(parent: &RootDir, name: &str, shown: &Path) -> Result<()> {
     Err(failed(Errno::EBUSY)
         .because("somebody keeps mounting there")
         .hint("stop who does, then try again"))
-}
-
-fn unmount_at(top: &RootDir) -> Result<(), Errno> {
-    use std::os::unix::ffi::OsStrExt;
-    // The magic link leads to this very mount; umount2(2) has no form that takes a descriptor.
-    let path = fd_path(top.as_fd());
-    let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-    match unmount(path, UnmountFlags::DETACH) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(errno_of(&error)),
-    }
 }
 
 fn remove_mount_point(parent: &RootDir, places: &Places) -> Result<()> {

@@ -26,10 +26,15 @@ pub use create::{Created, create};
 pub use destroy::destroy;
 pub use journal::Record;
 
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use shim::RootDir;
+use shim::rootdir::fd_path;
+use sys_mount::{UnmountFlags, unmount};
 
 use crate::config::Dirs;
 
@@ -64,11 +69,11 @@ impl Places {
     }
 }
 
-/// Opens a directory of the host; where there is none, that is an answer and not a failure.
+/// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.
 fn open_if_there(path: &Path) -> Result<Option<RootDir>, Errno> {
     match RootDir::open(path) {
         Ok(dir) => Ok(Some(dir)),
-        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
@@ -76,4 +81,12 @@ fn open_if_there(path: &Path) -> Result<Option<RootDir>, Errno> {
 /// The errno of a `std::io` failure of a system call.
 fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Detaches the mount that `root` is the root of, and what is below it. umount2(2) has no form that takes a
+/// descriptor, but the magic link leads to this very mount (or what was stacked on it since), and to no other place.
+fn unmount_at(root: impl AsFd) -> Result<(), Errno> {
+    let path = fd_path(root.as_fd());
+    let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+    unmount(path, UnmountFlags::DETACH).map_err(|error| errno_of(&error))
 }

@@ -4,17 +4,18 @@
 //! `:` and `,`), no limit of 255 bytes (fsconfig(2)), and no way to swap a directory in between.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use shim::rootdir::fd_path;
 use shim::sys::mount::{Filesystem, attach};
 use shim::{Error, Result, RootDir};
-use sys_mount::{UnmountFlags, unmount};
 
 use super::layers::{Layer, Writable};
+use super::unmount_at;
 
 /// Directories in `DATA/containers/GUID` that older kernels need for the length of one call.
 pub(super) const STAGES: [&str; 2] = ["stage-lower", "stage-upper"];
@@ -84,11 +85,7 @@ pub(super) fn assemble(
 }
 
 /// The same with detached layers attached in `data` meanwhile.
-pub(super) fn assemble_staged(
-    lower: &Layer,
-    writable: &Writable,
-    data: &RootDir,
-) -> Result<OwnedFd, Refusal> {
+fn assemble_staged(lower: &Layer, writable: &Writable, data: &RootDir) -> Result<OwnedFd, Refusal> {
     let mut stages = Vec::new();
     for (layer, name) in [lower, &writable.layer].into_iter().zip(STAGES) {
         if layer.detached {
@@ -100,26 +97,29 @@ pub(super) fn assemble_staged(
 
 /// A mount that is attached only as long as this lives. A create that is killed meanwhile leaves it to `destroy`,
 /// which finds it under the names in [`STAGES`].
-#[derive(Debug)]
-struct Stage(PathBuf);
+struct Stage<'s> {
+    layer: &'s Layer,
+    data: &'s RootDir,
+    name: &'static str,
+}
 
-impl Stage {
-    fn attach(layer: &Layer, data: &RootDir, name: &str) -> Result<Self, Errno> {
+impl<'s> Stage<'s> {
+    fn attach(layer: &'s Layer, data: &'s RootDir, name: &'static str) -> Result<Self, Errno> {
         match mkdirat(data, name, Mode::from_bits_truncate(0o700)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno),
         }
         let place = data.open_plain(name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
         attach(layer, place)?;
-        Ok(Self(data.path()?.join(name)))
+        Ok(Self { layer, data, name })
     }
 }
 
-impl Drop for Stage {
+impl Drop for Stage<'_> {
     fn drop(&mut self) {
         // Nothing to be done about a failure here: destroy tries again and reports.
-        let _ = unmount(&self.0, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-        let _ = std::fs::remove_dir(&self.0);
+        let _ = unmount_at(self.layer);
+        let _ = unlinkat(self.data, self.name, UnlinkatFlags::RemoveDir);
     }
 }
 
@@ -174,4 +174,83 @@ fn configure(
 fn in_user_namespace() -> bool {
     const INITIAL: &str = "user:[4026531837]";
     std::fs::read_link("/proc/self/ns/user").is_ok_and(|target| target.as_os_str() != INITIAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nix::sched::{CloneFlags, unshare};
+    use shim::sys::mount::{Change, Propagation, set_attributes_at};
+
+    use super::*;
+
+    /// Runs in a mount namespace of its own, with the directories `lower` and `data`.
+    fn alone(name: &str, test: impl FnOnce(&Layer, &RootDir, PathBuf) + Send + 'static) {
+        let temp = std::env::temp_dir().join(format!("rootfs-{name}-{}", std::process::id()));
+        for directory in ["lower", "data"] {
+            std::fs::create_dir_all(temp.join(directory)).unwrap();
+        }
+        std::fs::write(temp.join("lower/file"), "lower").unwrap();
+        let place = temp.clone();
+        let outcome = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("needs root");
+            let private = Change {
+                propagation: Some(Propagation::Private),
+                recursive: true,
+                ..Change::default()
+            };
+            set_attributes_at(c"/", private).unwrap();
+            let lower = Layer {
+                dir: RootDir::open(&place.join("lower")).unwrap(),
+                detached: false,
+            };
+            let data = RootDir::open(&place.join("data")).unwrap();
+            test(&lower, &data, place);
+        })
+        .join();
+        std::fs::remove_dir_all(&temp).unwrap();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn content(mount: OwnedFd) -> Vec<u8> {
+        let root = RootDir::from(mount);
+        let file = root.open_plain("file", OFlag::O_RDONLY, Mode::empty());
+        let mut buffer = [0; 16];
+        let length = nix::unistd::read(file.unwrap(), &mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    /// The way of kernels before 6.15, on any kernel.
+    #[test]
+    fn staged_layers_are_attached_for_the_length_of_the_call_only() {
+        alone("staged", |lower, data, temp| {
+            let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let before = table();
+            let writable = Writable::memory(lower).unwrap();
+            let mount = assemble_staged(lower, &writable, data).expect("staged");
+            drop(writable);
+            assert_eq!(content(mount), b"lower");
+            assert_eq!(table(), before);
+            let left = std::fs::read_dir(temp.join("data")).unwrap().count();
+            assert_eq!(left, 0);
+        });
+    }
+
+    /// The way of kernels before 6.13, on any kernel.
+    #[test]
+    fn layers_can_be_named_by_path() {
+        alone("by-path", |lower, _, temp| {
+            let on_disk = Layer {
+                dir: RootDir::open(&temp.join("data")).unwrap(),
+                detached: false,
+            };
+            let writable = Writable::make(on_disk, lower).unwrap();
+            let filesystem = Filesystem::open(c"overlay").unwrap();
+            configure(&filesystem, Naming::Path, lower, &writable).unwrap();
+            assert_eq!(content(filesystem.mount(0).unwrap()), b"lower");
+        });
+    }
 }

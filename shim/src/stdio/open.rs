@@ -229,7 +229,9 @@ fn open_pty((uid, gid): (u32, u32)) -> Result<Pty> {
     let failed = |errno| {
         Error::new("make a terminal for the command")
             .errno(errno)
-            .hint("needs /dev/ptmx and a devpts with ptys left: see kernel.pty.max and kernel.pty.nr")
+            .hint(
+                "needs /dev/ptmx and a devpts with ptys left: see kernel.pty.max and kernel.pty.nr",
+            )
     };
     let master =
         posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).map_err(failed)?;

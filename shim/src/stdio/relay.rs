@@ -298,7 +298,11 @@ impl Relay {
         }
         // Behind an unfinished line the first VEOF only hands over that line (termios(3)).
         let twice = typing == Typing::Lines && flow.last().is_some_and(|last| !ends(&mode, last));
-        flow.push([end, end].get(..if twice { 2 } else { 1 }).unwrap_or_default());
+        flow.push(
+            [end, end]
+                .get(..if twice { 2 } else { 1 })
+                .unwrap_or_default(),
+        );
         self.pump_input();
     }
 }

@@ -321,7 +321,11 @@ fn a_flood_for_a_client_that_does_not_read_costs_nothing() {
         while same < 50 {
             assert!(Instant::now() < deadline);
             let now = crate::sys::pipe::unread(&drain).unwrap();
-            same = if now > 0 && now == before { same + 1 } else { 0 };
+            same = if now > 0 && now == before {
+                same + 1
+            } else {
+                0
+            };
             before = now;
             poll(&mut [], PollTimeout::from(4_u8)).unwrap();
         }
