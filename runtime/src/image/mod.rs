@@ -1,1 +1,231 @@
 //! Turns image archives into root filesystems under `BASE/images`.
+//!
+//! `import` reads in this order: find out what the source is (`source`), choose the image in it (`oci`, `docker`), unpack
+//! its layers (`archive` -> `layer` -> `tree`) into a temporary directory (`store`), and give that its name (`publish`).
+//! An import that fails leaves nothing; one that is killed leaves what the next import of the same ID removes.
+
+mod archive;
+mod bundle;
+mod chosen;
+mod config;
+mod docker;
+mod layer;
+mod member;
+mod meta;
+mod oci;
+mod path;
+mod pax;
+mod platform;
+mod publish;
+mod remove;
+mod source;
+mod sparse;
+mod store;
+mod stream;
+mod tree;
+
+use std::path::PathBuf;
+
+use shim::{Error, Result};
+
+pub use platform::Platform;
+
+use archive::Archive;
+use chosen::Image;
+use config::Config;
+use layer::{Meaning, Unpacker};
+use member::{corrupt, read_failed};
+use publish::Beside;
+use source::Source;
+use store::{Staging, Store};
+use stream::{Compression, Section, buffered, decoder};
+use tree::Tree;
+
+/// What to import, and where to.
+#[derive(Debug, Clone)]
+pub struct ImportRequest {
+    /// An OCI image layout (directory or tar), a docker-archive tar or a root filesystem's tar; tars plain or compressed
+    /// with gzip or zstd.
+    pub source: PathBuf,
+    /// The image's name in the store: no slash, no leading dot, at most 227 bytes.
+    pub id: String,
+    /// The directory that contains `images`; what is missing of it is made.
+    pub base: PathBuf,
+    /// Which image of several: a name that the archive gives it, or a manifest's digest.
+    pub reference: Option<String>,
+    /// The machine that the image is to run on.
+    pub platform: Platform,
+    /// Replaces an image of the same id instead of failing.
+    pub replace: bool,
+    /// Waits until everything is on disk, so that a loss of power right after cannot leave half an image.
+    pub durable: bool,
+}
+
+impl ImportRequest {
+    /// A durable import of the only image for this machine, under a name that must be free.
+    #[must_use]
+    pub fn new(
+        source: impl Into<PathBuf>,
+        id: impl Into<String>,
+        base: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            source: source.into(),
+            id: id.into(),
+            base: base.into(),
+            reference: None,
+            platform: Platform::host(),
+            replace: false,
+            durable: true,
+        }
+    }
+}
+
+/// What kind of archive an image came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI image layout.
+    Oci,
+    /// What `docker save` writes.
+    Docker,
+    /// A tar of a root filesystem.
+    Rootfs,
+}
+
+/// An image that is in the store now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// Its root filesystem, `BASE/images/ID`.
+    pub root: PathBuf,
+    /// What it came from.
+    pub format: Format,
+    /// The digest of its manifest, for an OCI image.
+    pub digest: Option<String>,
+    /// How many layers it has; 1 for a root filesystem.
+    pub layers: usize,
+    /// How many archive members were unpacked.
+    pub members: u64,
+    /// How many bytes of file data were written.
+    pub bytes: u64,
+}
+
+/// Imports an image.
+///
+/// Afterwards `BASE/images/ID` is its root filesystem, `ID.env` has one `K=V` a line, `ID.json` the keys `user`,
+/// `workdir`, `entrypoint` and `cmd`. The directory appears last and at once.
+///
+/// Left out on purpose: attributes `trusted.overlay.*`, `user.overlay.*` and `security.selinux`, which describe the
+/// packer's machine.
+///
+/// # Errors
+///
+/// Everything that is wrong with the request, the source or the disk, and every owner, mode, device or attribute that
+/// cannot be set. Nothing is left of a failed import.
+pub fn import(request: &ImportRequest) -> Result<Imported> {
+    store::check_id(&request.id)?;
+    let store = Store::open(&request.base)?;
+    let imported = import_into(&store, request);
+    if imported.is_err() {
+        store.retract();
+    }
+    imported
+}
+
+fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
+    let id = request.id.as_str();
+    store.check_free(id, request.replace)?;
+    let reference = request.reference.as_deref();
+    let platform = &request.platform;
+    let (format, image) = match source::open(&request.source, || store.spool(id))? {
+        Source::Oci(bundle) => (Format::Oci, oci::select(&bundle, reference, platform)?),
+        Source::Docker(bundle, entries) => (
+            Format::Docker,
+            docker::select(&bundle, &entries, reference, platform)?,
+        ),
+        Source::Rootfs(..) if reference.is_some() => {
+            let error = Error::new("find image").on(reference.unwrap_or_default());
+            return Err(error
+                .because("the source is a root filesystem, which has no name")
+                .hint("leave the name out"));
+        }
+        Source::Rootfs(section, compression) => {
+            let label = request.source.display().to_string();
+            let staging = store.stage(id)?;
+            let (members, bytes) = unpack(&staging, |unpacker| {
+                unpack_rootfs(unpacker, section, compression, &label)
+            })?;
+            publish(staging, &Config::default(), request)?;
+            let root = store.path.join(id);
+            return Ok(Imported {
+                root,
+                format: Format::Rootfs,
+                digest: None,
+                layers: 1,
+                members,
+                bytes,
+            });
+        }
+    };
+    // Before anything is unpacked, so that what cannot be published fails early.
+    beside(&image.config)?;
+    let staging = store.stage(id)?;
+    let (members, bytes) = unpack(&staging, |unpacker| image.unpack(unpacker))?;
+    publish(staging, &image.config, request)?;
+    let Image { layers, digest, .. } = image;
+    Ok(Imported {
+        root: store.path.join(id),
+        format,
+        digest,
+        layers: layers.len(),
+        members,
+        bytes,
+    })
+}
+
+/// Fills the staging directory; gives the number of members and bytes.
+fn unpack(
+    staging: &Staging<'_>,
+    fill: impl FnOnce(&mut Unpacker) -> Result<()>,
+) -> Result<(u64, u64)> {
+    let failed = |errno| staging.store.failed("open", &staging.name, errno);
+    let root = staging.directory.try_clone();
+    let root = root.map_err(|error| {
+        failed(nix::errno::Errno::try_from(error).unwrap_or(nix::errno::Errno::EIO))
+    })?;
+    let mut unpacker = Unpacker::new(Tree::new(root.into()).map_err(failed)?);
+    fill(&mut unpacker)?;
+    unpacker.finish()
+}
+
+fn unpack_rootfs(
+    unpacker: &mut Unpacker,
+    section: Section,
+    compression: Compression,
+    label: &str,
+) -> Result<()> {
+    let stream =
+        decoder(buffered(section), compression).map_err(|error| read_failed(label, &error))?;
+    let mut archive = Archive::new(buffered(stream), label);
+    unpacker.apply(&mut archive, Meaning::Rootfs)?;
+    // A layer's digest tells whether it is whole; here only the end mark does.
+    if !archive.marked_end() {
+        return Err(
+            corrupt(label, "the archive has no end mark").hint("it is truncated; fetch it again")
+        );
+    }
+    if unpacker.members == 0 {
+        return Err(corrupt(label, "the archive has no members"));
+    }
+    archive.drain()
+}
+
+fn beside(config: &Config) -> Result<Beside> {
+    Ok(Beside {
+        env: config.env()?,
+        json: config.meta()?,
+    })
+}
+
+fn publish(staging: Staging<'_>, config: &Config, request: &ImportRequest) -> Result<()> {
+    staging.publish(&beside(config)?, request.replace, request.durable)
+}

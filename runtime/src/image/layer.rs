@@ -1,0 +1,389 @@
+//! Applies archives to the tree: each member's kind, what it replaces, and what a layer's whiteouts hide.
+//!
+//! The rules are those of image-spec layer.md. Where the members go is `tree`'s to enforce; what they contain is passed
+//! through as it comes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, ResolveFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, futimens, makedev, mkdirat, mknodat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{linkat, symlinkat};
+use shim::{Error, Result};
+
+use super::archive::Archive;
+use super::member::{Kind, Member};
+use super::meta;
+use super::path::{Mark, Place, mark, show};
+use super::remove::{self, Kept};
+use super::tree::{Directory, Tree, disk_hint, resolve_in};
+
+/// What an archive's members mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A whole root filesystem: every name is meant literally.
+    Rootfs,
+    /// The lowest layer: its whiteouts hide nothing.
+    FirstLayer,
+    /// A layer above others.
+    Layer,
+}
+
+/// A directory's mode and time, which are set when nothing more is put into it.
+#[derive(Debug)]
+struct Late {
+    path: Vec<u8>,
+    mode: Mode,
+    time: Option<TimeSpec>,
+}
+
+/// A root filesystem being filled.
+#[derive(Debug)]
+pub(super) struct Unpacker {
+    tree: Tree,
+    /// By inode number: a directory that was replaced by another is found out by it.
+    late: HashMap<u64, Late>,
+    /// What the layer that is being applied has made so far.
+    kept: Kept,
+    /// How many members were applied.
+    pub(super) members: u64,
+    /// How many bytes of file data were written.
+    pub(super) bytes: u64,
+}
+
+impl Unpacker {
+    /// Fills `tree`, whose root gets mode 0755 unless an archive says otherwise.
+    pub(super) fn new(tree: Tree) -> Self {
+        let root = Late {
+            path: b".".to_vec(),
+            mode: Mode::from_bits_truncate(0o755),
+            time: None,
+        };
+        let late = HashMap::from([(tree.root().inode, root)]);
+        Self {
+            tree,
+            late,
+            kept: Kept::new(),
+            members: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Applies all members of `archive`.
+    pub(super) fn apply<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<R>,
+        meaning: Meaning,
+    ) -> Result<()> {
+        self.kept.clear();
+        while let Some(member) = archive.next()? {
+            let place = Place::parse(&member.name).map_err(|why| refused(&member, why))?;
+            if meaning != Meaning::Rootfs {
+                let hides = mark(&place).map_err(|why| refused(&member, why))?;
+                if hides != Mark::None {
+                    self.hide(&member, &place, &hides, meaning)?;
+                    continue;
+                }
+            }
+            self.put(archive, &member, &place, meaning)?;
+            self.members += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets what was left for the end. Deepest first, because a mode may keep us from entering.
+    pub(super) fn finish(self) -> Result<(u64, u64)> {
+        let mut late: Vec<(u64, Late)> = self.late.into_iter().collect();
+        late.sort_by_key(|(_, late)| {
+            std::cmp::Reverse(late.path.iter().filter(|byte| **byte == b'/').count())
+        });
+        late.sort_by_key(|(_, late)| late.path == b".");
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        for (inode, late) in late {
+            let failed = |errno| {
+                disk_hint(
+                    Error::sys("finish directory of the image", show(&late.path), errno),
+                    errno,
+                )
+            };
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+            let directory = match resolve_in(self.tree.root().as_fd(), &late.path, flags, resolve) {
+                Ok(directory) => directory,
+                // A later member replaced it, or the link that led to it.
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
+                Err(errno) => return Err(failed(errno)),
+            };
+            if fstat(&directory).map_err(failed)?.st_ino != inode {
+                continue;
+            }
+            fchmod(&directory, late.mode).map_err(failed)?;
+            if let Some(time) = late.time {
+                futimens(&directory, &TimeSpec::UTIME_OMIT, &time).map_err(failed)?;
+            }
+        }
+        Ok((self.members, self.bytes))
+    }
+
+    fn hide(
+        &mut self,
+        member: &Member,
+        place: &Place,
+        hides: &Mark<'_>,
+        meaning: Meaning,
+    ) -> Result<()> {
+        let Place::Below { parent, .. } = place else {
+            return Ok(());
+        };
+        if !matches!(member.kind, Kind::File | Kind::HardLink) && *hides != Mark::Aufs {
+            return Err(refused(member, "a whiteout is no file"));
+        }
+        if meaning == Meaning::FirstLayer || *hides == Mark::Aufs {
+            return Ok(());
+        }
+        // Where the directory is missing there is nothing to hide.
+        let Some(directory) = self.tree.existing(parent)? else {
+            return Ok(());
+        };
+        self.tree.forget();
+        let done = match hides {
+            Mark::Whiteout(name) => remove::remove_lower(directory.as_fd(), name, &self.kept),
+            Mark::Opaque => remove::empty_lower(directory.as_fd(), b".", &self.kept),
+            Mark::None | Mark::Aufs => Ok(()),
+        };
+        done.map_err(|errno| meta::failed("apply whiteout", member, errno))
+    }
+
+    fn put<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<R>,
+        member: &Member,
+        place: &Place,
+        meaning: Meaning,
+    ) -> Result<()> {
+        let Place::Below { parent, name } = place else {
+            return self.put_root(member);
+        };
+        let directory = self.tree.directory(parent)?;
+        match member.kind {
+            Kind::File => self.put_file(archive, member, &directory, name)?,
+            Kind::Directory => self.put_directory(member, place, &directory, name)?,
+            Kind::HardLink => self.put_hard_link(member, &directory, name)?,
+            Kind::Symlink => {
+                self.create(member, &directory, name, || {
+                    symlinkat(member.link.as_slice(), &directory, name.as_slice())
+                })?;
+                meta::on_special(&directory, name, member)?;
+            }
+            Kind::Char | Kind::Block | Kind::Fifo => self.put_node(member, &directory, name)?,
+        }
+        if meaning == Meaning::Layer {
+            self.kept.insert((directory.inode, name.as_slice().into()));
+        }
+        Ok(())
+    }
+
+    fn put_root(&mut self, member: &Member) -> Result<()> {
+        if member.kind != Kind::Directory {
+            return Err(refused(member, "the root of an image is a directory"));
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = openat(&**self.tree.root(), ".", flags, Mode::empty());
+        let root = File::from(root.map_err(|errno| meta::failed("open", member, errno))?);
+        meta::on_directory(&root, member, true)?;
+        let late = Late {
+            path: b".".to_vec(),
+            mode: Mode::from_bits_truncate(member.mode),
+            time: Some(meta::time(member)),
+        };
+        self.late.insert(self.tree.root().inode, late);
+        Ok(())
+    }
+
+    fn put_file<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<R>,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+    ) -> Result<()> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let made = self.create(member, directory, name, || {
+            openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        })?;
+        let mut file = File::from(made);
+        let failed = |error: &std::io::Error| match error.raw_os_error() {
+            Some(raw) => meta::failed("write file", member, Errno::from_raw(raw)),
+            None => Error::io("write file", show(&member.name), error)
+                .hint("the image was not imported; nothing of it is left"),
+        };
+        if let Some(extents) = &member.extents {
+            for extent in extents {
+                let mut offset = extent.offset;
+                archive.data(extent.length, |piece| {
+                    file.write_all_at(piece, offset)
+                        .map_err(|error| failed(&error))?;
+                    offset += piece.len() as u64;
+                    Ok(())
+                })?;
+                self.bytes += extent.length;
+            }
+            file.set_len(member.size).map_err(|error| failed(&error))?;
+        } else {
+            archive.data(member.size, |piece| {
+                file.write_all(piece).map_err(|error| failed(&error))
+            })?;
+            self.bytes += member.size;
+        }
+        meta::on_file(&file, member)
+    }
+
+    fn put_directory(
+        &mut self,
+        member: &Member,
+        place: &Place,
+        directory: &Directory,
+        name: &[u8],
+    ) -> Result<()> {
+        let failed = |errno| meta::failed("make directory", member, errno);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut existed = false;
+        match mkdirat(directory, name, Mode::S_IRWXU) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                let stat =
+                    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+                existed = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+                if !existed {
+                    self.tree.remove(directory, name).map_err(failed)?;
+                    mkdirat(directory, name, Mode::S_IRWXU).map_err(failed)?;
+                }
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+        let made = File::from(openat(directory, name, flags, Mode::empty()).map_err(failed)?);
+        meta::on_directory(&made, member, existed)?;
+        // The owner can always enter while the tree is being made; what the archive says comes at the end.
+        let mode = Mode::from_bits_truncate(member.mode);
+        fchmod(&made, mode | Mode::S_IRWXU).map_err(failed)?;
+        let late = Late {
+            path: place.whole().into_owned(),
+            mode,
+            time: Some(meta::time(member)),
+        };
+        self.late.insert(fstat(&made).map_err(failed)?.st_ino, late);
+        Ok(())
+    }
+
+    /// Links `name` to an earlier member. A link's own header repeats what its target has, so nothing is set.
+    fn put_hard_link(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
+        let target = Place::parse(&member.link).map_err(|why| refused(member, why))?;
+        let Place::Below {
+            parent,
+            name: target_name,
+        } = &target
+        else {
+            return Err(refused(member, "a hard link leads to the root"));
+        };
+        let missing = || {
+            refused(
+                member,
+                format!(
+                    "a hard link leads to \"{}\", which is not there",
+                    show(&member.link)
+                ),
+            )
+        };
+        let target_directory = self.tree.existing(parent)?.ok_or_else(missing)?;
+        let look = |directory: &Directory, name: &[u8]| match fstatat(
+            directory,
+            name,
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        ) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(meta::failed("link", member, errno)),
+        };
+        let target_stat = look(&target_directory, target_name)?.ok_or_else(missing)?;
+        if target_stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+            return Err(refused(member, "a hard link leads to a directory"));
+        }
+        if look(directory, name)?.is_some_and(|stat| stat.st_ino == target_stat.st_ino) {
+            return Ok(());
+        }
+        // Without AT_SYMLINK_FOLLOW a link at the end is itself what gets another name.
+        self.create(member, directory, name, || {
+            linkat(
+                &*target_directory,
+                target_name.as_slice(),
+                directory,
+                name,
+                AtFlags::empty(),
+            )
+        })
+    }
+
+    fn put_node(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
+        let kind = match member.kind {
+            Kind::Char => SFlag::S_IFCHR,
+            Kind::Block => SFlag::S_IFBLK,
+            _ => SFlag::S_IFIFO,
+        };
+        let device = makedev(member.device.0.into(), member.device.1.into());
+        let made = self.create(member, directory, name, || {
+            mknodat(directory, name, kind, Mode::S_IRUSR, device)
+        });
+        if member.kind != Kind::Fifo {
+            made.map_err(|error| match error.raw_errno() {
+                Some(Errno::EPERM) => error.hint(
+                    "devices can be made by root of the initial user namespace only; import there",
+                ),
+                _ => error,
+            })?;
+        } else {
+            made?;
+        }
+        meta::on_special(directory, name, member)
+    }
+
+    /// Makes a name that must not lead anywhere that was there before: what has it is removed first, and `make` must fail
+    /// where it exists.
+    fn create<T>(
+        &mut self,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+        make: impl Fn() -> nix::Result<T>,
+    ) -> Result<T> {
+        let made = match make() {
+            Err(Errno::EEXIST) => self.tree.remove(directory, name).and_then(|()| make()),
+            other => other,
+        };
+        made.map_err(|errno| {
+            let op = match member.kind {
+                Kind::File => "make file",
+                Kind::HardLink => "link",
+                Kind::Symlink => "make symbolic link",
+                Kind::Char | Kind::Block => "make device",
+                Kind::Fifo => "make named pipe",
+                Kind::Directory => "make directory",
+            };
+            meta::failed(op, member, errno)
+        })
+    }
+}
+
+/// The error for a member that means nothing acceptable.
+fn refused(member: &Member, why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new("unpack")
+        .on(show(&member.name))
+        .because(why)
+        .hint("the archive is hostile or damaged; nothing of it is left")
+}

@@ -1,0 +1,139 @@
+//! One member's header: what it says about a file, as numbers that Linux knows; and how a bad archive is reported.
+
+use std::borrow::Cow;
+use std::io::ErrorKind;
+
+use shim::Error;
+use tar::Header;
+
+use super::pax::{self, Records};
+use super::sparse::Extent;
+
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file, with data.
+    File,
+    /// Another name of an earlier member.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Char,
+    /// A block device.
+    Block,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+}
+
+/// One member's header, as the archive says it.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) name: Vec<u8>,
+    pub(super) kind: Kind,
+    pub(super) link: Vec<u8>,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Seconds since the epoch and nanoseconds.
+    pub(super) mtime: (i64, i64),
+    /// Major and minor number of a device.
+    pub(super) device: (u32, u32),
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The file's size in bytes, holes included.
+    pub(super) size: u64,
+    /// Where the stored data goes, for a file with holes.
+    pub(super) extents: Option<Vec<Extent>>,
+    /// Where its data begins, from the start of the stream.
+    pub(super) offset: u64,
+}
+
+impl Member {
+    /// Reads all of a member but its size and where its data is. Records take precedence over the header's fields.
+    pub(super) fn new(
+        kind: Kind,
+        name: Vec<u8>,
+        link: Vec<u8>,
+        header: &Header,
+        records: &Records,
+    ) -> Result<Self, String> {
+        let fields = header.as_old();
+        let number = |what: &str, key: &str, field: &[u8]| {
+            let value = match records.get(key) {
+                Some(text) => pax::decimal(text).and_then(|value| i64::try_from(value).ok()),
+                None => pax::field(field),
+            };
+            let value = value.and_then(|value| u32::try_from(value).ok());
+            value.ok_or_else(|| format!("a member's {what} is no number that Linux knows"))
+        };
+        let mtime = match records.get("mtime") {
+            Some(text) => pax::time(text),
+            None => pax::field(&fields.mtime).map(|seconds| (seconds, 0)),
+        };
+        let device = match (kind, header.as_ustar(), header.as_gnu()) {
+            (Kind::Char | Kind::Block, Some(ustar), _) => (
+                number("device", "", &ustar.dev_major)?,
+                number("device", "", &ustar.dev_minor)?,
+            ),
+            (Kind::Char | Kind::Block, None, Some(gnu)) => (
+                number("device", "", &gnu.dev_major)?,
+                number("device", "", &gnu.dev_minor)?,
+            ),
+            (Kind::Char | Kind::Block, None, None) => return Err("a device has no number".into()),
+            _ => (0, 0),
+        };
+        Ok(Self {
+            name,
+            kind,
+            link,
+            mode: number("mode", "", &fields.mode)? & 0o7777,
+            uid: number("owner", "uid", &fields.uid)?,
+            gid: number("group", "gid", &fields.gid)?,
+            mtime: mtime.ok_or("a member's time is no number")?,
+            device,
+            xattrs: records.xattrs(),
+            size: 0,
+            extents: None,
+            offset: 0,
+        })
+    }
+}
+
+/// The error for an archive that cannot be what its maker meant.
+pub(super) fn corrupt(label: &str, why: impl Into<Cow<'static, str>>) -> Error {
+    Error::new("read archive")
+        .on(label)
+        .because(why)
+        .hint("the archive is damaged or was not made by tar; fetch or make it again")
+}
+
+/// The error for a stream that could not be read; decoders report damage without an errno.
+pub(super) fn read_failed(label: &str, error: &std::io::Error) -> Error {
+    let this = Error::io("read archive", label, error);
+    match error.raw_os_error() {
+        Some(_) => this.hint("check the file's permissions and the disk it is on"),
+        None if error.kind() == ErrorKind::UnexpectedEof => {
+            corrupt(label, "the compressed data ends too early")
+                .hint("it is truncated; fetch it again")
+        }
+        None => this.hint("the compressed data is damaged; fetch it again"),
+    }
+}
+
+/// Whether a block's checksum is that of a tar header: the sum of its bytes, with the checksum itself counted as blanks.
+pub(super) fn checksum_holds(block: &[u8; 512]) -> bool {
+    let sum: i64 = block
+        .iter()
+        .enumerate()
+        .map(|(i, byte)| {
+            if (148..156).contains(&i) {
+                32
+            } else {
+                i64::from(*byte)
+            }
+        })
+        .sum();
+    pax::field(&block[148..156]) == Some(sum)
+}

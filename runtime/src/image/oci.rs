@@ -1,0 +1,292 @@
+//! Reads an OCI image layout: index, manifests, configuration, layers (image-spec image-layout.md, manifest.md).
+//!
+//! Nothing is used before its digest and size are verified, except layers, which are verified while they are unpacked.
+
+use std::collections::HashSet;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use shim::{Error, Result};
+
+use super::bundle::Bundle;
+use super::chosen::{Image, Layer, check_platform, expect};
+use super::config::Config;
+use super::platform::Platform;
+use super::stream::sha256;
+
+/// How deep an index may nest in an index; images have one level.
+const DEPTH_MAX: usize = 4;
+/// How many manifests an archive may offer.
+const MANIFESTS_MAX: usize = 4096;
+
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+const CONFIG_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+];
+const LAYER_TYPES: [&str; 10] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+/// Annotations that name an image: the specification's, and the full name that containerd and docker write.
+const NAMES: [&str; 2] = [
+    "io.containerd.image.name",
+    "org.opencontainers.image.ref.name",
+];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutFile {
+    image_layout_version: String,
+}
+
+/// A manifest that the archive offers, and the names that the entries leading to it have.
+struct Offer {
+    descriptor: Descriptor,
+    names: Vec<String>,
+}
+
+/// Chooses the image that `reference` names and that is for `platform`.
+pub(super) fn select(
+    bundle: &Bundle,
+    reference: Option<&str>,
+    platform: &Platform,
+) -> Result<Image> {
+    let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
+    if !layout.image_layout_version.starts_with("1.") {
+        let why = format!(
+            "its layout has the unknown version {}",
+            layout.image_layout_version
+        );
+        return Err(Error::new("read image archive")
+            .on(bundle.label())
+            .because(why)
+            .hint("version 1 is supported; export it again"));
+    }
+    let index: ImageIndex = parse(&bundle.document("index.json")?, "index.json")?;
+    let mut offers = Vec::new();
+    collect(bundle, &index, &[], DEPTH_MAX, &mut offers)?;
+    let offer = choose(bundle, offers, reference, platform)?;
+    known_type("image", &offer.descriptor, &MANIFEST_TYPES)?;
+    let label = offer.descriptor.digest().to_string();
+    let manifest: ImageManifest = parse(&verified(bundle, &offer.descriptor)?, &label)?;
+    known_type("image configuration", manifest.config(), &CONFIG_TYPES)?;
+    let config_label = manifest.config().digest().to_string();
+    let config = Config::parse(&verified(bundle, manifest.config())?, &config_label)?;
+    check_platform(&config, platform, bundle.label())?;
+    let mut layers = Vec::new();
+    for descriptor in manifest.layers() {
+        known_type("layer", descriptor, &LAYER_TYPES)?;
+        let section = bundle.get(&blob_name(descriptor)?)?;
+        check_size(descriptor, section.length())?;
+        let digest = descriptor.digest().to_string();
+        layers.push(Layer {
+            section,
+            label: digest.clone(),
+            digest: Some(digest),
+        });
+    }
+    Ok(Image {
+        config,
+        layers,
+        digest: Some(label),
+    })
+}
+
+/// Lists the manifests that `index` and the indexes in it lead to.
+fn collect(
+    bundle: &Bundle,
+    index: &ImageIndex,
+    names: &[String],
+    depth: usize,
+    offers: &mut Vec<Offer>,
+) -> Result<()> {
+    for descriptor in index.manifests() {
+        let annotation = |key| {
+            descriptor
+                .annotations()
+                .as_ref()
+                .and_then(|all| all.get(key))
+                .cloned()
+        };
+        let mut names = names.to_vec();
+        names.extend(NAMES.iter().filter_map(|key| annotation(*key)));
+        names.push(descriptor.digest().to_string());
+        // Signatures and provenance that build tools add; no image.
+        if annotation("vnd.docker.reference.type").is_some() {
+            continue;
+        }
+        let media_type = descriptor.media_type().to_string();
+        if INDEX_TYPES.contains(&media_type.as_str()) {
+            let label = descriptor.digest().to_string();
+            if depth == 0 {
+                return Err(Error::new("read image index")
+                    .on(label)
+                    .because("indexes nest too deep")
+                    .hint("export one image alone"));
+            }
+            let nested: ImageIndex = parse(&verified(bundle, descriptor)?, &label)?;
+            collect(bundle, &nested, &names, depth - 1, offers)?;
+        } else {
+            offers.push(Offer {
+                descriptor: descriptor.clone(),
+                names,
+            });
+        }
+        if offers.len() > MANIFESTS_MAX {
+            return Err(Error::new("read image index")
+                .on(bundle.label())
+                .because("it offers too many images")
+                .hint("export one image alone"));
+        }
+    }
+    Ok(())
+}
+
+fn choose(
+    bundle: &Bundle,
+    offers: Vec<Offer>,
+    reference: Option<&str>,
+    platform: &Platform,
+) -> Result<Offer> {
+    let all = summary(&offers);
+    let named = |offer: &Offer| {
+        reference.is_none_or(|reference| offer.names.iter().any(|name| name == reference))
+    };
+    let fits = |offer: &Offer| match offer.descriptor.platform() {
+        Some(said) => platform.accepts(
+            &said.os().to_string(),
+            &said.architecture().to_string(),
+            said.variant().as_deref(),
+        ),
+        None => true,
+    };
+    let of_that_name: Vec<Offer> = offers.into_iter().filter(named).collect();
+    if of_that_name.is_empty() {
+        let error = match reference {
+            Some(reference) => Error::new("find image")
+                .on(reference)
+                .because("the archive has no image of that name"),
+            None => Error::new("find image")
+                .on(bundle.label())
+                .because("the archive has no image"),
+        };
+        return Err(error.hint(format!("it has {all}")));
+    }
+    // The same image under several names is one choice.
+    let mut seen = HashSet::new();
+    let first = |offer: &Offer| seen.insert(offer.descriptor.digest().to_string());
+    let mut fitting: Vec<Offer> = of_that_name
+        .into_iter()
+        .filter(fits)
+        .filter(first)
+        .collect();
+    match (fitting.pop(), fitting.as_slice()) {
+        (Some(one), []) => Ok(one),
+        (None, _) => Err(Error::new("find image")
+            .on(bundle.label())
+            .because(format!("none is for {platform}"))
+            .hint(format!("it has {all}"))),
+        (Some(_), _) => Err(Error::new("choose image of")
+            .on(bundle.label())
+            .because(format!("several are for {platform}"))
+            .hint(format!("name one of {all}"))),
+    }
+}
+
+fn summary(offers: &[Offer]) -> String {
+    const SHOWN: usize = 20;
+    let one = |offer: &Offer| {
+        let name = offer.names.first().map_or("", String::as_str);
+        match offer.descriptor.platform() {
+            Some(platform) => format!("{name} ({}/{})", platform.os(), platform.architecture()),
+            None => name.to_owned(),
+        }
+    };
+    let mut list: Vec<String> = offers.iter().take(SHOWN).map(one).collect();
+    if offers.len() > SHOWN {
+        list.push(format!("{} more", offers.len() - SHOWN));
+    }
+    if list.is_empty() {
+        "none".into()
+    } else {
+        list.join(", ")
+    }
+}
+
+/// The content of a blob that is no layer, once its size and digest are known to be right.
+fn verified(bundle: &Bundle, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let data = bundle.document(&blob_name(descriptor)?)?;
+    check_size(descriptor, data.len() as u64)?;
+    let digest = descriptor.digest().to_string();
+    expect("verify blob", &digest, &digest, &sha256(&data))?;
+    Ok(data)
+}
+
+fn check_size(descriptor: &Descriptor, size: u64) -> Result<()> {
+    if size == descriptor.size() {
+        return Ok(());
+    }
+    Err(Error::new("verify blob")
+        .on(descriptor.digest())
+        .because(format!(
+            "it should have {} bytes and has {size}",
+            descriptor.size()
+        ))
+        .hint("the image is truncated or damaged; fetch or export it again"))
+}
+
+/// Where a blob is. The digest becomes part of a path, so it is taken only in its one canonical form.
+fn blob_name(descriptor: &Descriptor) -> Result<String> {
+    let digest = descriptor.digest().to_string();
+    let hex = digest.strip_prefix("sha256:").unwrap_or("");
+    if hex.len() != 64
+        || !hex
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        let error = Error::new("find blob")
+            .on(&digest)
+            .because("the digest is no sha256 in lower-case hex");
+        return Err(
+            error.hint("other algorithms are not supported; export the image again with sha256")
+        );
+    }
+    Ok(format!("blobs/sha256/{hex}"))
+}
+
+fn known_type(what: &str, descriptor: &Descriptor, known: &[&str]) -> Result<()> {
+    let media_type = descriptor.media_type().to_string();
+    if known.contains(&media_type.as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(format!("read {what}"))
+        .on(descriptor.digest())
+        .because(format!("its media type is {media_type}"))
+        .hint("this is no container image, or one that is encrypted or older than the OCI format"))
+}
+
+fn parse<T: DeserializeOwned>(data: &[u8], label: &str) -> Result<T> {
+    serde_json::from_slice(data).map_err(|error| {
+        Error::new("read image document")
+            .on(label)
+            .because(error.to_string())
+            .hint("the image is damaged; fetch or export it again")
+    })
+}

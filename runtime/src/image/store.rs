@@ -1,0 +1,347 @@
+//! The directory `BASE/images`: temporary names in it, who is alive, and making an import appear at once or not at all.
+//!
+//! An import unpacks into `.ID.<random>.tmp`, which it keeps locked (flock(2)), so that a later import of the same ID can
+//! tell a killed one from a live one. The directory itself is locked only while names in it are made or exchanged.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use shim::{Error, Result};
+
+use super::remove;
+use super::tree::disk_hint;
+
+/// How long another import may hold the directory's lock. It does so for a few system calls.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a lock that is taken is looked at again.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+/// The longest ID: with the decorations of a temporary name it must fit the 255 bytes of a file name.
+const ID_MAX: usize = 255 - ".".len() - ".0123456789abcdef.spool.tmp".len();
+
+/// The open directory `BASE/images`.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) images: File,
+    pub(super) path: PathBuf,
+    /// Directories that were made for it, outermost first.
+    made: Vec<PathBuf>,
+}
+
+/// A locked directory under a temporary name, which is removed unless it is given its own name.
+#[derive(Debug)]
+pub(super) struct Staging<'store> {
+    pub(super) store: &'store Store,
+    pub(super) id: &'store str,
+    pub(super) name: String,
+    pub(super) directory: File,
+    pub(super) published: bool,
+}
+
+impl Store {
+    /// Opens `BASE/images`, and makes what is missing of it. Root filesystems contain set-user-ID programs, so `images`
+    /// is for its owner alone.
+    pub(super) fn open(base: &Path) -> Result<Self> {
+        let path = base.join("images");
+        let failed = |error: &io::Error| {
+            with_disk_hint(Error::io("open image store", path.display(), error))
+        };
+        let mut made = Vec::new();
+        let missing = path
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
+        let opened = missing.iter().rev().try_for_each(|directory| {
+            let mode = if *directory == path { 0o700 } else { 0o755 };
+            match DirBuilder::new().mode(mode).create(directory) {
+                Ok(()) => made.push(directory.clone()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        });
+        let images = opened.and_then(|()| File::open(&path)).and_then(|images| {
+            if images.metadata()?.is_dir() {
+                Ok(images)
+            } else {
+                Err(io::Error::from_raw_os_error(nix::libc::ENOTDIR))
+            }
+        });
+        match images {
+            Ok(images) => Ok(Self { images, path, made }),
+            Err(error) => {
+                retract(&made);
+                Err(failed(&error))
+            }
+        }
+    }
+
+    /// Removes the directories that were made for the store, if nothing is in them.
+    pub(super) fn retract(&self) {
+        retract(&self.made);
+    }
+
+    /// Locks the directory until the result is dropped.
+    pub(super) fn lock(&self) -> Result<File> {
+        let failed = |error: &io::Error| {
+            with_disk_hint(Error::io("lock image store", self.path.display(), error))
+        };
+        // A lock belongs to the open file, so a new one is opened: the store's own stays unlocked.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let file = openat(&self.images, ".", flags, Mode::empty())
+            .map_err(|errno| failed(&errno.into()))?;
+        let file = File::from(file);
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_INTERVAL)
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::new("lock image store")
+                        .on(self.path.display())
+                        .because("another import has held it for 10 seconds")
+                        .hint("see who it is with fuser; it may be stopped or its disk may hang"));
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            }
+        }
+    }
+
+    /// Whether `name` is there, whatever it is.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        match fstatat(&self.images, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(self.failed("look up image", name, errno)),
+        }
+    }
+
+    /// Fails if an image `id` is there that must not be replaced.
+    pub(super) fn check_free(&self, id: &str, replace: bool) -> Result<()> {
+        let squashfs = format!("{id}.squashfs");
+        if self.has(&squashfs)? {
+            let error = Error::new("import image")
+                .on(id)
+                .because(format!("{squashfs} exists"));
+            return Err(error.hint("remove it first, or import under another id"));
+        }
+        if !replace && self.has(id)? {
+            let error = Error::new("import image")
+                .on(id)
+                .because("an image of that id exists");
+            return Err(error
+                .hint("ask for it to be replaced, remove it first, or import under another id"));
+        }
+        Ok(())
+    }
+
+    /// Makes the directory that `id` is unpacked into, and removes what killed imports of `id` left.
+    pub(super) fn stage<'store>(&'store self, id: &'store str) -> Result<Staging<'store>> {
+        let lock = self.lock()?;
+        let dead = self.find_dead(id)?;
+        let name = temporary(id, "");
+        let failed = |errno| self.failed("make directory", &name, errno);
+        mkdirat(&self.images, name.as_str(), Mode::S_IRWXU).map_err(failed)?;
+        let directory = self.open_directory(&name).map_err(failed)?;
+        directory
+            .try_lock()
+            .map_err(|error| with_disk_hint(Error::io("lock directory", &name, &error.into())))?;
+        drop(lock);
+        let staging = Staging {
+            store: self,
+            id,
+            name,
+            directory,
+            published: false,
+        };
+        // They stay locked until they are gone, so that nobody else removes them at the same time.
+        for (name, _locked) in &dead {
+            remove::remove(&self.images, name.as_bytes())
+                .map_err(|errno| self.failed("remove what a killed import left", name, errno))?;
+        }
+        Ok(staging)
+    }
+
+    /// A temporary file that has no name, in the store's filesystem.
+    pub(super) fn spool(&self, id: &str) -> Result<File> {
+        let failed = |errno| self.failed("make temporary file for", id, errno);
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        match openat(
+            &self.images,
+            ".",
+            OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC,
+            mode,
+        ) {
+            Ok(file) => return Ok(file.into()),
+            // Filesystems without O_TMPFILE, open(2).
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let name = temporary(id, ".spool");
+        let file = self.create(&name).map_err(failed)?;
+        match unlinkat(&self.images, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(file),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Makes a new file.
+    pub(super) fn create(&self, name: &str) -> nix::Result<File> {
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.images, name, flags, Mode::from_bits_truncate(0o644)).map(File::from)
+    }
+
+    /// Opens a directory that is no link.
+    pub(super) fn open_directory(&self, name: &str) -> nix::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.images, name, flags, Mode::empty()).map(File::from)
+    }
+
+    /// A failure to do `op` to a name in the store.
+    pub(super) fn failed(&self, op: &'static str, name: &str, errno: Errno) -> Error {
+        disk_hint(Error::sys(op, self.path.join(name).display(), errno), errno)
+    }
+
+    /// The temporary names of `id` that no live import has, with the lock on each that is a directory. The store must be
+    /// locked: a name that was just made is locked by then.
+    fn find_dead(&self, id: &str) -> Result<Vec<(String, Option<File>)>> {
+        let failed = |errno| self.failed("list image store", "", errno);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = Dir::openat(&self.images, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut dead = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if !is_temporary(id, name) {
+                continue;
+            }
+            match self.open_directory(name) {
+                Ok(directory) => match directory.try_lock() {
+                    Ok(()) => dead.push((name.to_owned(), Some(directory))),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => {
+                        return Err(with_disk_hint(Error::io("lock directory", name, &error)));
+                    }
+                },
+                // Files have such names only while the store is locked, so this one's maker is dead.
+                Err(Errno::ENOTDIR | Errno::ELOOP) => dead.push((name.to_owned(), None)),
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(self.failed("open", name, errno)),
+            }
+        }
+        Ok(dead)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // The error that led here is the one to report; what cannot be removed now, the next import removes.
+            let _ = remove::remove(self.store.images.as_fd(), self.name.as_bytes());
+        }
+    }
+}
+
+/// Fails if `id` cannot be a name in the store. The command line has its own, stricter rules.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    let why = if id.is_empty()
+        || id.starts_with('.')
+        || id
+            .bytes()
+            .any(|byte| byte == b'/' || byte.is_ascii_control())
+    {
+        "it is empty, starts with a dot, or has a slash or a control character"
+    } else if id.len() > ID_MAX {
+        "it is too long for a file name"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new("use image id")
+        .on(id)
+        .because(why)
+        .hint("use letters, digits, '-', '_' and '.', at most 227 characters"))
+}
+
+/// A name that no other import has.
+pub(super) fn temporary(id: &str, what: &str) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!(".{id}.{random:016x}{what}.tmp")
+}
+
+/// Whether `name` is a temporary name of just this `id`: ids may contain dots.
+fn is_temporary(id: &str, name: &str) -> bool {
+    let rest = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_prefix(id))
+        .and_then(|name| name.strip_prefix('.'));
+    let Some(rest) = rest.and_then(|rest| rest.strip_suffix(".tmp")) else {
+        return false;
+    };
+    let (random, what) = rest.split_once('.').unwrap_or((rest, ""));
+    random.len() == 16
+        && random
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && matches!(what, "" | "env" | "json" | "spool")
+}
+
+fn with_disk_hint(error: Error) -> Error {
+    match error.raw_errno() {
+        Some(errno) => disk_hint(error, errno),
+        None => error.or_hint("check the base directory, --base"),
+    }
+}
+
+fn retract(made: &[PathBuf]) {
+    for directory in made.iter().rev() {
+        // Fails where somebody else uses it by now, which is right.
+        let _ = std::fs::remove_dir(OsStr::from_bytes(directory.as_os_str().as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_belong_to_one_id() {
+        for what in ["", ".env", ".json", ".spool"] {
+            assert!(is_temporary("a", &temporary("a", what)));
+            assert!(!is_temporary("a", &temporary("a.b", what)));
+            assert!(!is_temporary("a.b", &temporary("a", what)));
+            assert!(!is_temporary("a", &temporary("a.0123456789abcdef", what)));
+        }
+        assert!(!is_temporary("a", "a"));
+        assert!(!is_temporary("a", ".a.tmp"));
+        assert!(!is_temporary("a", ".a.0123456789abcdef.other.tmp"));
+    }
+
+    #[test]
+    fn ids() {
+        assert!(check_id(&"a".repeat(227)).is_ok());
+        assert!(check_id("web-1.0_x").is_ok());
+        for bad in [
+            "", ".", "..", "../x", "a/b", "/a", "a\nb", "a\0b", ".hidden",
+        ] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_id(&"a".repeat(228)).is_err());
+    }
+}
