@@ -52,7 +52,8 @@ pub(crate) fn run() -> Result<()> {
     };
     let mut rust = programs::cargo();
     // The output of tests that pass is shown for the sake of those that say that they were skipped.
-    rust.args(["test", "--workspace", "--", "--show-output"]);
+    rust.args(["test", "--workspace", "--no-fail-fast"]);
+    rust.args(["--", "--show-output"]);
     run(rust);
     match install_node_packages() {
         Ok(sdk) => {

@@ -19,13 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sockets among the caller's output streams.
 #[derive(Debug, Default)]
-pub(super) struct Readers(Vec<OwnedFd>);
+pub(super) struct Readers([Option<OwnedFd>; 2]);
 
 impl Readers {
-    /// Remembers a stream if it is a socket. Its reader sees the end when this is dropped, and not before.
-    pub(super) fn add(&mut self, stream: Option<&OwnedFd>) {
-        let socket = stream.filter(|fd| kind(fd.as_fd()) == StreamKind::Socket);
-        self.0.extend(socket.and_then(|fd| fd.try_clone().ok()));
+    /// Remembers the streams that are sockets. A reader sees the end when its socket is let go here, and not before.
+    pub(super) fn new(streams: [Option<&OwnedFd>; 2]) -> Self {
+        Self(streams.map(|stream| {
+            let socket = stream.filter(|fd| kind(fd.as_fd()) == StreamKind::Socket)?;
+            socket.try_clone().ok()
+        }))
+    }
+
+    /// Lets go of one: the workload itself has closed that stream, while it runs.
+    pub(super) fn release(&mut self, index: usize) {
+        if let Some(socket) = self.0.get_mut(index) {
+            *socket = None;
+        }
     }
 
     /// Returns when everything has been read, nothing is being read, or a terminating signal has come.
@@ -54,7 +63,8 @@ impl Readers {
 
     /// In units of the kernel's accounting; 0 is nothing, and also what a socket without a reader has.
     fn unread(&self) -> usize {
-        let each = self.0.iter().map(|fd| sys::pipe::unsent(fd).unwrap_or(0));
+        let sockets = self.0.iter().flatten();
+        let each = sockets.map(|fd| sys::pipe::unsent(fd).unwrap_or(0));
         each.sum()
     }
 }

@@ -86,9 +86,7 @@ impl Relay {
                 .and_then(|fd| fd.try_clone_to_owned().ok());
         }
         let [stdin, stdout, stderr] = stdio.caller.streams;
-        let mut readers = Readers::default();
-        readers.add(stdout.as_ref());
-        readers.add(stderr.as_ref());
+        let readers = Readers::new([stdout.as_ref(), stderr.as_ref()]);
         let [to_stdin, from_stdout, from_stderr] = stdio.ours;
         let master = |wanted: usize, pipe: Option<OwnedFd>| match &stdio.pty {
             Some(pty) if stdio.plan.streams[wanted] == StreamPlan::Terminal => {
@@ -193,6 +191,9 @@ impl Relay {
         for (index, hot) in [stdout, stderr].into_iter().enumerate() {
             if hot {
                 result = result.and(self.pump_output(index, limit).map(drop));
+                if self.outputs.get(index).is_some_and(Option::is_none) {
+                    self.readers.release(index);
+                }
             }
         }
         self.type_end();

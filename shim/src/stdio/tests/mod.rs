@@ -286,7 +286,7 @@ fn a_workload_that_closes_its_streams_is_seen_by_the_client_while_it_runs() {
     let stdio = stdio(ours, &TerminalWish::default());
     let child = start(
         &stdio,
-        &["sh", "-c", "exec 3<&0 </dev/null 3<&- >&-; sleep 1000"],
+        &["sh", "-c", "exec 3<&0 </dev/null 3<&- >&-; exec sleep 1000"],
     );
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let client = thread::spawn(move || {

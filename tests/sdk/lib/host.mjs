@@ -1,0 +1,110 @@
+// What the host shows of us: processes, mounts, files and descriptors. It reads and compares; it changes nothing.
+
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { until } from './wait.mjs'
+
+export const BASE = '/media/startos'
+export const STATE = '/run/start-container'
+export const DATA = '/var/lib/start-container'
+
+/** Every live process (zombies are not) as `{ pid, start, args }`; `start` tells a reused pid from the old one. */
+export function processes() {
+  const found = []
+  for (const name of fs.readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const stat = fs.readFileSync(`/proc/${name}/stat`, 'latin1')
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      if (fields[0] === 'Z' || fields[0] === 'X') continue
+      const args = fs.readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0').slice(0, -1)
+      if (args.length === 0) continue
+      found.push({ pid: Number(name), start: fields[19], args })
+    } catch (e) {
+      if (e.code !== 'ENOENT' && e.code !== 'ESRCH') throw e
+    }
+  }
+  return found
+}
+
+let marks = 0
+
+/** A word that occurs in no other process's arguments. */
+export function marker() {
+  marks += 1
+  return `mark-${process.pid}-${Date.now()}-${marks}`
+}
+
+/** The processes with `mark` as one of their arguments; the clients of start-container themselves are left out. */
+export function marked(mark) {
+  return processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
+}
+
+/** The mount table of this process, one line per mount. */
+export function mounts() {
+  return fs.readFileSync('/proc/self/mountinfo', 'utf8').trim().split('\n').sort()
+}
+
+/** The mount points at or below `dir`, as `{ point, type }`. */
+export function mountsBelow(dir) {
+  return mounts()
+    .map(line => {
+      const [left, right] = line.split(' - ')
+      return { point: left.split(' ')[4], type: right.split(' ')[0] }
+    })
+    .filter(m => m.point === dir || m.point.startsWith(`${dir}/`))
+}
+
+/** Every path below `dir` with its type, mode, owner and, for a file, its content's length; empty when `dir` is missing. */
+export function tree(dir) {
+  const found = []
+  const walk = at => {
+    const s = fs.lstatSync(at)
+    const size = s.isFile() ? s.size : '-'
+    found.push(`${at} ${s.mode.toString(8)} ${s.uid}:${s.gid} ${size}`)
+    if (s.isDirectory()) for (const name of fs.readdirSync(at).sort()) walk(path.join(at, name))
+  }
+  if (fs.existsSync(dir)) walk(dir)
+  return found
+}
+
+/** Everything that a container may leave behind on this host. */
+export function snapshot() {
+  return {
+    mounts: mounts(),
+    processes: processes().map(p => `${p.pid}@${p.start} ${p.args.join(' ')}`).sort(),
+    state: tree(STATE),
+    data: tree(DATA),
+    subcontainers: tree(`${BASE}/subcontainers`),
+    descriptors: descriptors().length,
+  }
+}
+
+/** What this process's descriptors are; the one that reads the list is not counted. */
+export function descriptors() {
+  return fs.readdirSync('/proc/self/fd').flatMap(fd => {
+    try {
+      return [`${fd} ${fs.readlinkSync(`/proc/self/fd/${fd}`)}`]
+    } catch {
+      return []
+    }
+  })
+}
+
+/** Waits until the host is as it was in `before`; what still differs after the deadline is the failure. */
+export async function asBefore(before, ms = 15_000) {
+  const same = () => {
+    try {
+      assert.deepEqual(snapshot(), before)
+      return true
+    } catch {
+      return false
+    }
+  }
+  try {
+    await until('the host as it was before', same, ms)
+  } catch {
+    assert.deepEqual(snapshot(), before)
+  }
+}
