@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::host::{mounts_below, processes_of};
 use crate::image::Image;
 use crate::run::Run;
-use crate::until;
+use crate::{DEADLINE, until};
 
 /// The program under test: `START_CONTAINER_BIN`, or the one cargo built beside this test, or the release build.
 ///
@@ -118,7 +118,31 @@ impl Rootfs {
 
     /// Waits until only PID 1 is left inside.
     pub fn wait_alone(&self) {
-        until("PID 1 to be alone", || (self.pids() == [1]).then_some(()));
+        let end = std::time::Instant::now() + DEADLINE;
+        loop {
+            let others: Vec<u32> = self.pids().into_iter().filter(|pid| *pid != 1).collect();
+            if others.is_empty() {
+                return;
+            }
+            let state = |pid: &u32| {
+                let read = |name| {
+                    fs::read_to_string(self.join(&format!("proc/{pid}/{name}"))).unwrap_or_default()
+                };
+                format!(
+                    "{} [{}] {}",
+                    self.cmdline(*pid),
+                    read("wchan"),
+                    read("stat")
+                )
+            };
+            let shown = || others.iter().map(state).collect::<Vec<_>>();
+            assert!(
+                std::time::Instant::now() < end,
+                "PID 1 is not alone after {DEADLINE:?}: {:#?}",
+                shown()
+            );
+            crate::pause();
+        }
     }
 
     /// Waits for a file below it and gives its text, without the last line end.

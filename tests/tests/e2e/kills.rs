@@ -41,6 +41,30 @@ fn the_command_with_a_terminal_ends() {
     );
 }
 
+/// The client's death closes the terminal or the input, and the command may end by that alone, before the attendant
+/// has seen that the client is gone. What it leaves behind then must not be taken for wanted daemons.
+#[test]
+fn what_a_command_leaves_that_ends_by_the_hangup_ends_too() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let background = "(trap '' HUP; setsid sleep 100000 &); setsid sleep 100001 & echo up;";
+    for _ in 0..20 {
+        for (options, last) in [
+            (&["--force-tty"][..], "exec sleep 100002"),
+            (&["--force-tty"], "cat"),
+            (&[], "cat"),
+            (&[], "read line"),
+        ] {
+            let run = world.exec(&root).opts(options);
+            let mut client = run.sh(&format!("{background} {last}")).spawn();
+            client.expect("up");
+            client.signal(Signal::SIGKILL);
+            drop(client);
+            root.wait_alone();
+        }
+    }
+}
+
 #[test]
 fn what_called_setsid_ends() {
     killed_leaves_nothing(

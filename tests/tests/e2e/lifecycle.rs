@@ -132,6 +132,10 @@ fn daemons_of_one_exec_survive_the_kill_of_another() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let _ = world.exec(&root).sh("setsid sleep 100001 &").text();
+    until("the daemon to run", || {
+        let is_it = |pid: &u32| root.cmdline(*pid) == "sleep 100001";
+        root.pids().iter().any(is_it).then_some(())
+    });
     let mut other = world
         .exec(&root)
         .sh("setsid sleep 100002 & echo up; wait")
@@ -139,14 +143,20 @@ fn daemons_of_one_exec_survive_the_kill_of_another() {
     other.expect("up");
     other.signal(Signal::SIGKILL);
     drop(other);
-    until("one daemon", || {
-        let names: Vec<String> = root
-            .pids()
+    // The one is there throughout; the other goes.
+    let names = || -> Vec<String> {
+        root.pids()
             .into_iter()
-            .skip(1)
             .map(|pid| root.cmdline(pid))
-            .collect();
-        (names == ["sleep 100001"]).then_some(())
+            .collect()
+    };
+    until("the end of the other", || {
+        let names = names();
+        assert!(
+            names.iter().any(|name| name == "sleep 100001"),
+            "the daemon is gone: {names:?}"
+        );
+        (!names.iter().any(|name| name.contains("100002"))).then_some(())
     });
 }
 
