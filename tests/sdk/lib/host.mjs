@@ -36,10 +36,13 @@ export function marker() {
   return `mark-${process.pid}-${Date.now()}-${marks}`
 }
 
-/** The processes with `mark` as one of their arguments; the clients of start-container themselves are left out. */
-export function marked(mark) {
-  return processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
-}
+const carriers = mark => processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
+
+/** The commands with `mark` as one of their arguments; start-container and its init, which repeat them, are left out. */
+export const marked = mark => carriers(mark).filter(p => p.args[0] !== 'init')
+
+/** Whether nothing with `mark` is left, not even an init; only the clients, which the test itself started, may be. */
+export const gone = mark => carriers(mark).length === 0
 
 /** The mount table of this process, one line per mount. */
 export function mounts() {

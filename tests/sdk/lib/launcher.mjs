@@ -58,7 +58,10 @@ export async function launch(program, args) {
   }, DEADLINE_S * 1000)
   const code = await new Promise((resolve, reject) => {
     child.on('error', reject)
-    child.on('exit', (code, signal) => resolve(signal ? 1 : code))
+    child.on('exit', (code, signal) => {
+      if (signal) console.error(`the tests were ended by ${signal}`)
+      resolve(signal ? 1 : code)
+    })
   })
   clearTimeout(timer)
   // The mounts went away with their namespace, so this reaches nothing but the scratch directory itself.
