@@ -5,41 +5,36 @@
 //! it stays below us, because we are a child subreaper. When the command ends by itself, we end too, and what it left
 //! behind becomes PID 1's.
 
-use crate::last_steps::{self, Command};
 use crate::pid1::reap;
 use crate::policy::{exit_code, is_forwarded, parent_in_stat, signal};
-use crate::protocol::{Groups, Record, Spec, Step};
+use crate::protocol::{Record, Spec, Step};
 use crate::sys::{self, PollFd};
 use crate::{Failed, fail};
 
 const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_CHILD_SUBREAPER: usize = 36;
 
-pub(crate) fn attend(spec: &Spec, groups: Groups<'_>, command: &Command) -> ! {
-    match start(spec, groups, command) {
-        Ok((child, signals)) => watch(spec, child, signals),
-        Err(failed) => fail(spec, failed),
-    }
+/// Before the command is forked: the container's root must neither trace us nor take our descriptors, and orphans of
+/// the command come to us.
+pub(crate) fn prepare() -> Result<(), Failed> {
+    sys::prctl(PR_SET_DUMPABLE, 0).map_err(|errno| (Step::Attend, errno))?;
+    sys::prctl(PR_SET_CHILD_SUBREAPER, 1).map_err(|errno| (Step::Attend, errno))
 }
 
-fn start(spec: &Spec, groups: Groups<'_>, command: &Command) -> Result<(i32, i32), Failed> {
-    // The container's root must neither trace us nor take our descriptors.
-    sys::prctl(PR_SET_DUMPABLE, 0).map_err(|errno| (Step::Attend, errno))?;
-    sys::prctl(PR_SET_CHILD_SUBREAPER, 1).map_err(|errno| (Step::Attend, errno))?;
-    let signals = sys::signalfd().map_err(|errno| (Step::Attend, errno))?;
-    let child = match sys::fork().map_err(|errno| (Step::Fork, errno))? {
-        0 => fail(spec, last_steps::become_command(spec, groups, command)),
-        child => child,
-    };
+/// Stays until the command has ended, or the client.
+pub(crate) fn watch(spec: &Spec, child: i32) -> ! {
     // The command's streams are not ours: a pipe reaches its end only when no copy is left open.
     for fd in (0..3).chain(spec.streams).chain([spec.terminal]) {
         sys::close(fd);
     }
-    Ok((child, signals))
-}
-
-fn watch(spec: &Spec, child: i32, signals: i32) -> ! {
     let mut drains = spec.drains;
+    let signals = match sys::signalfd() {
+        Ok(signals) => signals,
+        Err(errno) => {
+            end_everything(spec);
+            fail(spec, (Step::Attend, errno))
+        }
+    };
     loop {
         let mut set = [waiting(signals), waiting(spec.liveness)];
         sys::poll(&mut set, false);

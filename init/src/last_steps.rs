@@ -42,7 +42,7 @@ impl Command {
 
     fn candidate(&self, index: usize) -> CStr {
         // SAFETY: the callers count up to `count`, which `new` has bounded by argv.
-        unsafe { *self.candidates.add(index) }
+        unsafe { *self.candidates.wrapping_add(index) }
     }
 }
 

@@ -6,17 +6,24 @@
 #![no_std]
 #![no_main]
 #![no_builtins]
+// Without libc there is nobody else to do it.
+#![allow(unsafe_code)]
+#![expect(
+    unreachable_pub,
+    reason = "policy and protocol are public in the library"
+)]
 
 mod attend;
 mod last_steps;
 mod mem;
 mod pid1;
 mod policy;
+#[expect(dead_code, reason = "the shim's half of it")]
 mod protocol;
 mod sys;
 
 use last_steps::Command;
-use protocol::{Record, Role, SPEC_ARGUMENT, Spec, Step};
+use protocol::{Groups, Record, Role, SPEC_ARGUMENT, Spec, Step};
 use sys::CStr;
 
 const PR_SET_NAME: usize = 15;
@@ -44,6 +51,14 @@ impl Stack {
         self.argument_slot(self.argument_count() + 1)
     }
 
+    /// Blanks all arguments but the name, and the environment: they are the command's, which has its own copy by now.
+    /// Otherwise `pkill -f` inside would find us by the command's words, and its secrets would be in two places.
+    fn forget_command(self) {
+        let arguments = self.argument_count().saturating_sub(1);
+        forget(self.argument_slot(1), arguments);
+        forget(self.environment(), usize::MAX);
+    }
+
     /// The SPEC argument.
     fn spec(self) -> Option<&'static [u8]> {
         if self.argument_count() <= SPEC_ARGUMENT {
@@ -53,11 +68,29 @@ impl Stack {
         let text: CStr = unsafe { *self.argument_slot(SPEC_ARGUMENT) };
         let mut length = 0;
         // SAFETY: the kernel ends every argument with a zero byte, and `length` has not passed it.
-        while unsafe { *text.add(length) } != 0 {
+        while unsafe { *text.wrapping_add(length) } != 0 {
             length += 1;
         }
         // SAFETY: these bytes are ours for the life of the process and nobody writes to them.
         Some(unsafe { core::slice::from_raw_parts(text, length) })
+    }
+}
+
+/// Blanks up to `limit` strings of a vector that ends with null.
+fn forget(vector: sys::Vector, limit: usize) {
+    for index in 0..limit {
+        // SAFETY: no null has been seen so far, so this entry exists.
+        let mut text = unsafe { *vector.wrapping_add(index) }.cast_mut();
+        if text.is_null() {
+            return;
+        }
+        // SAFETY: the kernel ends every string with a zero byte, and `text` has not passed it.
+        while unsafe { *text } != 0 {
+            // SAFETY: the initial stack is ours to write to, and nothing refers to these bytes any more.
+            unsafe { *text = 0 };
+            // SAFETY: at most one past the string's last byte, which is its zero.
+            text = unsafe { text.add(1) };
+        }
     }
 }
 
@@ -76,10 +109,32 @@ extern "C" fn main(stack: *const usize) -> ! {
     }
     let command = Command::new(stack, &spec);
     match spec.role {
-        Role::Idle => pid1::idle(&spec),
+        Role::Idle => {
+            stack.forget_command();
+            pid1::idle(&spec)
+        }
         Role::Run => fail(&spec, last_steps::become_command(&spec, groups, &command)),
-        Role::Supervise => pid1::supervise(&spec, groups, &command),
-        Role::Attend => attend::attend(&spec, groups, &command),
+        Role::Supervise => {
+            let child = start(&spec, groups, &command, stack);
+            pid1::supervise(&spec, child)
+        }
+        Role::Attend => {
+            attend::prepare().unwrap_or_else(|failed| fail(&spec, failed));
+            let child = start(&spec, groups, &command, stack);
+            attend::watch(&spec, child)
+        }
+    }
+}
+
+/// Forks the process that becomes the command.
+fn start(spec: &Spec, groups: Groups<'_>, command: &Command, stack: Stack) -> i32 {
+    match sys::fork() {
+        Ok(0) => fail(spec, last_steps::become_command(spec, groups, command)),
+        Ok(child) => {
+            stack.forget_command();
+            child
+        }
+        Err(errno) => fail(spec, (Step::Fork, errno)),
     }
 }
 

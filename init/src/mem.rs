@@ -11,9 +11,9 @@ unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, length: usize) -
     let mut index = 0;
     while index < length {
         // SAFETY: `index` is below the length of the source.
-        let byte = unsafe { source.add(index).read() };
+        let byte = unsafe { source.wrapping_add(index).read() };
         // SAFETY: `index` is below the length of the target.
-        unsafe { target.add(index).write(byte) };
+        unsafe { target.wrapping_add(index).write(byte) };
         index += 1;
     }
     target
@@ -29,7 +29,7 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, length: usize) -> *mut 
     let mut index = 0;
     while index < length {
         // SAFETY: `index` is below the length of the area.
-        unsafe { target.add(index).write(byte) };
+        unsafe { target.wrapping_add(index).write(byte) };
         index += 1;
     }
     target
@@ -44,9 +44,9 @@ unsafe extern "C" fn memcmp(first: *const u8, second: *const u8, length: usize) 
     let mut index = 0;
     while index < length {
         // SAFETY: `index` is below the length of the first.
-        let left = unsafe { first.add(index).read() };
+        let left = unsafe { first.wrapping_add(index).read() };
         // SAFETY: `index` is below the length of the second.
-        let right = unsafe { second.add(index).read() };
+        let right = unsafe { second.wrapping_add(index).read() };
         if left != right {
             return i32::from(left) - i32::from(right);
         }

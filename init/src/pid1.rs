@@ -1,9 +1,9 @@
 //! The two roles as PID 1: without a command, and as the parent of one. When either ends, the kernel ends everything
 //! in the container.
 
-use crate::last_steps::{self, Command};
+use crate::last_steps;
 use crate::policy::{Idle, exit_code, idle as idle_policy, is_forwarded, signal};
-use crate::protocol::{Groups, Record, Spec, Step};
+use crate::protocol::{Record, Spec, Step};
 use crate::{fail, sys};
 
 /// Reaps for ever; ends with 0 when asked to.
@@ -28,13 +28,8 @@ pub(crate) fn idle(spec: &Spec) -> ! {
     }
 }
 
-/// Forks the command, reaps, forwards signals; ends as the command ended.
-pub(crate) fn supervise(spec: &Spec, groups: Groups<'_>, command: &Command) -> ! {
-    let child = match sys::fork() {
-        Ok(0) => fail(spec, last_steps::become_command(spec, groups, command)),
-        Ok(child) => child,
-        Err(errno) => fail(spec, (Step::Fork, errno)),
-    };
+/// Reaps and forwards signals to the command; ends as the command ended.
+pub(crate) fn supervise(spec: &Spec, child: i32) -> ! {
     loop {
         let number = sys::wait_for_signal();
         if number == signal::CHLD {

@@ -177,10 +177,8 @@ impl Iterator for Groups<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Step {
-    /// SPEC line unreadable.
-    Decode = 1,
     /// prctl: not dumpable, child subreaper.
-    Attend,
+    Attend = 1,
     /// Fork the command's process.
     Fork,
     /// setsid.
@@ -211,8 +209,7 @@ pub enum Step {
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Self; 15] = [
-        Self::Decode,
+    pub const ALL: [Self; 14] = [
         Self::Attend,
         Self::Fork,
         Self::Session,

@@ -18,7 +18,7 @@ use nix::unistd::{Pid, getgid, getuid};
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::signals::{self, Received};
-use crate::stdio::{self, Relay, StdioPlan, StreamPlan};
+use crate::stdio::{self, Relay, Stdio, StdioPlan, StreamPlan};
 use crate::sys::{pidfd, signal::unblock_all_in};
 use crate::{Ended, Error, Result};
 
@@ -26,22 +26,30 @@ use crate::{Ended, Error, Result};
 /// the clients give up waiting for us.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const PLAN: StdioPlan = StdioPlan {
+    terminal: None,
+    streams: [StreamPlan::Inherit, StreamPlan::Pipe, StreamPlan::Pipe],
+};
+
 /// Runs `argv` to its end and says how it ended. The calling thread's signal mask stays changed ([`signals::block_all`]).
 ///
 /// # Errors
 /// Exit status 127 when the command is not found through PATH, 126 when it cannot be executed, 125 for the rest.
 pub fn pipe_wrap(argv: &[OsString]) -> Result<Ended> {
+    let signals = signals::block_all()?;
+    run(
+        argv,
+        stdio::open(&PLAN, (getuid().as_raw(), getgid().as_raw()))?,
+        &signals,
+    )
+}
+
+fn run(argv: &[OsString], stdio: Stdio, signals: &SignalFd) -> Result<Ended> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(Error::new("run a command")
             .because("no command given")
             .hint("usage: start-container pipe-wrap COMMAND [ARG...]"));
     };
-    let signals = signals::block_all()?;
-    let plan = StdioPlan {
-        terminal: None,
-        streams: [StreamPlan::Inherit, StreamPlan::Pipe, StreamPlan::Pipe],
-    };
-    let stdio = stdio::open(&plan, (getuid().as_raw(), getgid().as_raw()))?;
     let mut command = Command::new(program);
     command.args(arguments);
     unblock_all_in(&mut command);
@@ -60,10 +68,10 @@ pub fn pipe_wrap(argv: &[OsString]) -> Result<Ended> {
     let process = pidfd::open(process).map_err(|errno| {
         Error::sys("watch", program.to_string_lossy(), errno).hint("needs Linux 5.3 or later")
     })?;
-    supervise(&mut child, &process, stdio.into_relay()?, &signals)
+    supervise(&mut child, &process, stdio.into_relay()?, signals)
 }
 
-fn copy(stdio: &stdio::Stdio, index: usize) -> Result<Option<OwnedFd>> {
+fn copy(stdio: &Stdio, index: usize) -> Result<Option<OwnedFd>> {
     stdio
         .workload_end(index)
         .map(|end| end.try_clone_to_owned())
@@ -153,5 +161,91 @@ fn not_started(program: &OsString, error: &io::Error) -> Error {
         _ => failed
             .exit(EXIT_NOT_EXECUTABLE)
             .hint("check its mode, the mount's noexec flag and the architecture"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    /// Runs a command with sockets as stdout and stderr; a signal in `sent` is pending before it starts.
+    fn wrapped(words: &[&str], sent: Option<Signal>) -> (Result<Ended>, String, String) {
+        let (mut stdout, out) = UnixStream::pair().unwrap();
+        let (mut stderr, err) = UnixStream::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let runner = thread::spawn(move || {
+            let signals = signals::block_all().unwrap();
+            if let Some(signal) = sent {
+                raise(signal).unwrap();
+            }
+            let stdio = stdio::open_given(&PLAN, [null.into(), out.into(), err.into()]).unwrap();
+            run(&argv, stdio, &signals)
+        });
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        (runner.join().unwrap(), text, reader.join().unwrap())
+    }
+
+    fn shell(script: &str) -> (Ended, String, String) {
+        let (ended, out, err) = wrapped(&["sh", "-c", script], None);
+        (ended.unwrap(), out, err)
+    }
+
+    #[test]
+    fn both_outputs_can_be_opened_again_and_the_code_comes_back() {
+        let (ended, out, err) = shell("echo a >/dev/stdout; echo b >/dev/stderr; exit 255");
+        assert_eq!(ended, Ended::Exited(255));
+        assert_eq!((out.as_str(), err.as_str()), ("a\n", "b\n"));
+    }
+
+    #[test]
+    fn death_by_signal_comes_back_as_one() {
+        assert_eq!(shell("kill -SEGV $$").0, Ended::Signaled(11));
+    }
+
+    #[test]
+    fn signals_reach_the_command_also_when_sent_before_it_runs() {
+        for signal in [Signal::SIGTERM, Signal::SIGUSR2, Signal::SIGALRM] {
+            let (ended, ..) = wrapped(&["sleep", "1000"], Some(signal));
+            assert_eq!(ended, Ok(Ended::Signaled(signal as i32)));
+        }
+    }
+
+    #[test]
+    fn the_command_starts_with_an_empty_mask() {
+        let (_, out, _) = shell("grep SigBlk: /proc/self/status");
+        assert_eq!(out, "SigBlk:\t0000000000000000\n");
+    }
+
+    #[test]
+    fn a_daemon_is_not_waited_for_and_nothing_is_lost() {
+        let (ended, out, _) = shell(
+            "sleep 1000 & echo $!; i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done",
+        );
+        assert_eq!(ended, Ended::Exited(0));
+        let mut lines = out.lines();
+        let daemon = lines.next().unwrap().parse().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(daemon), Signal::SIGKILL).unwrap();
+        assert!(lines.eq((0..20_000).map(|i| i.to_string())));
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_apart() {
+        let exit = |word| wrapped(&[word], None).0.unwrap_err().exit_status();
+        assert_eq!(exit("no-such-command-anywhere"), EXIT_NOT_FOUND);
+        assert_eq!(exit("/no/such/path"), EXIT_NOT_FOUND);
+        assert_eq!(exit("/dev/null"), EXIT_NOT_EXECUTABLE);
+        assert_eq!(exit("/"), EXIT_NOT_EXECUTABLE);
+        let none = wrapped(&[], None).0.unwrap_err();
+        assert_eq!(none.exit_status(), crate::error::EXIT_OWN);
     }
 }

@@ -319,7 +319,6 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
         return format!("{step:?}").to_lowercase();
     };
     match step {
-        InitStep::Decode => "read the specification".to_owned(),
         InitStep::Attend => {
             "prctl(PR_SET_DUMPABLE, 0), prctl(PR_SET_CHILD_SUBREAPER, 1)".to_owned()
         }

@@ -246,8 +246,8 @@ pub(crate) fn failure(plan: Plan<'_>, record: Record) -> Option<Error> {
             Some(step.failure(plan, errno(raw)))
         }
         Record::InitFailed(number, raw) => {
-            let step = InitStep::from_number(number).unwrap_or(InitStep::Decode);
-            Some(Step::Init(step).failure(plan, errno(raw)))
+            let step = InitStep::from_number(number).map_or(Step::ExecuteInit, Step::Init);
+            Some(step.failure(plan, errno(raw)))
         }
     }
 }

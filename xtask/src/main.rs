@@ -1,2 +1,125 @@
-//! `cargo xtask`: build, demo, test, ci.
-fn main() {}
+//! `cargo xtask COMMAND`: everything that is done with this repository besides writing it. One `task_*.rs` per command.
+//!
+//! Nothing here is part of the product, and nothing here knows more about it than its command line and its files.
+
+mod children;
+mod demo_image;
+mod demo_stage;
+mod elf;
+mod oci_layout;
+mod programs;
+mod rust_source;
+mod task_build;
+mod task_ci;
+mod task_contract;
+mod task_demo;
+mod task_guest;
+mod task_licences;
+mod task_test;
+mod task_unsafe;
+mod traces;
+
+use std::process::ExitCode;
+
+/// What a task ends with; the text is the one line (or paragraph) that `main` prints.
+type Result<T, E = String> = std::result::Result<T, E>;
+
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "build",
+        about: "build the release binary and check that it is one static file",
+        run: task_build::run,
+    },
+    Task {
+        name: "guest",
+        about: "build the static program that test images contain",
+        run: task_guest::run,
+    },
+    Task {
+        name: "demo",
+        about: "image, container, commands, and nothing left; needs cargo and root",
+        run: task_demo::run,
+    },
+    Task {
+        name: "test",
+        about: "install what the tests need and run them all; REQUIRE=all makes a skipped test a failure",
+        run: task_test::run,
+    },
+    Task {
+        name: "licences",
+        about: "check the licence of every dependency against the list in xtask",
+        run: task_licences::run,
+    },
+    Task {
+        name: "unsafe",
+        about: "count `unsafe` per package and refuse it outside shim/src/sys and init",
+        run: task_unsafe::run,
+    },
+    Task {
+        name: "contract",
+        about: "check that docs/contract.md names only tests that exist",
+        run: task_contract::run,
+    },
+    Task {
+        name: "ci",
+        about: "all of these, with formatting, lints and documentation",
+        run: task_ci::run,
+    },
+];
+
+fn usage() -> String {
+    let mut text = String::from("usage: cargo xtask COMMAND\n");
+    for task in TASKS {
+        text.push_str(&format!("  {:<9} {}\n", task.name, task.about));
+    }
+    text.push_str("  help      this list");
+    text
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["help" | "--help" | "-h"] => {
+            println!("{}", usage());
+            ExitCode::SUCCESS
+        }
+        [] => {
+            eprintln!("{}", usage());
+            ExitCode::from(2)
+        }
+        [name, rest @ ..] => match TASKS.iter().find(|task| task.name == *name) {
+            None => {
+                eprintln!("xtask: unknown command \"{name}\"\n{}", usage());
+                ExitCode::from(2)
+            }
+            Some(task) if matches!(rest, ["--help" | "-h"]) => {
+                println!("usage: cargo xtask {}\n  {}", task.name, task.about);
+                ExitCode::SUCCESS
+            }
+            Some(task) if !rest.is_empty() => {
+                eprintln!(
+                    "xtask {name}: takes no arguments, got {rest:?}\nusage: cargo xtask {}",
+                    task.name
+                );
+                ExitCode::from(2)
+            }
+            Some(task) => match (task.run)() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => {
+                    eprintln!("xtask {name}: {message}");
+                    ExitCode::FAILURE
+                }
+            },
+        },
+    }
+}

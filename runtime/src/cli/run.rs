@@ -10,6 +10,7 @@ use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
+use crate::image::{self, ImportRequest};
 use crate::{exec, launch, leader, rootfs};
 
 /// Carries out what was asked.
@@ -33,7 +34,10 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             let base = dirs(&args.dirs)?.base;
             bind_mount::bind(&bind_request(args, base)).map(|()| Outcome::SILENT)
         }
-        Invocation::ImageImport(args) => import(args),
+        Invocation::ImageImport(args) => {
+            let dirs = dirs(&args.dirs)?;
+            import(args, dirs)
+        }
         Invocation::PipeWrap(args) => {
             let words: Vec<OsString> = std::iter::once(args.command.program)
                 .chain(args.command.arguments)
@@ -70,10 +74,11 @@ fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
     }
 }
 
-fn import(args: ImageImportArgs) -> shim::Result<Outcome> {
-    let dirs = dirs(&args.dirs)?;
-    let _ = (args, dirs);
-    Ok(Outcome::SILENT)
+fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
+    let mut request = ImportRequest::new(args.source, args.id.as_str(), dirs.base);
+    request.reference = args.reference;
+    request.replace = args.replace;
+    image::import(&request).map(|_| Outcome::SILENT)
 }
 
 fn version() -> String {

@@ -56,7 +56,7 @@ pub(super) fn select(
             let error = Error::new("choose image of")
                 .on(bundle.label())
                 .because("the archive has several");
-            return Err(error.hint(format!("name one of {}", names(entries))));
+            return Err(error.hint(format!("name one with --ref: {}", names(entries))));
         }
     };
     let data = bundle.document(&entry.config)?;

@@ -28,6 +28,8 @@ use std::path::PathBuf;
 
 use shim::{Error, Result};
 
+use crate::ids::ImageId;
+
 pub use platform::Platform;
 
 use archive::Archive;
@@ -47,8 +49,8 @@ pub struct ImportRequest {
     /// An OCI image layout (directory or tar), a docker-archive tar or a root filesystem's tar; tars plain or compressed
     /// with gzip or zstd.
     pub source: PathBuf,
-    /// The image's name in the store: no slash, no leading dot, at most 227 bytes.
-    pub id: String,
+    /// The image's name in the store.
+    pub id: ImageId,
     /// The directory that contains `images`; what is missing of it is made.
     pub base: PathBuf,
     /// Which image of several: a name that the archive gives it, or a manifest's digest.
@@ -64,14 +66,10 @@ pub struct ImportRequest {
 impl ImportRequest {
     /// A durable import of the only image for this machine, under a name that must be free.
     #[must_use]
-    pub fn new(
-        source: impl Into<PathBuf>,
-        id: impl Into<String>,
-        base: impl Into<PathBuf>,
-    ) -> Self {
+    pub fn new(source: impl Into<PathBuf>, id: ImageId, base: impl Into<PathBuf>) -> Self {
         Self {
             source: source.into(),
-            id: id.into(),
+            id,
             base: base.into(),
             reference: None,
             platform: Platform::host(),
@@ -122,7 +120,6 @@ pub struct Imported {
 /// Everything that is wrong with the request, the source or the disk, and every owner, mode, device or attribute that
 /// cannot be set. Nothing is left of a failed import.
 pub fn import(request: &ImportRequest) -> Result<Imported> {
-    store::check_id(&request.id)?;
     let store = Store::open(&request.base)?;
     let imported = import_into(&store, request);
     if imported.is_err() {

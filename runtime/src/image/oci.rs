@@ -206,7 +206,7 @@ fn choose(
         (Some(_), _) => Err(Error::new("choose image of")
             .on(bundle.label())
             .because(format!("several are for {platform}"))
-            .hint(format!("name one of {all}"))),
+            .hint(format!("name one with --ref: {all}"))),
     }
 }
 

@@ -58,9 +58,20 @@ impl Place {
     }
 }
 
-/// Bytes of a name for a message; what is not UTF-8 is shown as U+FFFD.
+/// Bytes of a name for a message; what is not UTF-8 is shown as U+FFFD, what is very long is cut in the middle.
 pub(super) fn show(name: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(name)
+    const SHOWN: usize = 100;
+    if name.len() <= 3 * SHOWN {
+        return String::from_utf8_lossy(name);
+    }
+    let (head, tail) = (&name[..SHOWN], &name[name.len() - SHOWN..]);
+    let cut = name.len() - 2 * SHOWN;
+    format!(
+        "{}[{cut} bytes]{}",
+        String::from_utf8_lossy(head),
+        String::from_utf8_lossy(tail)
+    )
+    .into()
 }
 
 /// What a name means in a layer (image-spec layer.md, "Representing Changes").

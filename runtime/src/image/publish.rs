@@ -58,11 +58,8 @@ impl Staging<'_> {
             .iter()
             .filter(|step| step.exchanged && step.temporary != self.name)
         {
-            let _ = unlinkat(
-                &store.images,
-                step.temporary.as_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
+            // What cannot be removed now, the next import of this ID removes.
+            let _ = remove::remove(&store.images, step.temporary.as_bytes());
         }
         if durable {
             fsync(&store.images).map_err(|errno| store.failed("write to disk", self.id, errno))?;

@@ -1,6 +1,7 @@
 //! Makes archives in code, well-formed and otherwise: every byte of a header can be what a tar of ours would not write.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -26,12 +27,22 @@ pub(crate) struct Item {
 pub(crate) fn item(kind: EntryType, name: impl AsRef<[u8]>) -> Item {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
-    header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+    header.set_mode(if kind == EntryType::Directory {
+        0o755
+    } else {
+        0o644
+    });
     header.set_uid(nix::unistd::geteuid().as_raw().into());
     header.set_gid(nix::unistd::getegid().as_raw().into());
     header.set_mtime(MTIME);
     header.set_size(0);
-    Item { header, name: name.as_ref().to_vec(), link: Vec::new(), data: Vec::new(), records: Vec::new() }
+    Item {
+        header,
+        name: name.as_ref().to_vec(),
+        link: Vec::new(),
+        data: Vec::new(),
+        records: Vec::new(),
+    }
 }
 
 pub(crate) fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Item {
@@ -86,6 +97,14 @@ impl Item {
         self
     }
 
+    /// Puts the path of a directory for a leading `@` of the link's target.
+    pub(crate) fn with_links_to(mut self, directory: &Path) -> Self {
+        if let Some(rest) = self.link.strip_prefix(b"@") {
+            self.link = [directory.as_os_str().as_bytes(), rest].concat();
+        }
+        self
+    }
+
     /// Says a size that is not that of the data.
     pub(crate) fn size(mut self, size: u64) -> Self {
         self.header.set_size(size);
@@ -122,7 +141,10 @@ impl Tar {
         let mut data = Vec::new();
         for (key, value) in records {
             let rest = 3 + key.len() + value.len();
-            let length = (1..).map(|digits| rest + digits).find(|n| n.to_string().len() == n - rest).unwrap();
+            let length = (1..)
+                .map(|digits| rest + digits)
+                .find(|n| n.to_string().len() == n - rest)
+                .unwrap();
             data.extend_from_slice(format!("{length} {key}=").as_bytes());
             data.extend_from_slice(value);
             data.push(b'\n');
@@ -159,11 +181,17 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
-    zstd::encode_all(data, 1).unwrap()
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }
 
 pub(crate) fn sha256(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(data)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Files of an image archive, in the order in which they are packed.
@@ -206,7 +234,10 @@ pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A configuration for this machine whose layers are these (uncompressed).
 pub(crate) fn config(layers: &[Vec<u8>]) -> serde_json::Value {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", sha256(layer)))
+        .collect();
     json!({
         "architecture": runtime::image::Platform::host().architecture, "os": "linux",
         "config": {"User": "web", "Env": ["PATH=/bin", "A=b c"], "Entrypoint": ["/init"], "WorkingDir": "/srv"},
@@ -221,16 +252,23 @@ pub(crate) fn image(
     config: &serde_json::Value,
     pack: fn(&[u8]) -> Vec<u8>,
 ) -> serde_json::Value {
-    let layers: Vec<_> = layers.iter().map(|layer| files.blob(OCI_LAYER, &pack(layer))).collect();
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| files.blob(OCI_LAYER, &pack(layer)))
+        .collect();
     let config = files.blob(OCI_CONFIG, config.to_string().as_bytes());
-    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers});
     files.blob(OCI_MANIFEST, manifest.to_string().as_bytes())
 }
 
 /// A layout whose index has these descriptors.
 pub(crate) fn layout(files: &mut Files, manifests: &[serde_json::Value]) {
     files.put("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
-    files.put("index.json", json!({"schemaVersion": 2, "manifests": manifests}).to_string());
+    files.put(
+        "index.json",
+        json!({"schemaVersion": 2, "manifests": manifests}).to_string(),
+    );
 }
 
 /// A layout with one image of these layers.
@@ -246,7 +284,9 @@ pub(crate) fn docker(layers: &[Vec<u8>], tags: &[&str]) -> Files {
     let mut files = Files::default();
     let config = config(layers).to_string();
     let config_name = format!("{}.json", sha256(config.as_bytes()));
-    let names: Vec<String> = (0..layers.len()).map(|number| format!("{number:064x}/layer.tar")).collect();
+    let names: Vec<String> = (0..layers.len())
+        .map(|number| format!("{number:064x}/layer.tar"))
+        .collect();
     for (name, layer) in names.iter().zip(layers) {
         files.put(name, layer.clone());
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use runtime::ids::ImageId;
 use runtime::image::{ImportRequest, Imported, import};
 
 use crate::pack::sha256;
@@ -28,7 +29,8 @@ impl Drop for Place {
 impl Place {
     pub(crate) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let top = std::env::temp_dir().join(format!("image-import-{}-{number}", std::process::id()));
+        let top =
+            std::env::temp_dir().join(format!("image-import-{}-{number}", std::process::id()));
         fs::create_dir(&top).unwrap();
         let sentinel = top.join("sentinel");
         fs::create_dir(&sentinel).unwrap();
@@ -62,7 +64,10 @@ impl Place {
 
     /// A request that does not wait for the disk.
     pub(crate) fn request(&self, source: impl Into<PathBuf>) -> ImportRequest {
-        ImportRequest { durable: false, ..ImportRequest::new(source, "img", self.base()) }
+        ImportRequest {
+            durable: false,
+            ..ImportRequest::new(source, id("img"), self.base())
+        }
     }
 
     pub(crate) fn import(&self, data: &[u8]) -> shim::Result<Imported> {
@@ -78,7 +83,9 @@ impl Place {
     /// Every name in the store, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.images()).into_iter().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -88,16 +95,28 @@ impl Place {
         let mut lines = Vec::new();
         walk(&self.sentinel(), Path::new(""), &mut |path, relative| {
             let stat = fs::symlink_metadata(path).unwrap();
-            lines.push(format!("{} {}.{} {}", line(path, relative), stat.mtime(), stat.mtime_nsec(), stat.ctime_nsec()));
+            lines.push(format!(
+                "{} {}.{} {}",
+                line(path, relative),
+                stat.mtime(),
+                stat.mtime_nsec(),
+                stat.ctime_nsec()
+            ));
         });
         lines
     }
 }
 
+pub(crate) fn id(name: &str) -> ImageId {
+    ImageId::new(name).unwrap()
+}
+
 /// One line for each name below `root`: `path kind mode uid:gid size links [content]`, without times.
 pub(crate) fn list(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
-    walk(root, Path::new(""), &mut |path, relative| lines.push(line(path, relative)));
+    walk(root, Path::new(""), &mut |path, relative| {
+        lines.push(line(path, relative))
+    });
     lines
 }
 
@@ -106,7 +125,12 @@ pub(crate) fn times(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     walk(root, Path::new(""), &mut |path, relative| {
         let stat = fs::symlink_metadata(path).unwrap();
-        lines.push(format!("{} {}.{:09}", relative.display(), stat.mtime(), stat.mtime_nsec()));
+        lines.push(format!(
+            "{} {}.{:09}",
+            relative.display(),
+            stat.mtime(),
+            stat.mtime_nsec()
+        ));
     });
     lines
 }
@@ -114,7 +138,10 @@ pub(crate) fn times(root: &Path) -> Vec<String> {
 fn walk(path: &Path, relative: &Path, each: &mut dyn FnMut(&Path, &Path)) {
     each(path, relative);
     if fs::symlink_metadata(path).unwrap().is_dir() {
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
         for name in names {
             walk(&path.join(&name), &relative.join(&name), each);
@@ -133,7 +160,12 @@ fn line(path: &Path, relative: &Path) -> String {
         0o060_000 => ("block", device(stat.rdev())),
         _ => ("file", content(path)),
     };
-    let mut line = format!("/{name} {kind} {:04o} {}:{}", stat.mode() & 0o7777, stat.uid(), stat.gid());
+    let mut line = format!(
+        "/{name} {kind} {:04o} {}:{}",
+        stat.mode() & 0o7777,
+        stat.uid(),
+        stat.gid()
+    );
     if kind == "file" {
         write!(line, " {} n{}", stat.len(), stat.nlink()).unwrap();
     }
@@ -148,13 +180,21 @@ fn line(path: &Path, relative: &Path) -> String {
 }
 
 fn device(rdev: u64) -> String {
-    format!("{}:{}", nix::sys::stat::major(rdev), nix::sys::stat::minor(rdev))
+    format!(
+        "{}:{}",
+        nix::sys::stat::major(rdev),
+        nix::sys::stat::minor(rdev)
+    )
 }
 
 /// Short text as it is, anything else by its digest.
 fn content(path: &Path) -> String {
     let data = fs::read(path).unwrap();
-    if data.len() <= 40 { data.escape_ascii().to_string() } else { sha256(&data) }
+    if data.len() <= 40 {
+        data.escape_ascii().to_string()
+    } else {
+        sha256(&data)
+    }
 }
 
 /// Whether this is root of the initial user namespace, where owners, devices and all attributes can be set. Without it a
@@ -163,7 +203,10 @@ pub(crate) fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root()
         && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"));
     if !root {
-        assert!(std::env::var("REQUIRE").as_deref() != Ok("all"), "{test} needs root");
+        assert!(
+            std::env::var("REQUIRE").as_deref() != Ok("all"),
+            "{test} needs root"
+        );
         #[expect(clippy::print_stderr, reason = "a test that was not run says so")]
         {
             eprintln!("{test}: not run, needs root");

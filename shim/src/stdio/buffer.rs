@@ -94,13 +94,9 @@ mod tests {
         let mut buffer = Buffer::default();
         let (mut written, mut read) = (0_u64, 0_u64);
         let mut seed = 1_u64;
-        for round in 0..20_000 {
+        for round in 0..600 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let limit = if round % 3_000 < 1_000 {
-                1 << 20
-            } else {
-                USUAL
-            };
+            let limit = if round % 100 < 40 { 1 << 20 } else { USUAL };
             let many = usize::try_from(seed >> 47).unwrap();
             let room = buffer.room(limit);
             let count = room.len().min(many);

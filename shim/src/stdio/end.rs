@@ -81,6 +81,11 @@ impl End {
         Self { fd, way, terminal }
     }
 
+    /// Whether this is a terminal of the caller's.
+    pub(super) fn is_callers_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Reads what is there; 0 at the end.
     ///
     /// # Errors

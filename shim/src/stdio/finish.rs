@@ -66,6 +66,7 @@ impl Relay {
                 }
             }
             if self.is_idle() {
+                self.readers.wait(stop)?;
                 return result.map(|()| Drained::Complete);
             }
             if moved {
@@ -102,7 +103,7 @@ impl Relay {
 }
 
 /// Whether a terminating signal has come; the others have nobody to go to any more.
-fn stopped(stop: &SignalFd) -> Result<bool> {
+pub(super) fn stopped(stop: &SignalFd) -> Result<bool> {
     while let Some(received) = signals::next(stop)? {
         if let Received::Forward { signal, .. } = received
             && signals::terminates(signal)

@@ -175,7 +175,104 @@ impl Flow {
 }
 
 /// Whether this is our controlling terminal and another process group has it: reading then fails with EIO because
-/// SIGTTIN is blocked (termios(3)); ENOTTY: not ours, no job control.
-pub(super) fn in_background(terminal: &End) -> bool {
-    tcgetpgrp(terminal).is_ok_and(|foreground| foreground != getpgrp())
+/// SIGTTIN is blocked (termios(3)); ENOTTY: not ours, no job control. Of a pty master the kernel answers for the slave,
+/// so only the caller's terminals are asked.
+fn in_background(source: &End) -> bool {
+    source.is_callers_terminal()
+        && tcgetpgrp(source).is_ok_and(|foreground| foreground != getpgrp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::end::set_nonblocking;
+    use super::*;
+    use nix::unistd::{pipe, read, write};
+    use std::os::fd::OwnedFd;
+
+    struct Rig {
+        input: OwnedFd,
+        flow: Flow,
+        output: OwnedFd,
+    }
+
+    fn rig() -> Rig {
+        let (source, input) = pipe().unwrap();
+        let (output, sink) = pipe().unwrap();
+        for end in [&source, &sink, &output] {
+            set_nonblocking(end).unwrap();
+        }
+        let flow = Flow::new(End::ours(source), End::ours(sink));
+        Rig {
+            input,
+            flow,
+            output,
+        }
+    }
+
+    fn taken(output: &OwnedFd) -> Vec<u8> {
+        let mut bytes = [0; 64];
+        let count = read(output, &mut bytes).unwrap();
+        bytes[..count].to_vec()
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_read_of_a_source_that_is_never_empty() {
+        let Rig {
+            input,
+            mut flow,
+            output,
+        } = rig();
+        write(&input, b"before").unwrap();
+        flow.want_only(6);
+        write(&input, b"after").unwrap();
+        flow.pump(USUAL).unwrap();
+        assert!(flow.is_over());
+        assert_eq!(taken(&output), b"before");
+        // The sink is closed, so this is the end and not EAGAIN.
+        assert_eq!(taken(&output), b"");
+    }
+
+    #[test]
+    fn an_empty_source_is_waited_for_unless_it_is_finished() {
+        let Rig {
+            input,
+            mut flow,
+            output,
+        } = rig();
+        assert_eq!(flow.pump(USUAL), Ok(false));
+        assert!(!flow.is_over() && flow.awaited_source(USUAL).is_some());
+        flow.want_only(100);
+        assert_eq!(flow.pump(USUAL), Ok(false));
+        assert!(flow.is_over());
+        drop((input, output));
+    }
+
+    #[test]
+    fn a_closed_sink_closes_the_source_too() {
+        let Rig {
+            input,
+            mut flow,
+            output,
+        } = rig();
+        drop(output);
+        write(&input, b"x").unwrap();
+        assert_eq!(flow.pump(USUAL), Err(Errno::EPIPE));
+        assert_eq!(write(&input, b"x"), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn nothing_is_waited_for_without_need() {
+        let Rig {
+            input,
+            mut flow,
+            output,
+        } = rig();
+        assert!(flow.awaited_sink().is_none());
+        // More than the sink takes and the buffer holds: only the sink is waited for.
+        set_nonblocking(&input).unwrap();
+        while write(&input, &[0; 4096]).is_ok() || flow.pump(USUAL) == Ok(true) {}
+        assert!(flow.awaited_sink().is_some());
+        assert!(flow.awaited_source(USUAL).is_none());
+        drop(output);
+    }
 }

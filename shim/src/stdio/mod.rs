@@ -15,6 +15,7 @@ mod flow;
 mod open;
 mod plan;
 mod raw_mode;
+mod read_out;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -25,3 +26,16 @@ pub use plan::{
     StdioPlan, StreamKind, StreamPlan, TerminalPlan, TerminalWish, WindowSize, kinds, plan,
 };
 pub use relay::Relay;
+
+/// As [`open`], for streams made by a test in place of this process's own.
+#[cfg(test)]
+pub(crate) fn open_given(
+    plan: &StdioPlan,
+    streams: [std::os::fd::OwnedFd; 3],
+) -> crate::Result<Stdio> {
+    let owner = (
+        nix::unistd::getuid().as_raw(),
+        nix::unistd::getgid().as_raw(),
+    );
+    open::open_for(plan, owner, open::Caller::given(streams.map(Some)))
+}

@@ -23,6 +23,7 @@ use super::flow::Flow;
 use super::open::{Pty, Stdio};
 use super::plan::{StreamKind, StreamPlan, kind};
 use super::raw_mode::RawMode;
+use super::read_out::Readers;
 use crate::sys::tty;
 use crate::{Error, Result};
 
@@ -48,6 +49,8 @@ pub struct Relay {
     /// Our side, and the workload's too: as long as a slave is open the master neither hangs up nor polls readable for
     /// nothing, whatever the workload closes and opens.
     pub(super) pty: Option<Pty>,
+    /// Asked at the end whether everything has been read.
+    pub(super) readers: Readers,
     raw: Option<RawMode>,
     size_from: Option<OwnedFd>,
     /// The mode in which the end of input was last typed.
@@ -83,6 +86,7 @@ impl Relay {
                 .and_then(|fd| fd.try_clone_to_owned().ok());
         }
         let [stdin, stdout, stderr] = stdio.caller.streams;
+        let readers = Readers::new([stdout.as_ref(), stderr.as_ref()]);
         let [to_stdin, from_stdout, from_stderr] = stdio.ours;
         let master = |wanted: usize, pipe: Option<OwnedFd>| match &stdio.pty {
             Some(pty) if stdio.plan.streams[wanted] == StreamPlan::Terminal => {
@@ -112,6 +116,7 @@ impl Relay {
                 output(stderr, from_stderr),
             ],
             pty: stdio.pty,
+            readers,
             raw,
             size_from,
             end_typed: None,
@@ -186,6 +191,9 @@ impl Relay {
         for (index, hot) in [stdout, stderr].into_iter().enumerate() {
             if hot {
                 result = result.and(self.pump_output(index, limit).map(drop));
+                if self.outputs.get(index).is_some_and(Option::is_none) {
+                    self.readers.release(index);
+                }
             }
         }
         self.type_end();

@@ -1,5 +1,7 @@
 //! The relay with real children, sockets, pipes and ptys. The test is the client; the relay runs in the test's thread.
 
+mod terminal;
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,9 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::{Pid, getgid, getuid};
+use nix::unistd::Pid;
 
-use super::open::{Caller, open_for};
 use super::plan::{TerminalWish, WindowSize, kind, plan};
 use super::*;
 use crate::signals;
@@ -25,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A stdio for three streams of a client.
 fn stdio(streams: [OwnedFd; 3], wish: &TerminalWish) -> Stdio {
     let plan = plan(streams.each_ref().map(|fd| kind(fd.as_fd())), wish);
-    let owner = (getuid().as_raw(), getgid().as_raw());
-    open_for(&plan, owner, Caller::given(streams.map(Some))).unwrap()
+    open_given(&plan, streams).unwrap()
 }
 
 fn forced() -> TerminalWish {
@@ -286,7 +286,7 @@ fn a_workload_that_closes_its_streams_is_seen_by_the_client_while_it_runs() {
     let stdio = stdio(ours, &TerminalWish::default());
     let child = start(
         &stdio,
-        &["sh", "-c", "exec 3<&0 </dev/null 3<&- >&-; sleep 1000"],
+        &["sh", "-c", "exec 3<&0 </dev/null 3<&- >&-; exec sleep 1000"],
     );
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let client = thread::spawn(move || {
@@ -391,189 +391,31 @@ fn files_and_pipes_are_handed_through_and_leave_the_relay_idle() {
     assert!(set.is_empty());
 }
 
-/// Runs a shell command on a forced terminal over sockets; stderr is apart.
-fn run_on_terminal(wish: &TerminalWish, script: &str, input: &[u8]) -> (String, String, Run) {
+#[test]
+fn a_slow_reader_gets_every_byte() {
     let signals = signals::block_all().unwrap();
-    let ([mut stdin, stdout, stderr], ours) = sockets();
-    let stdio = stdio(ours, wish);
-    let child = start(&stdio, &["sh", "-c", script]);
-    stdin.write_all(input).unwrap();
-    drop(stdin);
-    let client = thread::spawn(move || (read_all(stdout), read_all(stderr)));
-    let run = relay(stdio.into_relay().unwrap(), child, &signals);
-    let (out, err) = client.join().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(out), text(err), run)
-}
-
-#[test]
-fn a_terminal_has_its_size_before_the_command_starts() {
-    let wish = TerminalWish {
-        size: Some(WindowSize {
-            rows: 33,
-            cols: 101,
-            xpixel: 5,
-            ypixel: 6,
-        }),
-        ..forced()
-    };
-    let (out, err, _) = run_on_terminal(&wish, "stty size; test -t 2 || echo apart >&2", b"");
-    assert_eq!((out.as_str(), err.as_str()), ("33 101\r\n", "apart\n"));
-    let both = TerminalWish {
-        force_stderr: true,
-        ..wish
-    };
-    let (out, err, _) = run_on_terminal(&both, "test -t 2 && stat -Lc %a /dev/tty >&2", b"");
-    assert_eq!(
-        (out.lines().count(), err.as_str()),
-        (1, ""),
-        "{out:?} {err:?}"
-    );
-}
-
-#[test]
-fn the_end_of_input_is_typed_into_a_terminal() {
-    for (input, expected) in [
-        (&b""[..], "end\r\n"),
-        (b"whole\n", "whole\r\nend\r\n"),
-        (b"half", "halfend\r\n"),
-    ] {
-        let (out, _, run) = run_on_terminal(&forced(), "stty -echo; cat; echo end", input);
-        // What was typed before echo was switched off may have been echoed.
-        assert!(out.ends_with(expected), "{input:?}: {out:?}");
-        assert!(run.status.success());
-    }
-}
-
-#[test]
-fn a_shell_that_edits_its_line_sees_the_end_of_input() {
-    let (out, _, run) = run_on_terminal(
-        &forced(),
-        "PS1= exec bash --norc --noprofile -i",
-        b"echo $((6*7))\n",
-    );
-    assert!(out.contains("42\r\n"), "{out:?}");
-    assert!(run.status.success());
-}
-
-#[test]
-fn a_program_that_takes_every_byte_gets_no_extra_one() {
-    let (out, _, _) = run_on_terminal(
-        &forced(),
-        "stty raw -echo; echo ready; head -c 3 | od -An -tx1; timeout 0.3 od -An -tx1 -N1 -v; true",
-        b"abc",
-    );
-    assert!(out.contains("61 62 63"), "{out:?}");
-    assert!(!out.contains("04"), "{out:?}");
-}
-
-#[test]
-fn no_byte_of_a_terminal_is_lost_at_the_end() {
-    for round in 0..30 {
-        let script = if round % 2 == 0 {
-            "stty -opost; seq 1 20000"
-        } else {
-            "stty -opost; (trap '' HUP; exec sleep 1000) & echo $!; seq 1 20000"
-        };
-        let (out, _, run) = run_on_terminal(&forced(), script, b"");
-        let mut lines = out.lines();
-        if round % 2 == 1 {
-            let pid = lines.next().unwrap().trim().parse().unwrap();
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        }
-        assert!(
-            lines.eq((1..=20_000).map(|i| i.to_string())),
-            "round {round}"
-        );
-        assert!(run.status.success());
-    }
-}
-
-#[test]
-fn a_terminal_whose_reader_is_gone_hangs_up() {
-    let signals = signals::block_all().unwrap();
-    let ([_stdin, stdout, _stderr], ours) = sockets();
-    let stdio = stdio(ours, &forced());
-    let child = start(
-        &stdio,
-        &["sh", "-c", "echo x; while :; do echo y; sleep 0.01; done"],
-    );
-    drop(stdout);
-    let run = relay(stdio.into_relay().unwrap(), child, &signals);
-    assert_eq!(run.status.signal(), Some(Signal::SIGHUP as i32));
-}
-
-/// A user at a terminal: raw mode on it while the relay runs, ^C inside, the size and its changes, and all restored.
-#[test]
-fn a_user_at_a_terminal() {
-    let signals = signals::block_all().unwrap();
-    let user = nix::pty::openpty(None, None).unwrap();
-    let size = |rows, cols| {
-        let size = WindowSize {
-            rows,
-            cols,
-            xpixel: 0,
-            ypixel: 0,
-        };
-        tty::set_size(&user.master, &size.into()).unwrap();
-    };
-    size(24, 80);
-    let before = tcgetattr(&user.slave).unwrap();
-    assert!(before.local_flags.contains(LocalFlags::ICANON));
-    let streams = [(); 3].map(|()| user.slave.try_clone().unwrap());
-    let stdio = stdio(streams, &TerminalWish::default());
-    assert!(stdio.terminal());
-    let script = "stty -echo; trap 'stty size; echo caught; exit 7' INT; stty size; while :; do sleep 0.01; done";
-    let child = start(&stdio, &["sh", "-c", script]);
-    let relay_side = stdio.into_relay().unwrap();
-    let raw = tcgetattr(&user.slave).unwrap();
-    assert!(
-        !raw.local_flags
-            .intersects(LocalFlags::ICANON | LocalFlags::ECHO)
-    );
-    let mut master = std::fs::File::from(user.master.try_clone().unwrap());
-    let mut look = {
-        let mut seen = String::new();
-        move |wanted: &str| {
-            while !seen.contains(wanted) {
-                let mut bytes = [0; 256];
-                let count = master.read(&mut bytes).unwrap();
-                seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    for wish in [TerminalWish::default(), forced()] {
+        let ([stdin, mut stdout, _stderr], ours) = sockets();
+        let stdio = stdio(ours, &wish);
+        let script = "test -t 1 && stty -opost; exec seq 1 150000";
+        let child = start(&stdio, &["sh", "-c", script]);
+        let reader = thread::spawn(move || {
+            let (mut all, mut bytes) = (Vec::new(), [0; 1024]);
+            loop {
+                // Far slower than the writer, without a clock.
+                for _ in 0..50 {
+                    thread::yield_now();
+                }
+                match stdout.read(&mut bytes).unwrap() {
+                    0 => return String::from_utf8(all).unwrap(),
+                    count => all.extend_from_slice(&bytes[..count]),
+                }
             }
-        }
-    };
-    let typing = user.master.try_clone().unwrap();
-    let client = thread::spawn(move || {
-        look("24 80");
-        let size = WindowSize {
-            rows: 50,
-            cols: 132,
-            xpixel: 0,
-            ypixel: 0,
-        };
-        tty::set_size(&typing, &size.into()).unwrap();
-        // A byte that nobody reads wakes the relay.
-        nix::unistd::write(&typing, b" ").unwrap();
-        (look, typing)
-    });
-    // The new size reaches the inner terminal before ^C is typed: wait for it on the inner side.
-    let inner = relay_side.pty.as_ref().unwrap().slave.try_clone().unwrap();
-    let second = thread::spawn(move || {
-        let (mut look, typing) = client.join().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while tty::size(&inner).unwrap().ws_row != 50 {
-            assert!(Instant::now() < deadline);
-            thread::yield_now();
-        }
-        drop(inner);
-        std::fs::File::from(typing).write_all(b"\x03").unwrap();
-        look("50 132\r\ncaught");
-    });
-    let run = relay(relay_side, child, &signals);
-    second.join().unwrap();
-    assert_eq!(run.status.code(), Some(7));
-    let after = tcgetattr(&user.slave).unwrap();
-    assert_eq!(after.local_flags, before.local_flags);
-    assert_eq!(after.input_flags, before.input_flags);
-    assert_eq!(after.output_flags, before.output_flags);
+        });
+        let run = relay(stdio.into_relay().unwrap(), child, &signals);
+        let text = reader.join().unwrap();
+        assert!(text.lines().eq((1..=150_000).map(|i| i.to_string())));
+        assert_eq!(run.drained, Drained::Complete);
+        drop(stdin);
+    }
 }

@@ -1,0 +1,383 @@
+//! A world of its own for every test: directories, images, containers; and its end, which leaves nothing.
+//!
+//! Everything lies below one directory with a name that no other test has, so that mounts, processes and files can be
+//! counted per test while others run. Dropping the world kills only processes that belong to it and unmounts only
+//! below its own directory, after cutting the propagation to the host's originals.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+
+use crate::client::Client;
+use crate::host::{mounts_below, processes_of};
+use crate::image::Image;
+use crate::run::Run;
+use crate::until;
+
+/// The program under test: `START_CONTAINER_BIN`, or the one cargo built beside this test, or the release build.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("START_CONTAINER_BIN") {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "START_CONTAINER_BIN={} is not a file", path.display());
+            return fs::canonicalize(path).expect("canonicalize");
+        }
+        // target/TRIPLE/PROFILE/deps/e2e-HASH
+        let own = std::env::current_exe().expect("own path");
+        let profile = own.ancestors().nth(2).expect("profile directory");
+        let triple = profile.parent().expect("target directory");
+        [profile.to_owned(), triple.join("release"), triple.join("debug")]
+            .into_iter()
+            .map(|directory| directory.join("start-container"))
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| {
+                panic!(
+                    "no start-container below {}; run `cargo build --bin start-container` or set START_CONTAINER_BIN",
+                    triple.display()
+                )
+            })
+    })
+}
+
+/// The path of a program of the test machine; tests run with an empty environment and name programs in full.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| {
+            panic!("{name} is not installed; `cargo xtask test` installs what the tests need")
+        })
+}
+
+/// Directories, images and containers of one test.
+#[derive(Debug)]
+pub struct World {
+    /// Holds everything else.
+    pub dir: PathBuf,
+    /// `--base`.
+    pub base: PathBuf,
+    /// `--state`.
+    pub state: PathBuf,
+    /// `--data`.
+    pub data: PathBuf,
+}
+
+/// A root filesystem that create-fs made.
+#[derive(Debug, Clone)]
+pub struct Rootfs {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Its last component.
+    pub guid: String,
+}
+
+impl Rootfs {
+    /// A path below it, as the host sees it.
+    #[must_use]
+    pub fn join(&self, path: &str) -> PathBuf {
+        self.path.join(path.trim_start_matches('/'))
+    }
+
+    /// The process ids that its procfs lists, in order.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = fs::read_dir(self.join("proc"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// The command line of a process inside, with spaces between its words.
+    #[must_use]
+    pub fn cmdline(&self, pid: u32) -> String {
+        let bytes = fs::read(self.join(&format!("proc/{pid}/cmdline"))).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .replace('\0', " ")
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Waits until only PID 1 is left inside.
+    pub fn wait_alone(&self) {
+        until("PID 1 to be alone", || (self.pids() == [1]).then_some(()));
+    }
+
+    /// Waits for a file below it and gives its text, without the last line end.
+    #[must_use]
+    pub fn wait_file(&self, path: &str) -> String {
+        let full = self.join(path);
+        until(&format!("{}", full.display()), || {
+            fs::read_to_string(&full)
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+        })
+        .trim_end()
+        .to_owned()
+    }
+}
+
+impl AsRef<Path> for Rootfs {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl World {
+    /// A new world with one image, `img`; nothing without root, which is said on standard output.
+    ///
+    /// # Panics
+    /// When root is missing and `REQUIRE=all` is set, or the directory cannot be made.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let name = std::thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace("::", "-");
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("REQUIRE").is_none_or(|v| v != "all"),
+                "{name}: needs root and REQUIRE=all is set"
+            );
+            println!("skipped {name}: needs root (mounts and namespaces are the subject)");
+            return None;
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/tmp/sce2e-{}-{number}", std::process::id()));
+        let world = Self {
+            base: dir.join("base"),
+            state: dir.join("state"),
+            data: dir.join("data"),
+            dir,
+        };
+        fs::create_dir(&world.dir).expect("world directory");
+        for directory in ["images", "volumes/main", "assets", "backup"] {
+            fs::create_dir_all(world.base.join(directory)).expect("base directory");
+        }
+        Image::at(&world.base.join("images"), "img").build();
+        Some(world)
+    }
+
+    /// The three words that keep the binary away from the machine's own directories.
+    #[must_use]
+    pub fn places(&self) -> [String; 3] {
+        [
+            format!("--base={}", self.base.display()),
+            format!("--state={}", self.state.display()),
+            format!("--data={}", self.data.display()),
+        ]
+    }
+
+    /// The binary with these words only.
+    #[must_use]
+    pub fn bare<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Run {
+        Run::new(binary()).verb(words)
+    }
+
+    /// `subcontainer VERB` with the world's places.
+    #[must_use]
+    pub fn verb(&self, verb: &str) -> Run {
+        self.bare(["subcontainer", verb]).verb(self.places())
+    }
+
+    /// `subcontainer exec` as the client calls it: with the image's environment file.
+    #[must_use]
+    pub fn exec(&self, rootfs: impl AsRef<Path>) -> Run {
+        self.verb("exec")
+            .opt(format!("--env-file={}", self.env_file().display()))
+            .rootfs(rootfs)
+    }
+
+    /// `subcontainer launch` as the client calls it: with the image's environment file.
+    #[must_use]
+    pub fn launch_run(&self, rootfs: impl AsRef<Path>) -> Run {
+        self.verb("launch")
+            .opt(format!("--env-file={}", self.env_file().display()))
+            .rootfs(rootfs)
+    }
+
+    /// The image's environment file.
+    #[must_use]
+    pub fn env_file(&self) -> PathBuf {
+        self.base.join("images/img.env")
+    }
+
+    /// A new root filesystem of image `img`.
+    #[must_use]
+    pub fn create(&self) -> Rootfs {
+        self.create_of("img")
+    }
+
+    /// A new root filesystem of another image.
+    #[must_use]
+    pub fn create_of(&self, image: &str) -> Rootfs {
+        let path = PathBuf::from(self.verb("create-fs").cmd([image]).text());
+        let guid = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .expect("guid")
+            .to_owned();
+        Rootfs { path, guid }
+    }
+
+    /// A plain directory with the image's files in it, which no create-fs has seen.
+    #[must_use]
+    pub fn plain(&self, name: &str) -> Rootfs {
+        Image::at(&self.dir, name).build();
+        Rootfs {
+            path: self.dir.join(name),
+            guid: name.to_owned(),
+        }
+    }
+
+    /// destroy-fs, which has to succeed.
+    pub fn destroy(&self, rootfs: &Rootfs) {
+        let _ = self.verb("destroy-fs").cmd([&rootfs.guid]).text();
+    }
+
+    /// An idle leader that is ready.
+    #[must_use]
+    pub fn launch(&self, rootfs: &Rootfs) -> Launch {
+        Launch::start(self.launch_run(rootfs), rootfs)
+    }
+
+    /// A root filesystem with an idle leader that is ready.
+    #[must_use]
+    pub fn idle(&self) -> (Rootfs, Launch) {
+        let rootfs = self.create();
+        let launch = self.launch(&rootfs);
+        (rootfs, launch)
+    }
+
+    /// What the client does for every container: the host's /dev and /sys, recursively.
+    pub fn rbind_host(&self, rootfs: &Rootfs) {
+        for name in ["dev", "sys"] {
+            let target = rootfs.join(name);
+            mount(
+                Some(&Path::new("/").join(name)),
+                &target,
+                None::<&str>,
+                MsFlags::MS_BIND | MsFlags::MS_REC,
+                None::<&str>,
+            )
+            .unwrap_or_else(|e| panic!("rbind /{name}: {e}"));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for _ in 0..20 {
+            let left = processes_of(&self.dir);
+            if left.is_empty() {
+                break;
+            }
+            for process in &left {
+                let _ = kill(process.pid, Signal::SIGKILL);
+            }
+            crate::pause();
+        }
+        for target in mounts_below(&self.dir).iter().rev() {
+            let _ = mount(
+                None::<&str>,
+                target.as_path(),
+                None::<&str>,
+                MsFlags::MS_PRIVATE,
+                None::<&str>,
+            );
+        }
+        for target in mounts_below(&self.dir).iter().rev() {
+            let _ = umount2(target.as_path(), MntFlags::MNT_DETACH);
+        }
+        if mounts_below(&self.dir).is_empty() {
+            let _ = fs::remove_dir_all(&self.dir);
+        } else {
+            println!("{}: still mounted, not removed", self.dir.display());
+        }
+    }
+}
+
+/// A running `subcontainer launch`.
+#[derive(Debug)]
+pub struct Launch {
+    client: Client,
+}
+
+impl Launch {
+    /// Starts it and waits for its readiness: `ROOTFS/proc/1` in our own mount namespace.
+    #[must_use]
+    pub fn start(run: Run, rootfs: &Rootfs) -> Self {
+        let launch = Self {
+            client: run.spawn(),
+        };
+        launch.ready(rootfs)
+    }
+
+    fn ready(mut self, rootfs: &Rootfs) -> Self {
+        let sign = rootfs.join("proc/1");
+        until(&format!("{}", sign.display()), || {
+            if let Some(status) = self.client.ended() {
+                if sign.exists() {
+                    return Some(());
+                }
+                let pid = self.client.pid();
+                panic!(
+                    "launch {pid} ended with {status:?} before it was ready: {}",
+                    self.client.error_so_far()
+                );
+            }
+            sign.exists().then_some(())
+        });
+        self
+    }
+
+    /// Ends it as the client does, with SIGTERM, and gives how it ended.
+    pub fn stop(self) -> crate::Done {
+        self.client.signal(Signal::SIGTERM);
+        self.client.finish()
+    }
+
+    /// Kills the launch process itself and waits for it.
+    pub fn kill(self) {
+        self.client.signal(Signal::SIGKILL);
+        drop(self.client);
+    }
+
+    /// The client itself.
+    #[must_use]
+    pub fn into_client(self) -> Client {
+        self.client
+    }
+}
+
+impl Deref for Launch {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Launch {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}

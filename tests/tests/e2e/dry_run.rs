@@ -1,0 +1,210 @@
+//! `--dry-run`: the plan as text and as JSON, without root, compared with `tests/golden/`.
+//!
+//! These run as an unprivileged user on a directory that belongs to nobody in particular: a plan is decided before
+//! anything privileged happens, so it can be shown to everybody.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+use tests::{Image, Run, assert_golden, binary, tool};
+
+/// A root filesystem without an owner's secrets, below a directory of its own.
+struct Plain {
+    dir: PathBuf,
+}
+
+impl Plain {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/tmp/sce2e-dry-{}-{number}", std::process::id()));
+        fs::create_dir(&dir).expect("directory");
+        Image::at(&dir, "root").users_only();
+        tests::write_file(dir.join("some.env"), "PATH=/bin\nFROM_FILE=secret-value\n");
+        Self { dir }
+    }
+
+    /// `subcontainer VERB --dry-run` as a user who owns nothing; as ourselves where the test has no root to give up.
+    fn run(&self, verb: &str, options: &[&str], command: &[&str]) -> Run {
+        let places = ["base", "state", "data"]
+            .map(|name| format!("--{name}={}", self.dir.join(name).display()));
+        let run = Run::new(binary())
+            .verb(["subcontainer", verb, "--dry-run"])
+            .verb(places);
+        let run = run.opts(options).rootfs(self.dir.join("root")).cmd(command);
+        if !nix::unistd::geteuid().is_root() {
+            return run;
+        }
+        let setpriv = tool("setpriv");
+        run.wrap([
+            setpriv.to_str().expect("path"),
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ])
+    }
+
+    /// The text with this test's directory named ROOM.
+    fn text(&self, run: Run) -> String {
+        let done = run.done();
+        let _ = done.expect_ok();
+        assert_eq!(done.err_text(), "");
+        String::from_utf8(done.out)
+            .expect("utf8")
+            .replace(self.dir.to_str().expect("path"), "ROOM")
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+const COMMAND: [&str; 4] = ["sh", "-c", "echo \"a b\"", ""];
+const OPTIONS: [&str; 6] = [
+    "--env-file=ROOM/some.env",
+    "--env=K=secret-value",
+    "--user=app",
+    "--workdir=/tmp",
+    "--force-tty",
+    "--pty-size=40:120",
+];
+
+/// One golden text per shape of a call.
+fn shapes() -> Vec<(
+    &'static str,
+    &'static str,
+    Vec<&'static str>,
+    Vec<&'static str>,
+)> {
+    vec![
+        ("launch-idle", "launch", vec!["--userns=identity"], vec![]),
+        ("launch-idle-host", "launch", vec!["--userns=host"], vec![]),
+        (
+            "launch-command",
+            "launch",
+            vec!["--userns=identity", "--env=PATH=/bin"],
+            COMMAND.to_vec(),
+        ),
+        (
+            "launch-init",
+            "launch",
+            [&["--userns=identity", "--init"][..], &OPTIONS].concat(),
+            COMMAND.to_vec(),
+        ),
+        ("exec", "exec", vec!["--env=PATH=/bin"], COMMAND.to_vec()),
+        ("exec-options", "exec", OPTIONS.to_vec(), COMMAND.to_vec()),
+    ]
+}
+
+#[test]
+fn text_is_golden() {
+    let plain = Plain::new();
+    for (name, verb, options, command) in shapes() {
+        let options: Vec<String> = options
+            .iter()
+            .map(|option| option.replace("ROOM", plain.dir.to_str().expect("path")))
+            .collect();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        assert_golden(
+            &format!("{name}.txt"),
+            &plain.text(plain.run(verb, &options, &command)),
+        );
+    }
+}
+
+#[test]
+fn json_is_golden() {
+    let plain = Plain::new();
+    for (name, verb, options, command) in shapes() {
+        let options: Vec<String> = options
+            .iter()
+            .map(|option| option.replace("ROOM", plain.dir.to_str().expect("path")))
+            .collect();
+        let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+        options.extend(["--format", "json"]);
+        let text = plain.text(plain.run(verb, &options, &command));
+        let _: Value = serde_json::from_str(&text).expect("JSON");
+        assert_golden(&format!("{name}.json"), &text);
+    }
+}
+
+#[test]
+fn values_of_variables_are_not_shown() {
+    let plain = Plain::new();
+    let file = format!("--env-file={}/some.env", plain.dir.display());
+    for format in ["--format=text", "--format=json"] {
+        for verb in ["launch", "exec"] {
+            let text =
+                plain.text(plain.run(verb, &[&file, "--env=K=secret-value", format], &["sh"]));
+            assert!(!text.contains("secret-value"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn it_changes_nothing() {
+    let plain = Plain::new();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(&plain.dir)
+            .expect("list")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = (
+        names(),
+        fs::read_to_string("/proc/self/mountinfo")
+            .expect("mounts")
+            .contains(plain.dir.to_str().expect("path")),
+    );
+    for (_, verb, _, command) in shapes() {
+        let _ = plain.text(plain.run(verb, &["--env=PATH=/bin"], &command));
+    }
+    let after = (
+        names(),
+        fs::read_to_string("/proc/self/mountinfo")
+            .expect("mounts")
+            .contains(plain.dir.to_str().expect("path")),
+    );
+    assert_eq!(after, before);
+}
+
+#[test]
+fn the_same_call_gives_the_same_plan() {
+    let plain = Plain::new();
+    let call = || plain.text(plain.run("launch", &["--format=json", "--env=PATH=/bin"], &["sh"]));
+    assert_eq!(call(), call());
+}
+
+#[test]
+fn bad_input_is_refused_as_without_it() {
+    let plain = Plain::new();
+    plain
+        .run("exec", &["--user=no-such-user"], &["sh"])
+        .done()
+        .expect_refused(&[125]);
+    plain
+        .run("exec", &["--env-file=/no/such/file"], &["sh"])
+        .done()
+        .expect_refused(&[125]);
+    plain
+        .run("launch", &["--pty-size=1"], &["sh"])
+        .done()
+        .expect_refused(&[125]);
+    plain
+        .run("launch", &["--format=yaml"], &["sh"])
+        .done()
+        .expect_refused(&[125]);
+    let root = plain.dir.join("missing");
+    Run::new(binary())
+        .verb(["subcontainer", "launch", "--dry-run"])
+        .rootfs(root)
+        .done()
+        .expect_refused(&[125]);
+}

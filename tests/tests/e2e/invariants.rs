@@ -1,0 +1,216 @@
+//! The invariants of the design that have no file of their own: 4, 5 and 10, and the descriptors of 1.
+
+use std::fs;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use tests::{Run, Snapshot, World, binary, mounts_below, until, write_file};
+
+/// What the binary is: content, inode and time of change.
+fn fingerprint() -> (String, u64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(binary()).expect("stat");
+    (
+        format!("{:x}", Sha256::digest(fs::read(binary()).expect("read"))),
+        meta.ino(),
+        meta.ctime(),
+    )
+}
+
+// 4. No host process that the container can see is ptraceable or has a descriptor of ours.
+
+#[test]
+fn init_and_attendant_cannot_be_inspected_from_inside() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
+    running.expect("up");
+    // Root inside, with all its capabilities, looks at everything that is not the workload's own.
+    let script = "for p in /proc/[0-9]*; do n=${p#/proc/}; \
+                    [ $n = $$ ] && continue; case \"$(tr '\\0' ' ' < $p/cmdline)\" in sleep*) continue;; esac; \
+                    echo seen; \
+                    for f in $p/fd/*; do readlink $f && echo OPEN $n; done; \
+                    for f in root cwd exe; do readlink $p/$f && echo OPEN $n $f; done; \
+                    cat $p/environ && echo OPEN $n environ; dd if=$p/mem bs=1 count=1 && echo OPEN $n mem; \
+                  done 2>/dev/null";
+    let text = world.exec(&root).sh(script).done().out_text();
+    assert!(text.contains("seen"), "PID 1 was not looked at: {text}");
+    assert!(
+        !text.contains("OPEN"),
+        "a process of ours can be inspected from inside:\n{text}"
+    );
+}
+
+#[test]
+fn the_environment_of_the_client_does_not_show_in_pid_1() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let run = world
+        .launch_run(&root)
+        .env("SECRET_OF_THE_CLIENT", "do-not-show");
+    let _leader = tests::Launch::start(run, &root);
+    let seen = world
+        .exec(&root)
+        .sh("cat /proc/1/environ /proc/1/cmdline 2>/dev/null")
+        .done();
+    assert!(!seen.out_text().contains("do-not-show"));
+    // What shows of PID 1's command line names nothing of the host.
+    assert!(
+        !seen.out_text().contains(world.dir.to_str().expect("path")),
+        "{}",
+        seen.out_text()
+    );
+}
+
+#[test]
+fn the_client_does_not_show_inside() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let text = world
+        .exec(&root)
+        .sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done")
+        .text();
+    assert!(
+        !text.contains("start-container") && !text.contains("--env-file"),
+        "{text}"
+    );
+}
+
+// 5. /proc/self/exe never leads to a writable host binary.
+
+#[test]
+fn proc_self_exe_of_a_workload_is_never_the_binary() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let before = fingerprint();
+    write_file(root.join("bin/evil"), "#!/proc/self/exe\n");
+    std::os::unix::fs::symlink("/proc/self/exe", root.join("bin/evil-link")).expect("symlink");
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(root.join("bin/evil"), fs::Permissions::from_mode(0o755)).expect("mode");
+    let other = world.create();
+    for command in [
+        "/bin/evil",
+        "/bin/evil-link",
+        "/proc/self/exe",
+        "/proc/1/exe",
+    ] {
+        // Whatever it does, it ends, and it is not the binary that runs as somebody's workload.
+        let done = world.exec(&root).cmd([command, "--version"]).done();
+        assert!(
+            !done.out_text().contains("start-container 0"),
+            "{command}: {}",
+            done.out_text()
+        );
+        let done = world
+            .launch_run(&other)
+            .opt("--init")
+            .cmd([command, "--version"])
+            .done();
+        assert!(
+            !done.out_text().contains("start-container 0"),
+            "{command}: {}",
+            done.out_text()
+        );
+    }
+    assert_eq!(fingerprint(), before);
+}
+
+#[test]
+fn no_process_inside_gives_a_writable_exe() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let before = fingerprint();
+    let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
+    running.expect("up");
+    let script = "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in sh*|sleep*) continue;; esac; \
+                  echo tried; (echo x >> $p/exe) 2>/dev/null && echo WRITTEN $p; (: > $p/exe) 2>/dev/null && echo CUT $p; done";
+    let text = world.exec(&root).sh(script).done().out_text();
+    assert!(
+        text.contains("tried") && !text.contains("WRITTEN") && !text.contains("CUT"),
+        "{text}"
+    );
+    assert_eq!(fingerprint(), before);
+}
+
+// 10. A root filesystem mount is never half built.
+
+#[test]
+fn a_root_filesystem_is_complete_when_it_appears() {
+    let Some(world) = World::new() else { return };
+    for _ in 0..30 {
+        let mut client = world.verb("create-fs").cmd(["img"]).spawn();
+        let path = until("the mount", || {
+            let found = mounts_below(&world.base.join("subcontainers"))
+                .into_iter()
+                .next();
+            let running = client.ended().is_none_or(|status| status.success());
+            assert!(found.is_some() || running, "create-fs failed");
+            found
+        });
+        for name in ["etc/hostname", "etc/hosts", "bin/sh"] {
+            let length = fs::metadata(path.join(name)).map_or(0, |meta| meta.len());
+            assert!(length > 0, "attached before /{name} was complete");
+        }
+        let printed = client.finish();
+        assert_eq!(PathBuf::from(printed.expect_ok()), path);
+        let guid = path.file_name().expect("guid").to_owned();
+        let _ = world.verb("destroy-fs").cmd([&guid]).text();
+    }
+}
+
+#[test]
+fn a_failing_create_attaches_nothing() {
+    let Some(world) = World::new() else { return };
+    // The image's etc is a file, so hostname and hosts cannot be written.
+    let image = world.base.join("images/broken");
+    write_file(image.join("etc"), "not a directory");
+    let before = Snapshot::of(&world);
+    let done = world.verb("create-fs").cmd(["broken"]).done();
+    done.expect_refused(&[125]);
+    before.assert_same(&world);
+}
+
+// 1, once more: descriptors.
+
+#[test]
+fn the_launch_process_keeps_few_descriptors() {
+    let Some(world) = World::new() else { return };
+    let (root, leader) = world.idle();
+    let count = || {
+        fs::read_dir(format!("/proc/{}/fd", leader.pid()))
+            .expect("fds")
+            .count()
+    };
+    let before = count();
+    for _ in 0..20 {
+        let _ = world.exec(&root).cmd(["true"]).text();
+    }
+    assert_eq!(
+        count(),
+        before,
+        "an exec costs the launch process a descriptor"
+    );
+    assert!(before < 32, "{before} descriptors");
+}
+
+#[test]
+fn few_descriptors_are_enough() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let bash = tests::tool("sh");
+    let limited = |run: Run| {
+        run.wrap([
+            bash.to_str().expect("path"),
+            "-c",
+            "ulimit -n 40; exec \"$@\"",
+            "sh",
+        ])
+    };
+    assert_eq!(limited(world.exec(&root)).cmd(["echo", "in"]).text(), "in");
+    assert_eq!(
+        limited(world.exec(&root).opt("--force-tty"))
+            .cmd(["echo", "in"])
+            .text(),
+        "in"
+    );
+}

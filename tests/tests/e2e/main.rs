@@ -1,0 +1,27 @@
+//! The end-to-end tests: every clause of the contract and every invariant of the design against the real binary.
+//!
+//! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
+
+mod bad_image;
+mod bad_input;
+mod bind_mount;
+mod dry_run;
+mod environment;
+mod exec;
+mod exit;
+mod forms;
+mod hostile;
+mod identity;
+mod invariants;
+mod kills;
+mod launch;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod pipe_wrap;
+mod rootfs;
+mod signals;
+mod stdio;
+mod terminal;
+mod user_files;
+mod users;

@@ -1,0 +1,35 @@
+//! `cargo xtask build`: the release binary, checked to be what is shipped: one static position-independent file.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Result, elf, programs};
+
+/// Builds start-container and prints its path and size.
+pub(crate) fn run() -> Result<()> {
+    release_binary().map(drop)
+}
+
+/// Builds start-container, checks it, and returns its path.
+pub(crate) fn release_binary() -> Result<PathBuf> {
+    checked(programs::build_release(
+        "start-container",
+        "start-container",
+    )?)
+}
+
+/// Checks that a program is one static file and prints its path and size.
+pub(crate) fn checked(path: PathBuf) -> Result<PathBuf> {
+    let file =
+        std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    elf::check_static_pie(&file).map_err(|why| format!("{} {why}", path.display()))?;
+    let kib = file.len().div_ceil(1024);
+    println!(
+        "{}  {kib} KiB, static-PIE, no interpreter",
+        shown(&path).display()
+    );
+    Ok(path)
+}
+
+fn shown(path: &Path) -> &Path {
+    path.strip_prefix(programs::top()).unwrap_or(path)
+}

@@ -1,0 +1,170 @@
+//! `cargo xtask test`: installs what the tests need, builds what they run, runs all of them.
+//!
+//! The tests get the two programs through `START_CONTAINER_BIN` and `START_CONTAINER_GUEST`. A test that cannot run on this
+//! machine prints a line that begins with `skipped`, its name and the reason; these are repeated at the end. With
+//! `REQUIRE=all` tests fail instead, and a skip that they did not make a failure is one here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Result, programs, task_build, task_guest};
+
+/// A program that tests use, and the Debian package that has it.
+const NEEDED: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("mksquashfs", "squashfs-tools"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("setfattr", "attr"),
+    ("nsenter", "util-linux"),
+    ("unshare", "util-linux"),
+    ("zstd", "zstd"),
+];
+
+/// The tests with the published client, and their two situations: the host itself, and a container around the client.
+const SDK: &str = "tests/sdk";
+const SDK_SITUATIONS: &[&str] = &["run.mjs", "lxc.mjs"];
+
+/// The two programs under test.
+struct Programs {
+    binary: PathBuf,
+    guest: PathBuf,
+}
+
+/// Installs, builds, runs, and tells what was skipped.
+pub(crate) fn run() -> Result<()> {
+    let mut skipped = install_programs();
+    let programs = Programs {
+        binary: task_build::release_binary()?,
+        guest: task_guest::program()?,
+    };
+    let mut outcomes = Vec::new();
+    let mut run = |mut command: Command| {
+        command
+            .env("START_CONTAINER_BIN", &programs.binary)
+            .env("START_CONTAINER_GUEST", &programs.guest);
+        let outcome = programs::run_and_hear(&mut command, |line| {
+            if is_skip(line) {
+                skipped.push(line.trim().to_string());
+            }
+        });
+        outcomes.push(outcome);
+    };
+    let mut rust = programs::cargo();
+    // The output of tests that pass is shown for the sake of those that say that they were skipped.
+    rust.args(["test", "--workspace", "--no-fail-fast"]);
+    rust.args(["--", "--show-output"]);
+    run(rust);
+    match install_node_packages() {
+        Ok(sdk) => {
+            for situation in SDK_SITUATIONS {
+                let mut node = programs::program("node");
+                node.arg(situation).current_dir(&sdk);
+                run(node);
+            }
+        }
+        Err(why) => skipped.push(format!("skipped {SDK}: {why}")),
+    }
+
+    let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+    let skips = report(&skipped, std::env::var("REQUIRE").as_deref() == Ok("all"));
+    if failed.is_empty() {
+        skips
+    } else {
+        Err(failed.join("\n"))
+    }
+}
+
+/// Installs the Debian packages of missing programs; returns what cannot be had.
+fn install_programs() -> Vec<String> {
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(name, _)| !programs::is_installed(name))
+        .collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    packages.dedup();
+    let apt = || {
+        let mut command = programs::program("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    let installed = programs::run(apt().args(["update", "--quiet"])).and_then(|()| {
+        let options = ["install", "--yes", "--quiet", "--no-install-recommends"];
+        programs::run(apt().args(options).args(&packages))
+    });
+    let why = installed
+        .err()
+        .unwrap_or_else(|| "its package does not have it".into());
+    missing
+        .iter()
+        .filter(|(name, _)| !programs::is_installed(name))
+        .map(|(name, package)| format!("skipped what needs {name} ({package}): {why}"))
+        .collect()
+}
+
+/// Installs the pinned npm packages and returns the directory that node's tests run in.
+fn install_node_packages() -> Result<PathBuf> {
+    let dir = programs::top().join(SDK);
+    if !Path::new(&dir).join("package-lock.json").is_file() {
+        return Err("there are no tests".into());
+    }
+    let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    programs::run(programs::program("npm").args(options).current_dir(&dir))?;
+    Ok(dir)
+}
+
+/// Whether a test says with this line that it was skipped: `skipped NAME: REASON` or `skipped: NAME: REASON`.
+fn is_skip(line: &str) -> bool {
+    line.trim_start()
+        .strip_prefix("skipped")
+        .is_some_and(|rest| rest.starts_with([' ', ':']) && rest.contains(": "))
+}
+
+fn report(skipped: &[String], all_required: bool) -> Result<()> {
+    if skipped.is_empty() {
+        println!("nothing was skipped");
+        return Ok(());
+    }
+    let list = skipped.join("\n  ");
+    if all_required {
+        return Err(format!(
+            "with REQUIRE=all nothing may be skipped:\n  {list}"
+        ));
+    }
+    println!("not everything was run:\n  {list}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_are_told_from_other_lines() {
+        for line in [
+            "skipped launch: needs root",
+            "  skipped: mount: this machine lacks squashfs",
+        ] {
+            assert!(is_skip(line), "{line}");
+        }
+        for line in [
+            "skipped 0",
+            "skippedx: y: z",
+            "ok 1 - skipped: a",
+            "test skipped_by_none ... ok",
+        ] {
+            assert!(!is_skip(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_skip_is_a_failure_only_when_all_is_required() {
+        let skipped = ["skipped x: no such device".to_string()];
+        assert_eq!(report(&skipped, false), Ok(()));
+        assert!(report(&skipped, true).is_err_and(|why| why.contains("no such device")));
+        assert_eq!(report(&[], true), Ok(()));
+    }
+}
