@@ -143,7 +143,7 @@ test('pipes, files and sockets as stdio carry every byte on a fully loaded machi
 
 test('/dev/null stays /dev/null and keeps its owner and mode', async () => {
   const before = fs.statSync('/dev/null')
-  const child = await sub.spawn(sh('stat -L -c "%t:%T" /proc/$$/fd/0 /proc/$$/fd/1 >&2; true'), {
+  const child = await sub.spawn(sh('(stat -L -c "%t:%T" /proc/$$/fd/0 /proc/$$/fd/1) >&2; true'), {
     stdio: ['ignore', 'ignore', 'pipe'],
     user: 'app',
   })

@@ -95,19 +95,24 @@ export function descriptors() {
   })
 }
 
+/** What differs between two snapshots, one line each: "+" is new, "-" is gone. */
+function differences(before, now) {
+  const lines = part => (Array.isArray(part) ? part : [`${part}`])
+  return Object.keys(before).flatMap(key => {
+    const [old, fresh] = [lines(before[key]), lines(now[key])]
+    return [
+      ...fresh.filter(line => !old.includes(line)).map(line => `+ ${key}: ${line}`),
+      ...old.filter(line => !fresh.includes(line)).map(line => `- ${key}: ${line}`),
+    ]
+  })
+}
+
 /** Waits until the host is as it was in `before`; what still differs after the deadline is the failure. */
 export async function asBefore(before, ms = 15_000) {
+  let left = []
   const same = () => {
-    try {
-      assert.deepEqual(snapshot(), before)
-      return true
-    } catch {
-      return false
-    }
+    left = differences(before, snapshot())
+    return left.length === 0
   }
-  try {
-    await until('the host as it was before', same, ms)
-  } catch {
-    assert.deepEqual(snapshot(), before)
-  }
+  await until('the host as it was before', same, ms).catch(() => assert.fail(left.join('\n')))
 }
