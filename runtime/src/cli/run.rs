@@ -75,7 +75,7 @@ fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
 }
 
 fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
-    let mut request = ImportRequest::new(args.source, args.id.as_str(), dirs.base);
+    let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
     image::import(&request).map(|_| Outcome::SILENT)

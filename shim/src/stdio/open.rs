@@ -1,5 +1,8 @@
 //! Makes the pipes and the pty that a [`StdioPlan`] asks for. Only inodes made here are ever chowned or chmodded, and
 //! nothing of the caller's changes before [`Stdio::into_relay`].
+//!
+//! Every path (`/dev/null`, `/dev/ptmx`, `/proc/self/fd`) is looked up here and none later: once the client has joined
+//! the container's mount namespace, such a path would be the container's to answer.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -9,7 +12,7 @@ use nix::pty::{grantpt, posix_openpt, unlockpt};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, fchown, pipe2};
 
-use super::end::set_nonblocking;
+use super::end::{End, set_nonblocking};
 use super::plan::{StdioPlan, StreamKind, StreamPlan, kind};
 use super::relay::Relay;
 use crate::sys::tty;
@@ -19,6 +22,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) streams: [Option<OwnedFd>; 3],
+    /// What takes the place of descriptors 0 and 1.
+    null: Option<OwnedFd>,
     /// They are descriptors 0, 1 and 2 of this process.
     own: bool,
 }
@@ -36,7 +41,20 @@ impl Caller {
             copy.map(Some)
                 .map_err(|error| Error::io("duplicate", "the caller's stream", &error))
         };
+        let null = if first || second {
+            let file = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null");
+            let file = file.map_err(|error| {
+                Error::io("open", "/dev/null", &error).hint("the host needs a /dev with null in it")
+            })?;
+            Some(OwnedFd::from(file))
+        } else {
+            None
+        };
         Ok(Self {
+            null,
             streams: [
                 duplicate(stdin.as_fd(), first)?,
                 duplicate(stdout.as_fd(), second)?,
@@ -51,6 +69,7 @@ impl Caller {
     pub(super) fn given(streams: [Option<OwnedFd>; 3]) -> Self {
         Self {
             streams,
+            null: None,
             own: false,
         }
     }
@@ -60,24 +79,36 @@ impl Caller {
     /// stays, for messages.
     pub(super) fn release(&self) -> Result<()> {
         let [stdin, stdout, _] = &self.streams;
-        if !self.own || (stdin.is_none() && stdout.is_none()) {
+        let Some(null) = &self.null else {
             return Ok(());
-        }
-        let null = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .map_err(|error| {
-                Error::io("open", "/dev/null", &error).hint("the host needs a /dev with null in it")
-            })?;
+        };
         let failed = |errno| Error::new("replace a relayed stream").errno(errno);
         if stdin.is_some() {
-            dup2_stdin(&null).map_err(failed)?;
+            dup2_stdin(null).map_err(failed)?;
         }
         if stdout.is_some() {
-            dup2_stdout(&null).map_err(failed)?;
+            dup2_stdout(null).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// The relayed streams, ready for reading (stdin) or writing without blocking.
+    fn ends(&self, plan: &StdioPlan) -> Result<[Option<End>; 3]> {
+        let [stdin, stdout, stderr] = &self.streams;
+        let [first, second, third] = &plan.streams;
+        let end = |stream: &Option<OwnedFd>, plan: &StreamPlan, make: fn(OwnedFd) -> End| {
+            let Some(stream) = stream.as_ref().filter(|_| *plan != StreamPlan::Inherit) else {
+                return Ok(None);
+            };
+            let copy = stream.try_clone();
+            copy.map(|fd| Some(make(fd)))
+                .map_err(|error| Error::io("duplicate", "the caller's stream", &error))
+        };
+        Ok([
+            end(stdin, first, End::caller_source)?,
+            end(stdout, second, End::caller_sink)?,
+            end(stderr, third, End::caller_sink)?,
+        ])
     }
 
     /// The first of the relayed streams that is a terminal.
@@ -102,6 +133,8 @@ pub(super) struct Pty {
 pub struct Stdio {
     pub(super) plan: StdioPlan,
     pub(super) caller: Caller,
+    /// The relayed streams of the caller as the relay will use them.
+    pub(super) caller_ends: [Option<End>; 3],
     pub(super) pty: Option<Pty>,
     /// The write end of stdin, the read ends of stdout and stderr.
     pub(super) ours: [Option<OwnedFd>; 3],
@@ -161,6 +194,7 @@ pub(super) fn open_for(plan: &StdioPlan, owner: (u32, u32), caller: Caller) -> R
     };
     Ok(Stdio {
         plan: plan.clone(),
+        caller_ends: caller.ends(plan)?,
         caller,
         pty,
         ours,

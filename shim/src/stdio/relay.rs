@@ -85,8 +85,9 @@ impl Relay {
                 .terminal()
                 .and_then(|fd| fd.try_clone_to_owned().ok());
         }
-        let [stdin, stdout, stderr] = stdio.caller.streams;
+        let [_, stdout, stderr] = &stdio.caller.streams;
         let readers = Readers::new([stdout.as_ref(), stderr.as_ref()]);
+        let [stdin, stdout, stderr] = stdio.caller_ends;
         let [to_stdin, from_stdout, from_stderr] = stdio.ours;
         let master = |wanted: usize, pipe: Option<OwnedFd>| match &stdio.pty {
             Some(pty) if stdio.plan.streams[wanted] == StreamPlan::Terminal => {
@@ -96,7 +97,7 @@ impl Relay {
         };
         let input = match (stdin, master(0, to_stdin)?) {
             (Some(caller), Some(ours)) => {
-                let flow = Flow::new(End::caller_source(caller), End::ours(ours));
+                let flow = Flow::new(caller, End::ours(ours));
                 Some(if stdio.pty.is_some() {
                     flow.keeping_sink()
                 } else {
@@ -105,9 +106,8 @@ impl Relay {
             }
             _ => None,
         };
-        let output = |caller: Option<OwnedFd>, ours: Option<OwnedFd>| {
-            Some(Flow::new(End::ours(ours?), End::caller_sink(caller?)))
-        };
+        let output =
+            |caller: Option<End>, ours: Option<OwnedFd>| Some(Flow::new(End::ours(ours?), caller?));
         Ok(Self {
             input,
             // A stderr that is the terminal, or the same pipe as stdout, comes out there.
