@@ -59,16 +59,24 @@ export function mountsBelow(dir) {
     .filter(m => m.point === dir || m.point.startsWith(`${dir}/`))
 }
 
-/** Every path below `dir` with its type, mode, owner and, for a file, its content's length; empty when `dir` is missing. */
+/** Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. */
 export function tree(dir) {
   const found = []
   const walk = at => {
     const s = fs.lstatSync(at)
     const size = s.isFile() ? s.size : '-'
+    const names = s.isDirectory() ? fs.readdirSync(at).sort() : []
     found.push(`${at} ${s.mode.toString(8)} ${s.uid}:${s.gid} ${size}`)
-    if (s.isDirectory()) for (const name of fs.readdirSync(at).sort()) walk(path.join(at, name))
+    for (const name of names) present(path.join(at, name))
   }
-  if (fs.existsSync(dir)) walk(dir)
+  const present = at => {
+    try {
+      walk(at)
+    } catch (e) {
+      if (e.code !== 'ENOENT') throw e
+    }
+  }
+  present(dir)
   return found
 }
 
@@ -114,5 +122,5 @@ export async function asBefore(before, ms = 15_000) {
     left = differences(before, snapshot())
     return left.length === 0
   }
-  await until('the host as it was before', same, ms).catch(() => assert.fail(left.join('\n')))
+  await until('the host as it was before', same, ms).catch(e => assert.fail(left.join('\n') || e))
 }
