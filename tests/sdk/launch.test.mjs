@@ -14,7 +14,7 @@ import { exited, finished, until } from './lib/wait.mjs'
 
 const CHILD = fileURLToPath(new URL('./lib/child.mjs', import.meta.url))
 
-/** Waits for a file below the root filesystem and gives its text. */
+/** Waits for a file below the root filesystem to have a whole line and gives its text. */
 async function written(sub, file) {
   const at = sub.subpath(file)
   await until(`${file} to be written`, () => fs.existsSync(at) && fs.readFileSync(at, 'utf8').endsWith('\n'))
@@ -134,7 +134,7 @@ test('launch works again after a leader that was killed', async () => {
 })
 
 test('launch takes user, cwd and env like exec, and its defaults from the image', async () => {
-  const print = sh('{ id -un; pwd; echo "$GREETING"; echo "$MORE"; } > /tmp/who; exec sleep 3600')
+  const print = sh('{ id -un; pwd; echo "$GREETING"; echo "$MORE"; } > /tmp/new; mv /tmp/new /tmp/who; exec sleep 3600')
   await withSub(
     'options',
     async sub => {
@@ -152,9 +152,14 @@ test('mounts that were made before a relaunch are there after it', async () => {
   await withSub('kept', async sub => {
     await sub.execFail(['true'])
     const before = mountsBelow(sub.rootfs).map(m => m.point)
-    await sub.launch(sh('test -c /dev/null && ls /sys/kernel > /seen; echo done >> /seen; exec sleep 3600'))
-    assert.match(await written(sub, '/seen'), /\n.*done\n/s)
-    assert.deepEqual(mountsBelow(sub.rootfs).map(m => m.point).sort(), before.sort())
+    await sub.launch(sh('{ ls /dev/null /sys/kernel; echo done; } > /new; mv /new /seen; exec sleep 3600'))
+    assert.match(await written(sub, '/seen'), /^\/dev\/null\n.*\nsecurity\n.*done\n$/s)
+    assert.deepEqual(
+      mountsBelow(sub.rootfs)
+        .map(m => m.point)
+        .sort(),
+      before.sort(),
+    )
   })
 })
 

@@ -19,9 +19,7 @@ after(async () => {
   await sub?.destroy()
 })
 
-const FORWARDED = (
-  'ABRT ALRM CONT HUP INT IO PIPE PROF QUIT TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM'
-).split(' ')
+const FORWARDED = 'ABRT ALRM CONT HUP INT IO PIPE PROF QUIT TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM'.split(' ')
 
 for (const name of FORWARDED) {
   test(`SIG${name} to the exec client reaches the command`, async () => {

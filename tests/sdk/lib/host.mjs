@@ -36,7 +36,8 @@ export function marker() {
   return `mark-${process.pid}-${Date.now()}-${marks}`
 }
 
-const carriers = mark => processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
+const carriers = mark =>
+  processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
 
 /** The commands with `mark` as one of their arguments; start-container and its init, which repeat them, are left out. */
 export const marked = mark => carriers(mark).filter(p => p.args[0] !== 'init')
@@ -84,7 +85,9 @@ export function tree(dir) {
 export function snapshot() {
   return {
     mounts: mounts(),
-    processes: processes().map(p => `${p.pid}@${p.start} ${p.args.join(' ')}`).sort(),
+    processes: processes()
+      .map(p => `${p.pid}@${p.start} ${p.args.join(' ')}`)
+      .sort(),
     state: tree(STATE),
     data: tree(DATA),
     subcontainers: tree(`${BASE}/subcontainers`),

@@ -62,7 +62,10 @@ warmUp()
 
 const flags = ['--test', '--test-concurrency=1', '--test-timeout=300000', '--test-reporter=spec']
 const env = { ...process.env, TMPDIR: temp, SDK_SITUATION: situation }
-const { status, signal, error } = spawnSync(process.execPath, [...flags, ...files], { stdio: ['ignore', 'inherit', 'inherit'], env })
+const { status, signal, error } = spawnSync(process.execPath, [...flags, ...files], {
+  stdio: ['ignore', 'inherit', 'inherit'],
+  env,
+})
 if (error) throw error
 if (signal) console.error(`the test runner was ended by ${signal}`)
 process.exitCode = status ?? 1

@@ -30,7 +30,11 @@ export function testFiles(...dirs) {
   const named = process.argv.slice(2)
   if (named.length > 0) return named.map(name => path.resolve(name))
   return dirs.flatMap(dir =>
-    fs.readdirSync(path.join(HERE, dir)).filter(f => f.endsWith('.test.mjs')).sort().map(f => path.join(HERE, dir, f)),
+    fs
+      .readdirSync(path.join(HERE, dir))
+      .filter(f => f.endsWith('.test.mjs'))
+      .sort()
+      .map(f => path.join(HERE, dir, f)),
   )
 }
 
