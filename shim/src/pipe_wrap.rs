@@ -90,11 +90,16 @@ fn supervise(
     let mut lost = Ok(());
     let mut ready = Vec::with_capacity(8);
     loop {
+        let timeout = if relay.awaits_reader() {
+            PollTimeout::from(10_u8)
+        } else {
+            PollTimeout::NONE
+        };
         let mut set = Vec::with_capacity(8);
         set.push(PollFd::new(process.as_fd(), PollFlags::POLLIN));
         set.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         relay.interest(&mut set);
-        match poll(&mut set, PollTimeout::NONE) {
+        match poll(&mut set, timeout) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(Error::new("wait for the command").errno(errno)),

@@ -104,6 +104,11 @@ impl Watch<'_> {
     /// Waits for one event and deals with it; true when the process has ended.
     fn turn(&mut self, learned: &mut Learned) -> Result<bool> {
         const FIXED: usize = 3;
+        let timeout = if self.relay.awaits_reader() {
+            PollTimeout::from(10_u8)
+        } else {
+            PollTimeout::NONE
+        };
         let mut set = Vec::with_capacity(FIXED + 6);
         set.push(PollFd::new(self.spawned.pidfd.as_fd(), PollFlags::POLLIN));
         set.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
@@ -112,7 +117,7 @@ impl Watch<'_> {
         }
         let own = set.len();
         self.relay.interest(&mut set);
-        match poll(&mut set, PollTimeout::NONE) {
+        match poll(&mut set, timeout) {
             Err(Errno::EINTR) => return Ok(false),
             Err(errno) => return Err(Error::sys("wait for", self.plan.rootfs().display(), errno)),
             Ok(_) => {}

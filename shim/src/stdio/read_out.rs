@@ -19,22 +19,46 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sockets among the caller's output streams.
 #[derive(Debug, Default)]
-pub(super) struct Readers([Option<OwnedFd>; 2]);
+pub(super) struct Readers {
+    sockets: [Option<OwnedFd>; 2],
+    /// When the workload closed that stream.
+    closed: [Option<Instant>; 2],
+}
 
 impl Readers {
     /// Remembers the streams that are sockets. A reader sees the end when its socket is let go here, and not before.
     pub(super) fn new(streams: [Option<&OwnedFd>; 2]) -> Self {
-        Self(streams.map(|stream| {
-            let socket = stream.filter(|fd| kind(fd.as_fd()) == StreamKind::Socket)?;
-            socket.try_clone().ok()
-        }))
+        Self {
+            sockets: streams.map(|stream| {
+                let socket = stream.filter(|fd| kind(fd.as_fd()) == StreamKind::Socket)?;
+                socket.try_clone().ok()
+            }),
+            closed: [None; 2],
+        }
     }
 
-    /// Lets go of one: the workload itself has closed that stream, while it runs.
+    /// The workload itself has closed that stream, which is also how its end begins: the caller shall see the end of
+    /// file, but a socket with unread bytes in it must still be there when we come to wait for them.
     pub(super) fn release(&mut self, index: usize) {
-        if let Some(socket) = self.0.get_mut(index) {
-            *socket = None;
+        if let Some(closed) = self.closed.get_mut(index) {
+            closed.get_or_insert_with(Instant::now);
         }
+        self.let_go();
+    }
+
+    /// Lets go of what the workload has closed and the caller has read; true when there is more of that to come.
+    pub(super) fn let_go(&mut self) -> bool {
+        let mut held = false;
+        for (socket, closed) in self.sockets.iter_mut().zip(&self.closed) {
+            if let (Some(fd), Some(since)) = (&*socket, closed) {
+                if sys::pipe::unsent(fd).unwrap_or(0) == 0 || since.elapsed() >= PATIENCE {
+                    *socket = None;
+                } else {
+                    held = true;
+                }
+            }
+        }
+        held
     }
 
     /// Returns when everything has been read, nothing is being read, or a terminating signal has come.
@@ -63,7 +87,7 @@ impl Readers {
 
     /// In units of the kernel's accounting; 0 is nothing, and also what a socket without a reader has.
     fn unread(&self) -> usize {
-        let sockets = self.0.iter().flatten();
+        let sockets = self.sockets.iter().flatten();
         let each = sockets.map(|fd| sys::pipe::unsent(fd).unwrap_or(0));
         each.sum()
     }

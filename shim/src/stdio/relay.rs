@@ -200,6 +200,12 @@ impl Relay {
         result
     }
 
+    /// True as long as a stream that the workload has closed waits for the caller to read it: ask again soon, there is
+    /// no event for it.
+    pub fn awaits_reader(&mut self) -> bool {
+        self.readers.let_go()
+    }
+
     /// The caller's terminal has a new size: gives it to the workload's (the kernel sends SIGWINCH inside).
     pub fn window_changed(&mut self) {
         if let (Some(from), Some(pty)) = (&self.size_from, &self.pty) {
