@@ -25,7 +25,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Exec(&plan), format);
     }
-    let running = leader::find(&dirs.state, &rootfs.dir, &plan.rootfs)?;
+    let running = leader::find(&dirs.state, &plan.rootfs)?;
     plan.namespaces = running.namespaces;
     shim::exec::exec(&plan, running.leader, &signals).map(Outcome::Ended)
 }

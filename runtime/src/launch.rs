@@ -34,6 +34,10 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
 fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
+    let stdio = match &args.command {
+        None => process::plan_idle_stdio(),
+        Some(_) => process::plan_stdio(&args.process),
+    };
     let program = match &args.command {
         None => Program::Idle,
         Some(command) => {
@@ -64,7 +68,7 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             Userns::Identity => Some(host::identity_map()?),
         },
         program,
-        stdio: process::plan_stdio(&args.process),
+        stdio,
     })
 }
 

@@ -331,8 +331,8 @@ fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
 ///
 /// # Errors
 /// No container runs there, or one has not become ready in time.
-pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
-    let record_path = record_path(state, path);
+pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
+    let record_path = record_path(state, rootfs);
     let begun = Instant::now();
     let boot_id = boot_id()?;
     loop {
@@ -342,12 +342,14 @@ pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
             .open(&record_path)
             .ok();
         let record = file.as_ref().and_then(read_record);
+        // Opened anew every time: the launch may just have bound it onto itself, and what was opened before lies below.
+        let opened = RootDir::open(rootfs).ok();
         let found = match &record {
             Some(record) => live(record, &boot_id),
-            None => crate::discover::leader(rootfs),
+            None => opened.as_ref().and_then(crate::discover::leader),
         };
         if let Some((pidfd, namespaces)) = found
-            && let Ok(procfs) = shim::procfs::open(rootfs)
+            && let Some(Ok(procfs)) = opened.as_ref().map(shim::procfs::open)
         {
             let reaps = record.is_some_and(|record| record.reaps);
             let leader = Leader {
@@ -360,7 +362,7 @@ pub fn find(state: &Path, rootfs: &RootDir, path: &Path) -> Result<Running> {
         let launching =
             file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err());
         if begun.elapsed() > if launching { LAUNCHING } else { APPEARANCE } {
-            return Err(Error::new("find a running container in").on(path.display()).because("there is none").hint(
+            return Err(Error::new("find a running container in").on(rootfs.display()).because("there is none").hint(
                 "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both",
             ));
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use shim::plan::Process;
-use shim::stdio::{StdioPlan, TerminalWish, WindowSize};
+use shim::stdio::{StdioPlan, StreamKind, TerminalWish, WindowSize};
 use shim::{Error, Result, RootDir};
 
 use crate::cli::{Command, ProcessArgs};
@@ -90,7 +90,7 @@ fn c_string(purpose: &'static str, text: &OsStr) -> Result<CString> {
     })
 }
 
-/// What becomes of the caller's streams.
+/// What becomes of the caller's streams when a command runs.
 #[must_use]
 pub fn plan_stdio(args: &ProcessArgs) -> StdioPlan {
     let size = args.pty_size.map(|size| WindowSize {
@@ -105,4 +105,12 @@ pub fn plan_stdio(args: &ProcessArgs) -> StdioPlan {
         size,
     };
     shim::stdio::plan(shim::stdio::kinds(), &wish)
+}
+
+/// The same for an idle leader: it reads nothing, so it leaves a terminal of the caller's as it is, and its stdin is
+/// /dev/null (see [`shim::launch`]).
+#[must_use]
+pub fn plan_idle_stdio() -> StdioPlan {
+    let [_, stdout, stderr] = shim::stdio::kinds();
+    shim::stdio::plan([StreamKind::Null, stdout, stderr], &TerminalWish::default())
 }

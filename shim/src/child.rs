@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, setresuid};
 
 use crate::step::Step;
 use crate::sys::mount::{
@@ -23,6 +23,9 @@ use crate::sys::socket;
 pub(crate) struct Child<'a> {
     /// The steps and their indexes in the plan.
     pub(crate) steps: &'a [(u16, Step)],
+    /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
+    /// the client is not to be noticed.
+    pub(crate) client: RawFd,
     /// Both ways: a byte from the client lets the child go on; the procfs and failures go to the client.
     pub(crate) report: BorrowedFd<'a>,
     /// The sealed init.
@@ -37,6 +40,7 @@ pub(crate) struct Child<'a> {
 
 /// Takes the steps; the last of them replaces the process.
 pub(crate) fn run(child: &Child<'_>) -> ! {
+    process::close(child.client);
     let mut procfs = None;
     for &(index, step) in child.steps {
         if let Err(errno) = take(step, child, &mut procfs) {
@@ -57,6 +61,7 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
         Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
         Step::BecomeRoot => {
             let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+            setgroups(&[])?;
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }

@@ -41,12 +41,16 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
     let (heard, liveness) = pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| Error::sys("make a pipe for", plan.rootfs.display(), errno))?;
 
+    let procfs = crate::procfs::detached(&leader.procfs)
+        .map_err(|errno| Step::DetachProc.failure(words, errno))?;
+    drop(leader.procfs);
+
     // From the fork on the child is seen inside; it and what it holds must be out of reach for the container's root.
     process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
     setns(&leader.pidfd, plan.namespaces.flags()).map_err(|errno| join_failure(words, errno))?;
     let lifelines = Lifelines {
         liveness: Some(heard.as_fd()),
-        procfs: Some(leader.procfs.as_fd()),
+        procfs: Some(procfs.as_fd()),
     };
     // If we are killed, somebody has to reap the attendant, and until that is done the kernel does not let the
     // container's PID namespace end (zap_pid_ns_processes). The reaper of our own surroundings may take its time; our

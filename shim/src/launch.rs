@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, chdir, fchdir};
+use nix::unistd::{Pid, chdir, dup2_stdin, fchdir};
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
@@ -48,6 +48,9 @@ pub fn launch(
     procfs::clear(&rootfs).map_err(|errno| Step::ClearProc.failure(words, errno))?;
     let mut ground = Ground::prepare(plan, rootfs)?;
     let init = spawn::sealed_init()?;
+    if plan.program == Program::Idle {
+        leave_stdin()?;
+    }
     let owner = plan
         .program
         .process()
@@ -104,6 +107,14 @@ pub fn launch(
         liveness: None,
     }
     .run()
+}
+
+/// Replaces our own stdin, which an idle leader inherits, by /dev/null: what the caller types or sends is not for it.
+fn leave_stdin() -> Result<()> {
+    let null = std::fs::File::open("/dev/null").map_err(|error| {
+        Error::io("open", "/dev/null", &error).hint("the host needs a /dev with null in it")
+    })?;
+    dup2_stdin(null).map_err(|errno| Error::new("replace stdin").errno(errno))
 }
 
 /// What a launch changes in the host's mount table, undone when dropped.

@@ -142,6 +142,7 @@ pub(crate) fn spawn(
 
     let child = Child {
         steps: &steps,
+        client: client.as_raw_fd(),
         report: other.as_fd(),
         init: init.as_fd(),
         arguments: &arguments,

@@ -32,6 +32,8 @@ pub enum Step {
     BindRootfs,
     /// ROOTFS becomes the head of a peer group, so that mounts made later reach the container.
     ShareRootfs,
+    /// A procfs of the container that is attached nowhere, for the attendant.
+    DetachProc,
     /// The client becomes untraceable: what it forks is seen inside.
     HideFromTracers,
     /// The client joins the leader's namespaces.
@@ -44,7 +46,7 @@ pub enum Step {
     DieWithClient,
     /// The child waits until its ids are mapped.
     AwaitIdMap,
-    /// The child becomes root of its user namespace.
+    /// The child becomes root of its user namespace and loses the caller's groups.
     BecomeRoot,
     /// Mount events arrive from the host and none go there.
     SlaveMounts,
@@ -110,7 +112,12 @@ impl Step {
 
     pub(crate) fn of_exec(plan: &Exec) -> Vec<Self> {
         let user = plan.namespaces.has_user();
-        let mut steps = vec![Self::HideFromTracers, Self::JoinNamespaces, Self::Clone];
+        let mut steps = vec![
+            Self::DetachProc,
+            Self::HideFromTracers,
+            Self::JoinNamespaces,
+            Self::Clone,
+        ];
         steps.extend(
             CHILD_OF_EXEC
                 .into_iter()
@@ -132,7 +139,7 @@ impl Step {
     /// Whether the step exists only where a user namespace is created or joined.
     #[must_use]
     pub fn needs_user_namespace(self) -> bool {
-        matches!(self, Self::AwaitIdMap | Self::BecomeRoot | Self::WriteIdMap)
+        matches!(self, Self::AwaitIdMap | Self::WriteIdMap)
     }
 
     /// Which process takes it.
@@ -142,6 +149,7 @@ impl Step {
             Self::ClearProc
             | Self::BindRootfs
             | Self::ShareRootfs
+            | Self::DetachProc
             | Self::HideFromTracers
             | Self::JoinNamespaces
             | Self::Clone
@@ -163,6 +171,7 @@ impl Step {
                 "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned()
             }
             Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
+            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)".to_owned(),
             Self::HideFromTracers => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
             Self::Clone => match plan {
@@ -172,7 +181,7 @@ impl Step {
             Self::WriteIdMap => format!("write(/proc/CHILD/{{uid,gid}}_map, {})", id_map(plan)),
             Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
-            Self::BecomeRoot => "setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
+            Self::BecomeRoot => "setgroups([]), setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
             Self::OwnRootfs => {
@@ -221,7 +230,9 @@ impl Step {
             Self::ClearProc => "clear the proc directory of",
             Self::BindRootfs => "bind onto itself",
             Self::ShareRootfs => "share the mount of",
-            Self::HideFromTracers | Self::JoinNamespaces => "join the container of",
+            Self::DetachProc | Self::HideFromTracers | Self::JoinNamespaces => {
+                "join the container of"
+            }
             Self::Clone => "create a process for",
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
             Self::BecomeRoot => "become root in",
@@ -238,7 +249,7 @@ impl Step {
         let text = match (self, errno) {
             (_, Errno::EMFILE) => "too many open files: raise the limit (ulimit -n)",
             (_, Errno::ENOMEM) => "out of memory",
-            (Self::Clone | Self::JoinNamespaces, Errno::EPERM) => {
+            (Self::Clone | Self::JoinNamespaces | Self::DetachProc, Errno::EPERM) => {
                 "this needs root (CAP_SYS_ADMIN); inside another container its seccomp filter may forbid namespaces"
             }
             (Self::Clone, Errno::ENOSPC | Errno::EUSERS) => {

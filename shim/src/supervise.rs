@@ -24,6 +24,9 @@ use crate::sys::{pidfd, socket};
 /// After the workload has ended: how long the caller may leave its own stdout and stderr unread before we give up.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
 
+/// More than init ever sends.
+const REPORTS_AT_ONCE: usize = 16;
+
 /// Who gets the signals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject {
@@ -46,7 +49,6 @@ pub(crate) struct Watch<'a> {
 }
 
 /// What has been learned so far.
-#[derive(Default)]
 struct Learned {
     /// The report socket has reached its end: the workload (or an idle init) has been executed.
     report_closed: bool,
@@ -58,6 +60,22 @@ struct Learned {
     carried_out: Option<Signal>,
     /// What the attendant knows of [`Relay::is_closed`].
     told_closed: [bool; 2],
+    /// Output that could not be passed on: told when the command is over.
+    lost: Result<()>,
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self {
+            report_closed: false,
+            failure: None,
+            ended: None,
+            postponed: None,
+            carried_out: None,
+            told_closed: [false; 2],
+            lost: Ok(()),
+        }
+    }
 }
 
 impl Watch<'_> {
@@ -70,7 +88,8 @@ impl Watch<'_> {
         if let Some(failure) = learned.failure {
             return Err(failure);
         }
-        self.relay.finish(FLUSH_DEADLINE, self.signals)?;
+        let flushed = self.relay.finish(FLUSH_DEADLINE, self.signals);
+        learned.lost.and(flushed)?;
         // Only now may a drain take over what daemons go on writing.
         drop(self.liveness);
         // Without a word from it, init was killed, and everything with it.
@@ -113,15 +132,21 @@ impl Watch<'_> {
             self.pass_on(learned)?;
         }
         if !relayed.is_empty() {
-            self.relay.progress(relayed)?;
+            // A stream that cannot be written to (a full disk) is no reason to end the command.
+            learned.lost =
+                std::mem::replace(&mut learned.lost, Ok(())).and(self.relay.progress(relayed));
             self.tell_closed(learned);
         }
         Ok(is_ready(0))
     }
 
-    /// Reads what the child and init report, as much as there is.
+    /// Reads what the child and init report, as much as there is. Init runs inside, where the container's root may
+    /// write into the socket too: what does not fit is passed over, and a flood does not hold us.
     fn hear(&self, learned: &mut Learned) {
-        while !learned.report_closed && self.report_is_ready() {
+        for _ in 0..REPORTS_AT_ONCE {
+            if learned.report_closed || !self.report_is_ready() {
+                return;
+            }
             let mut bytes = [0; Record::LENGTH];
             match socket::receive(&self.spawned.report, &mut bytes) {
                 Ok((length @ 1.., _)) => match bytes.get(..length).and_then(Record::from_bytes) {

@@ -67,9 +67,12 @@ pub(crate) fn run() -> Result<()> {
     }
 
     let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
-    let skips = report(&skipped, std::env::var("REQUIRE").as_deref() == Ok("all"));
+    let judged = judged(&skipped, std::env::var("REQUIRE").as_deref() == Ok("all"));
+    if let Ok(words) = &judged {
+        println!("{words}");
+    }
     if failed.is_empty() {
-        skips
+        judged.map(drop)
     } else {
         Err(failed.join("\n"))
     }
@@ -123,19 +126,16 @@ fn is_skip(line: &str) -> bool {
         .is_some_and(|rest| rest.starts_with([' ', ':']) && rest.contains(": "))
 }
 
-fn report(skipped: &[String], all_required: bool) -> Result<()> {
-    if skipped.is_empty() {
-        println!("nothing was skipped");
-        return Ok(());
-    }
+/// What to say about the skips, or the failure that they are.
+fn judged(skipped: &[String], all_required: bool) -> Result<String> {
     let list = skipped.join("\n  ");
-    if all_required {
-        return Err(format!(
+    match (skipped, all_required) {
+        ([], _) => Ok("nothing was skipped".into()),
+        (_, true) => Err(format!(
             "with REQUIRE=all nothing may be skipped:\n  {list}"
-        ));
+        )),
+        (_, false) => Ok(format!("not everything was run:\n  {list}")),
     }
-    println!("not everything was run:\n  {list}");
-    Ok(())
 }
 
 #[cfg(test)]
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn a_skip_is_a_failure_only_when_all_is_required() {
         let skipped = ["skipped x: no such device".to_string()];
-        assert_eq!(report(&skipped, false), Ok(()));
-        assert!(report(&skipped, true).is_err_and(|why| why.contains("no such device")));
-        assert_eq!(report(&[], true), Ok(()));
+        assert!(judged(&skipped, false).is_ok_and(|words| words.contains("no such device")));
+        assert!(judged(&skipped, true).is_err_and(|why| why.contains("no such device")));
+        assert!(judged(&[], true).is_ok());
     }
 }

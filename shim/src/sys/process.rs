@@ -72,6 +72,12 @@ pub fn keep_across_exec(fd: RawFd) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
 
+/// Closes a descriptor that a forked child has a copy of and no owner for.
+pub fn close(fd: RawFd) {
+    // SAFETY: the callers are in a forked child and pass a number whose owner is the parent's memory, not theirs.
+    unsafe { libc::close(fd) };
+}
+
 /// Ends the calling process at once, without running destructors or exit functions.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes a number and does not return.
