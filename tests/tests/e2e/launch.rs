@@ -17,6 +17,10 @@ fn idle_leader_has_one_process_that_is_ours() {
         "own"
     );
     assert_eq!(root.pids(), [1], "the exec has left something");
+    // What the tests of what is left rely on: the container's processes can be told from the host's.
+    let found = tests::processes_of(&world.dir);
+    let is_init = |process: &tests::Process| process.cmdline.starts_with("init");
+    assert!(found.iter().any(is_init), "{found:?}");
 }
 
 #[test]
