@@ -11,9 +11,7 @@ import { sh } from './lib/scripts.mjs'
 /** Makes `count` containers at once and destroys all that came to be, also when one did not. */
 async function containers(count, use) {
   const made = await Promise.allSettled(
-    Array.from({ length: count }, (_, i) =>
-      SubContainer.eager(newEffects(), { imageId: PLAIN }, null, `many-${i}`),
-    ),
+    Array.from({ length: count }, (_, i) => SubContainer.eager(newEffects(), { imageId: PLAIN }, null, `many-${i}`)),
   )
   const subs = made.filter(m => m.status === 'fulfilled').map(m => m.value)
   try {
@@ -33,7 +31,10 @@ async function twenty() {
         return (await sub.execFail(['cat', '/name'])).stdout
       }),
     )
-    assert.deepEqual(names, subs.map((_, i) => `container ${i}`))
+    assert.deepEqual(
+      names,
+      subs.map((_, i) => `container ${i}`),
+    )
     assert.equal(new Set(subs.map(sub => sub.guid)).size, 20)
   })
   await asBefore(before)

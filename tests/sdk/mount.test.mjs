@@ -185,7 +185,11 @@ test('mounts made after launch are seen by running commands, by new ones and by 
     await sub.mount(Mounts.of().mountVolume({ volumeId: 'late', mountpoint: '/late', readonly: false }))
     assert.equal((await end).code, 0)
     assert.equal(await cat(sub, '/late/file'), 'late')
-    await sub.launch(sh('exec > /out; cat /late/file; until [ -e /later/file ]; do usleep 10000; done; cat /later/file; echo; exec sleep 3600'))
+    await sub.launch(
+      sh(
+        'exec > /out; cat /late/file; until [ -e /later/file ]; do usleep 10000; done; cat /later/file; echo; exec sleep 3600',
+      ),
+    )
     await sub.mount(Mounts.of().mountVolume({ volumeId: 'late', mountpoint: '/later', readonly: false }))
     await sub.execFail(sh('until grep -q "^latelate$" /out; do usleep 10000; done'))
   })
@@ -215,9 +219,7 @@ test('an idmap of one id shows and stores the other one', async t => {
     async sub => {
       assert.equal((await sub.execFail(['stat', '-c', '%u:%g', '/data/file'])).stdout, '0:0\n')
       await sub.execFail(sh('echo new > /data/new'))
-      await sub.mount(
-        Mounts.of().mountVolume({ volumeId: 'mapped', mountpoint: '/as-is', readonly: false }),
-      )
+      await sub.mount(Mounts.of().mountVolume({ volumeId: 'mapped', mountpoint: '/as-is', readonly: false }))
       assert.equal((await sub.execFail(['stat', '-c', '%u', '/as-is/file'])).stdout, '1000\n')
     },
     { mounts },
@@ -230,7 +232,11 @@ test('an idmap of one id shows and stores the other one', async t => {
 test('an idmap of several ranges, of a file, of assets and of a pointer', async t => {
   if (!need(t, kernel(6, 3), 'Linux 6.3, which idmaps tmpfs')) return
   const [dir, assets, dependency] = [await newVolume('ranges'), newAssets('ranges'), newDependency('other', 'main')]
-  for (const [name, id] of [['low', 5], ['high', 70], ['outside', 4000]]) {
+  for (const [name, id] of [
+    ['low', 5],
+    ['high', 70],
+    ['outside', 4000],
+  ]) {
     for (const at of [dir, assets, dependency]) {
       fs.writeFileSync(`${at}/${name}`, name)
       fs.chownSync(`${at}/${name}`, id, id)
@@ -244,7 +250,14 @@ test('an idmap of several ranges, of a file, of assets and of a pointer', async 
     .mountVolume({ volumeId: 'ranges', mountpoint: '/volume', readonly: false, idmap })
     .mountVolume({ volumeId: 'ranges', subpath: 'low', mountpoint: '/low', readonly: false, type: 'file', idmap })
     .mountAssets({ subpath: 'ranges', mountpoint: '/assets', idmap })
-    .mountDependency({ dependencyId: 'other', volumeId: 'main', subpath: null, mountpoint: '/pointer', readonly: true, idmap })
+    .mountDependency({
+      dependencyId: 'other',
+      volumeId: 'main',
+      subpath: null,
+      mountpoint: '/pointer',
+      readonly: true,
+      idmap,
+    })
   await withSub(
     'ranges',
     async sub => {

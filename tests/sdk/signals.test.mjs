@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict'
 import test, { after, before } from 'node:test'
 import { SubContainer, newEffects } from './lib/client.mjs'
-import { marked, marker } from './lib/host.mjs'
+import { gone, marked, marker } from './lib/host.mjs'
 import { PLAIN } from './lib/image.mjs'
 import { loaded } from './lib/load.mjs'
-import { TREE_SIZE, killMarked, onSignal, parents, sh, tree } from './lib/scripts.mjs'
+import { TREE_SIZE, killMarked, onSignal, parents, sh, single, tree } from './lib/scripts.mjs'
 import { exited, finished, gather, pass, until } from './lib/wait.mjs'
 
 let sub
@@ -19,9 +19,7 @@ after(async () => {
   await sub?.destroy()
 })
 
-const FORWARDED = (
-  'ABRT ALRM CONT HUP INT IO PIPE PROF QUIT TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM'
-).split(' ')
+const FORWARDED = 'ABRT ALRM CONT HUP INT IO PIPE PROF QUIT TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM'.split(' ')
 
 for (const name of FORWARDED) {
   test(`SIG${name} to the exec client reaches the command`, async () => {
@@ -37,11 +35,11 @@ for (const name of FORWARDED) {
 test('a command without a trap dies of the signal that its client was sent, and so does the client', async () => {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1']) {
     const mark = marker()
-    const child = await sub.spawn(sh('echo ready; while :; do sleep 3600; done', mark), { stdio: 'pipe' })
+    const child = await sub.spawn(single(mark), { stdio: 'pipe' })
     await gather(child.stdout).has('ready')
     child.kill(signal)
     assert.deepEqual(await exited(child), { code: null, signal })
-    await until('the command to be gone', () => marked(mark).length === 0)
+    await until('the command to be gone', () => gone(mark))
   }
 })
 
@@ -49,10 +47,10 @@ test('a signal right after spawn ends client and command', async () => {
   for (let round = 0; round < 10; round += 1) {
     for (const signal of ['SIGTERM', 'SIGUSR1', 'SIGKILL']) {
       const mark = marker()
-      const child = await sub.spawn(sh('while :; do sleep 3600; done', mark), { stdio: 'pipe' })
+      const child = await sub.spawn(single(mark), { stdio: 'pipe' })
       child.kill(signal)
       assert.deepEqual(await exited(child), { code: null, signal })
-      await until('the command to be gone', () => marked(mark).length === 0)
+      await until('the command to be gone', () => gone(mark))
     }
   }
 })
@@ -81,7 +79,7 @@ async function timeout() {
   await until('the whole tree', () => marked(mark).length >= TREE_SIZE)
   const result = await running
   assert.deepEqual([result.exitCode, result.exitSignal], [null, 'SIGKILL'])
-  await until('the whole tree to be gone', () => marked(mark).length === 0, 5000)
+  await until('the whole tree to be gone', () => gone(mark), 5000)
 }
 
 test('a timeout ends the whole tree, also what called setsid and what forked twice', timeout)
@@ -95,7 +93,7 @@ test('an abort ends the whole tree', async () => {
   await until('the whole tree', () => marked(mark).length >= TREE_SIZE)
   abort.abort()
   assert.equal((await running).exitSignal, 'SIGKILL')
-  await until('the whole tree to be gone', () => marked(mark).length === 0, 5000)
+  await until('the whole tree to be gone', () => gone(mark), 5000)
 })
 
 test('an abort of one exec leaves the others and the leader alone', async () => {
@@ -106,11 +104,11 @@ test('an abort of one exec leaves the others and the leader alone', async () => 
   await until('both trees', () => marked(doomed).length >= TREE_SIZE && marked(spared).length >= TREE_SIZE)
   abort.abort()
   await running
-  await until('the aborted tree to be gone', () => marked(doomed).length === 0, 5000)
+  await until('the aborted tree to be gone', () => gone(doomed), 5000)
   assert.ok(marked(spared).length >= TREE_SIZE)
   assert.equal((await sub.execFail(['echo', 'alive'])).stdout, 'alive\n')
   other.kill('SIGKILL')
-  await until('the other tree to be gone', () => marked(spared).length === 0, 5000)
+  await until('the other tree to be gone', () => gone(spared), 5000)
 })
 
 test('an abort at any moment of an exec leaves no process', async () => {
@@ -121,7 +119,7 @@ test('an abort at any moment of an exec leaves no process', async () => {
     child.kill('SIGKILL')
     await exited(child)
   }
-  await until('no process of any round', () => marked(mark).length === 0)
+  await until('no process of any round', () => gone(mark))
 })
 
 test('the daemon of a command that ended belongs to process 1', async () => {
@@ -132,5 +130,5 @@ test('the daemon of a command that ended belongs to process 1', async () => {
   await until('process 1 as its parent', async () => (await sub.execFail(parents(mark))).stdout === '1\n')
   assert.equal(marked(mark).length, 1)
   await sub.execFail(killMarked(mark))
-  await until('the daemon to be gone', () => marked(mark).length === 0)
+  await until('the daemon to be gone', () => gone(mark))
 })

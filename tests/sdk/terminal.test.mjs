@@ -100,7 +100,10 @@ test('output on a terminal is complete', async t => {
   if (!haveScript(t)) return
   const { child } = onTerminal(t, { verb: 'spawn', command: sh('seq 1 20000') })
   const { stdout } = await finished(child, 60_000)
-  const lines = stdout.toString().split('\r\n').filter(line => /^\d+$/.test(line))
+  const lines = stdout
+    .toString()
+    .split('\r\n')
+    .filter(line => /^\d+$/.test(line))
   assert.equal(lines.join(' '), Array.from({ length: 20000 }, (_, i) => i + 1).join(' '))
 })
 

@@ -16,7 +16,9 @@ const sub = await SubContainer.eager(newEffects(), { imageId: PLAIN }, null, 'ch
 let end
 try {
   const before = terminal && settings()
-  const child = await (verb === 'launch' ? sub.launch(command, options) : sub.spawn(command, { stdio: 'inherit', ...options }))
+  const child = await (verb === 'launch'
+    ? sub.launch(command, options)
+    : sub.spawn(command, { stdio: 'inherit', ...options }))
   if (process.env.PID_FILE) fs.writeFileSync(process.env.PID_FILE, String(child.pid))
   end = await exited(child, 120_000)
   if (terminal) console.log(settings() === before ? '\nterminal as before' : '\nterminal changed')

@@ -22,8 +22,7 @@ export const dependencyVolume = (packageId, volumeId) => `${BASE}/packages/${pac
 /** Mounts another package's volume, as the host side does: the client has only made a directory at `location`. */
 async function mountPointer({ location, target }) {
   const source = path.join(dependencyVolume(target.packageId, target.volumeId), target.subpath ?? '')
-  const isFile =
-    target.filetype === 'file' || (target.filetype === 'infer' && (await fs.stat(source)).isFile())
+  const isFile = target.filetype === 'file' || (target.filetype === 'infer' && (await fs.stat(source)).isFile())
   const args = ['bind-mount', '--source', source, '--target', location, '--recursive']
   if (isFile) {
     await fs.rmdir(location)

@@ -36,10 +36,14 @@ export function marker() {
   return `mark-${process.pid}-${Date.now()}-${marks}`
 }
 
-/** The processes with `mark` as one of their arguments; the clients of start-container themselves are left out. */
-export function marked(mark) {
-  return processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
-}
+const carriers = mark =>
+  processes().filter(p => p.args.includes(mark) && path.basename(p.args[0]) !== 'start-container')
+
+/** The commands with `mark` as one of their arguments; start-container and its init, which repeat them, are left out. */
+export const marked = mark => carriers(mark).filter(p => p.args[0] !== 'init')
+
+/** Whether nothing with `mark` is left, not even an init; only the clients, which the test itself started, may be. */
+export const gone = mark => carriers(mark).length === 0
 
 /** The mount table of this process, one line per mount. */
 export function mounts() {
@@ -56,16 +60,24 @@ export function mountsBelow(dir) {
     .filter(m => m.point === dir || m.point.startsWith(`${dir}/`))
 }
 
-/** Every path below `dir` with its type, mode, owner and, for a file, its content's length; empty when `dir` is missing. */
+/** Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. */
 export function tree(dir) {
   const found = []
   const walk = at => {
     const s = fs.lstatSync(at)
     const size = s.isFile() ? s.size : '-'
+    const names = s.isDirectory() ? fs.readdirSync(at).sort() : []
     found.push(`${at} ${s.mode.toString(8)} ${s.uid}:${s.gid} ${size}`)
-    if (s.isDirectory()) for (const name of fs.readdirSync(at).sort()) walk(path.join(at, name))
+    for (const name of names) present(path.join(at, name))
   }
-  if (fs.existsSync(dir)) walk(dir)
+  const present = at => {
+    try {
+      walk(at)
+    } catch (e) {
+      if (e.code !== 'ENOENT') throw e
+    }
+  }
+  present(dir)
   return found
 }
 
@@ -73,7 +85,9 @@ export function tree(dir) {
 export function snapshot() {
   return {
     mounts: mounts(),
-    processes: processes().map(p => `${p.pid}@${p.start} ${p.args.join(' ')}`).sort(),
+    processes: processes()
+      .map(p => `${p.pid}@${p.start} ${p.args.join(' ')}`)
+      .sort(),
     state: tree(STATE),
     data: tree(DATA),
     subcontainers: tree(`${BASE}/subcontainers`),
@@ -92,19 +106,24 @@ export function descriptors() {
   })
 }
 
+/** What differs between two snapshots, one line each: "+" is new, "-" is gone. */
+function differences(before, now) {
+  const lines = part => (Array.isArray(part) ? part : [`${part}`])
+  return Object.keys(before).flatMap(key => {
+    const [old, fresh] = [lines(before[key]), lines(now[key])]
+    return [
+      ...fresh.filter(line => !old.includes(line)).map(line => `+ ${key}: ${line}`),
+      ...old.filter(line => !fresh.includes(line)).map(line => `- ${key}: ${line}`),
+    ]
+  })
+}
+
 /** Waits until the host is as it was in `before`; what still differs after the deadline is the failure. */
 export async function asBefore(before, ms = 15_000) {
+  let left = []
   const same = () => {
-    try {
-      assert.deepEqual(snapshot(), before)
-      return true
-    } catch {
-      return false
-    }
+    left = differences(before, snapshot())
+    return left.length === 0
   }
-  try {
-    await until('the host as it was before', same, ms)
-  } catch {
-    assert.deepEqual(snapshot(), before)
-  }
+  await until('the host as it was before', same, ms).catch(e => assert.fail(left.join('\n') || e))
 }

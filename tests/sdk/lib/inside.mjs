@@ -6,7 +6,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { BASE, DATA, STATE } from './host.mjs'
-import { importImages } from './image.mjs'
+import { PLAIN, importImages } from './image.mjs'
 
 const OVERLAYFS_MAGIC = 0x794c7630
 
@@ -27,6 +27,14 @@ function cover(dir) {
 function tmpfs(dir, mode) {
   fs.mkdirSync(dir, { recursive: true })
   mount('-t', 'tmpfs', '-o', `mode=${mode}`, 'tmpfs', dir)
+}
+
+/** One whole life, after which the directories that start-container keeps for good are there. */
+function warmUp() {
+  const run = (...args) => execFileSync('start-container', ['subcontainer', ...args], { encoding: 'utf8' })
+  const rootfs = run('create-fs', PLAIN, 'warm-up').trim()
+  run('launch', rootfs, 'true')
+  run('destroy-fs', path.basename(rootfs))
 }
 
 tmpfs(memory, '755')
@@ -50,9 +58,14 @@ fs.chmodSync('/usr/bin/start-container', 0o755)
 const temp = path.join(memory, 'tmp')
 fs.mkdirSync(temp)
 importImages(temp)
+warmUp()
 
 const flags = ['--test', '--test-concurrency=1', '--test-timeout=300000', '--test-reporter=spec']
 const env = { ...process.env, TMPDIR: temp, SDK_SITUATION: situation }
-const { status, error } = spawnSync(process.execPath, [...flags, ...files], { stdio: ['ignore', 'inherit', 'inherit'], env })
+const { status, signal, error } = spawnSync(process.execPath, [...flags, ...files], {
+  stdio: ['ignore', 'inherit', 'inherit'],
+  env,
+})
 if (error) throw error
+if (signal) console.error(`the test runner was ended by ${signal}`)
 process.exitCode = status ?? 1

@@ -30,7 +30,11 @@ export function testFiles(...dirs) {
   const named = process.argv.slice(2)
   if (named.length > 0) return named.map(name => path.resolve(name))
   return dirs.flatMap(dir =>
-    fs.readdirSync(path.join(HERE, dir)).filter(f => f.endsWith('.test.mjs')).sort().map(f => path.join(HERE, dir, f)),
+    fs
+      .readdirSync(path.join(HERE, dir))
+      .filter(f => f.endsWith('.test.mjs'))
+      .sort()
+      .map(f => path.join(HERE, dir, f)),
   )
 }
 
@@ -58,7 +62,10 @@ export async function launch(program, args) {
   }, DEADLINE_S * 1000)
   const code = await new Promise((resolve, reject) => {
     child.on('error', reject)
-    child.on('exit', (code, signal) => resolve(signal ? 1 : code))
+    child.on('exit', (code, signal) => {
+      if (signal) console.error(`the tests were ended by ${signal}`)
+      resolve(signal ? 1 : code)
+    })
   })
   clearTimeout(timer)
   // The mounts went away with their namespace, so this reaches nothing but the scratch directory itself.

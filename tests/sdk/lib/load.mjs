@@ -5,9 +5,7 @@ import { exited } from './wait.mjs'
 
 /** Runs `use` while `loops` processes compute; they are gone when it returns. */
 export async function loaded(use, loops = 4) {
-  const busy = Array.from({ length: loops }, () =>
-    spawn('sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' }),
-  )
+  const busy = Array.from({ length: loops }, () => spawn('sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' }))
   try {
     return await use()
   } finally {

@@ -14,7 +14,10 @@ export function need(t, present, what) {
 
 /** Whether the kernel is at least `major.minor`. */
 export function kernel(major, minor) {
-  const [a, b] = fs.readFileSync('/proc/sys/kernel/osrelease', 'utf8').split('.').map(n => parseInt(n, 10))
+  const [a, b] = fs
+    .readFileSync('/proc/sys/kernel/osrelease', 'utf8')
+    .split('.')
+    .map(n => parseInt(n, 10))
   return a > major || (a === major && b >= minor)
 }
 

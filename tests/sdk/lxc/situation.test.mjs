@@ -45,7 +45,10 @@ test('root inside keeps every capability, so services configure the network and 
 test('a user inside can make user namespaces, as nested podman does', async () => {
   const { stdout } = await sub.execFail(sh('unshare -U cat /proc/self/uid_map; echo ok'), { user: 'app' })
   assert.equal(stdout, 'ok\n')
-  assert.equal((await sub.execFail(sh('unshare -Urm sh -c "mount -t tmpfs x /tmp && id -u"'), { user: 'app' })).stdout, '0\n')
+  assert.equal(
+    (await sub.execFail(sh('unshare -Urm sh -c "mount -t tmpfs x /tmp && id -u"'), { user: 'app' })).stdout,
+    '0\n',
+  )
 })
 
 test('mounts made inside are seen by the next exec and do not appear outside', async () => {
