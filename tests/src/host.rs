@@ -1,7 +1,7 @@
 //! The host as the runtime could change it, seen from one test's world: before and after have to be the same.
 //!
 //! Only what names the world's directory is counted, because other tests run at the same time. A process belongs to
-//! the world when its command line names it, or when it lives in another mount namespace that shows the world's files.
+//! the world when its command line names it, or when it lives in another mount namespace whose root is of the world.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,8 +66,9 @@ pub fn processes_of(dir: &Path) -> Vec<Process> {
             .trim_end()
             .to_owned();
         let elsewhere = || fs::read_link(path.join("ns/mnt")).is_ok_and(|ns| ns != own);
-        let shows =
-            || fs::read_to_string(path.join("mountinfo")).is_ok_and(|table| mentions(&table, name));
+        let shows = || {
+            fs::read_to_string(path.join("mountinfo")).is_ok_and(|table| is_rooted_in(&table, name))
+        };
         if mentions(&cmdline, name) || (elsewhere() && shows()) {
             found.push(Process {
                 pid: Pid::from_raw(pid),
@@ -76,6 +77,15 @@ pub fn processes_of(dir: &Path) -> Vec<Process> {
         }
     }
     found
+}
+
+/// Whether the root mount of a mount table is of the world. A child that is just being set up, of any test, still has a
+/// copy of the whole host's table, which names every world; its root is the host's.
+fn is_rooted_in(table: &str, name: &str) -> bool {
+    let mut roots = table
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some("/"));
+    roots.any(|line| mentions(line, name))
 }
 
 /// Whether `text` has `name` as a whole directory name: `/tmp/sce2e-7-1` is not named by `/tmp/sce2e-7-12`.

@@ -155,8 +155,8 @@ fn an_image_without_anything_but_a_program() {
     let Some(world) = World::new() else { return };
     let image = world.base.join("images/scratch");
     fs::create_dir_all(&image).expect("directory");
-    fs::copy("/bin/busybox", image.join("app")).expect("copy");
-    fs::set_permissions(image.join("app"), fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::copy("/bin/busybox", image.join("busybox")).expect("copy");
+    fs::set_permissions(image.join("busybox"), fs::Permissions::from_mode(0o755)).expect("mode");
     let root = world.create_of("scratch");
     let leader = world.launch(&root);
     let run = |user: &str| {
@@ -164,7 +164,7 @@ fn an_image_without_anything_but_a_program() {
             .exec(&root)
             .no_opts()
             .opt(format!("--user={user}"))
-            .cmd(["/app", "sh", "-c", "echo $HOME"])
+            .cmd(["/busybox", "sh", "-c", "echo $HOME"])
     };
     assert_eq!(run("0").text(), "/");
     assert_eq!(

@@ -21,7 +21,7 @@ fn create_fs_prints_the_path_and_the_guid_is_its_last_component() {
         path.parent(),
         Some(world.base.join("subcontainers").as_path())
     );
-    assert_eq!(mounts_below(&path), [path.clone()]);
+    assert_eq!(mounts_below(&path), std::slice::from_ref(&path));
     assert!(path.join("bin/busybox").exists());
     let guid = path.file_name().expect("guid");
     assert_eq!(world.verb("destroy-fs").cmd([guid]).text(), "");

@@ -95,7 +95,7 @@ fn all_output_is_readable_at_the_exit() {
                         .exec(&root)
                         .sh("cat /tmp/noise; cat /tmp/noise >&2")
                         .done();
-                    let _ = done.status.success() || panic!("{:?}", done.status);
+                    assert!(done.status.success(), "{:?}", done.status);
                     assert!(
                         done.out == bytes,
                         "{} of {} bytes on stdout",
