@@ -7,7 +7,7 @@
 
 use crate::pid1::reap;
 use crate::policy::{exit_code, is_forwarded, parent_in_stat, signal};
-use crate::protocol::{Record, Spec, Step};
+use crate::protocol::{Record, Spec, Step, Word};
 use crate::sys::{self, PollFd};
 use crate::{Failed, fail};
 
@@ -43,12 +43,12 @@ pub(crate) fn watch(spec: &Spec, child: i32) -> ! {
             forward(child, signals);
             if let Some(status) = reap(Some(child)) {
                 sys::write(spec.report, &Record::Ended(status).to_bytes());
+                await_heard(spec, &mut drains);
                 leave(spec, drains, exit_code(status));
             }
         }
-        if alive.revents != 0 && !client_lives(spec, &mut drains) {
-            end_everything(spec);
-            sys::exit(128 + signal::KILL);
+        if alive.revents != 0 && hear(spec, &mut drains) == Heard::Silence {
+            die_with_client(spec);
         }
     }
 }
@@ -74,18 +74,52 @@ fn forward(child: i32, signals: i32) {
     }
 }
 
-/// The client may tell by one byte that nobody reads stdout (0) or stderr (1) any more: the command shall see that,
-/// so our copy of the read end goes. End of file means that the client is dead.
-fn client_lives(spec: &Spec, drains: &mut [i32; 2]) -> bool {
+/// What has been heard from the client.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    /// It is dead.
+    Silence,
+    /// It knows of the command's end.
+    End,
+    /// Something else, which has been dealt with.
+    Other,
+}
+
+/// Reads one word of the client's. A stream that nobody reads any more shall look so to the command: our copy of the
+/// read end goes.
+fn hear(spec: &Spec, drains: &mut [i32; 2]) -> Heard {
     let mut byte = [0u8; 1];
     if sys::read(spec.liveness, &mut byte) != Ok(1) {
-        return false;
+        return Heard::Silence;
     }
-    if let Some(drain) = drains.get_mut(usize::from(byte[0])) {
-        sys::close(*drain);
-        *drain = -1;
+    let [stdout, stderr] = drains;
+    let unread = match Word::from_byte(byte[0]) {
+        Some(Word::EndHeard) => return Heard::End,
+        Some(Word::StdoutClosed) => stdout,
+        Some(Word::StderrClosed) => stderr,
+        None => return Heard::Other,
+    };
+    sys::close(*unread);
+    *unread = -1;
+    Heard::Other
+}
+
+/// The death of a client that relays ends some commands by itself: a hang-up, the end of their input. So the end of
+/// the command proves nothing before the client has said that it lived to hear of it.
+fn await_heard(spec: &Spec, drains: &mut [i32; 2]) {
+    while spec.is_relayed() {
+        match hear(spec, drains) {
+            Heard::Silence => die_with_client(spec),
+            Heard::End => return,
+            Heard::Other => {}
+        }
     }
-    true
+}
+
+/// Ends everything that the command started, and us.
+fn die_with_client(spec: &Spec) -> ! {
+    end_everything(spec);
+    sys::exit(128 + signal::KILL)
 }
 
 /// Ends us after the command ended by itself. If it left somebody behind who holds its stdout or stderr, a process
@@ -105,7 +139,7 @@ fn leave(spec: &Spec, drains: [i32; 2], code: i32) -> ! {
 fn drain(spec: &Spec, mut drains: [i32; 2]) -> ! {
     let _ = sys::setsid();
     // As long as the client lives, the bytes are its to read.
-    while client_lives(spec, &mut drains) {}
+    while hear(spec, &mut drains) != Heard::Silence {}
     let mut buffer = [0u8; 4096];
     loop {
         let mut set = drains.map(waiting);
@@ -130,14 +164,12 @@ fn end_everything(spec: &Spec) {
     let own = sys::getpid();
     loop {
         kill_children(spec.procfs, own);
-        loop {
-            match sys::wait_any(true) {
-                Ok((1.., _)) => {}
-                Err(sys::ECHILD) => return,
-                _ => break,
-            }
+        // As long as anything is left there is a direct child, and it has just been killed: this does not wait long,
+        // and what its end gives us is there when it returns.
+        if sys::wait_any(false) == Err(sys::ECHILD) {
+            return;
         }
-        sys::yield_now();
+        while let Ok((1.., _)) = sys::wait_any(true) {}
     }
 }
 

@@ -109,6 +109,13 @@ impl<'a> Numbers<'a> {
 }
 
 impl Spec {
+    /// Whether a stream of the command is one that the client made and relays. The client's death is then felt by the
+    /// command itself (a hang-up, the end of its input), and may end it before init has noticed.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        (0..).zip(&self.streams).any(|(own, &stream)| stream != own)
+    }
+
     /// Reads a line: the numbers, and the supplementary groups that follow them.
     #[must_use]
     pub fn decode(line: &[u8]) -> Option<(Self, Groups<'_>)> {
@@ -233,6 +240,28 @@ impl Step {
     }
 }
 
+/// What the client says to the attendant on the liveness pipe, a byte each. End of file says that the client is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// Nobody reads the command's stdout any more.
+    StdoutClosed = 0,
+    /// Nobody reads the command's stderr any more.
+    StderrClosed = 1,
+    /// [`Record::Ended`] has arrived.
+    EndHeard = 2,
+}
+
+impl Word {
+    /// What a byte means; none for one that means nothing.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::StdoutClosed, Self::StderrClosed, Self::EndHeard]
+            .into_iter()
+            .find(|&word| word as u8 == byte)
+    }
+}
+
 /// One answer, eight bytes in native order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
@@ -330,6 +359,34 @@ mod tests {
         assert_eq!(number(b"+1"), None);
         assert_eq!(number(b"-2"), None);
         assert_eq!(number(b""), None);
+    }
+
+    #[test]
+    fn words_are_their_bytes() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(
+                Word::from_byte(byte).map(|word| word as u8),
+                (byte < 3).then_some(byte)
+            );
+        }
+    }
+
+    #[test]
+    fn inherited_streams_are_not_relayed() {
+        assert!(
+            !Spec {
+                streams: [0, 1, 2],
+                ..SPEC
+            }
+            .is_relayed()
+        );
+        assert!(
+            Spec {
+                streams: [0, 9, 2],
+                ..SPEC
+            }
+            .is_relayed()
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use init::protocol::{Record, Step as InitStep};
+use init::protocol::{Record, Step as InitStep, Word};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -155,7 +155,10 @@ impl Watch<'_> {
             let mut bytes = [0; Record::LENGTH];
             match socket::receive(&self.spawned.report, &mut bytes) {
                 Ok((length @ 1.., _)) => match bytes.get(..length).and_then(Record::from_bytes) {
-                    Some(Record::Ended(status)) => learned.ended = Some(Ended::from_raw(status)),
+                    Some(Record::Ended(status)) => {
+                        learned.ended = Some(Ended::from_raw(status));
+                        self.tell(Word::EndHeard);
+                    }
                     Some(record) => learned.failure = failure(self.plan, record),
                     None => {}
                 },
@@ -223,16 +226,20 @@ impl Watch<'_> {
     /// Tells the attendant about streams that are no longer relayed: it closes its copy of the pipe, and the command's
     /// next write fails as it would without us.
     fn tell_closed(&self, learned: &mut Learned) {
-        let Some(liveness) = &self.liveness else {
-            return;
-        };
-        let closed = self.relay.is_closed();
-        for (index, (now, told)) in (0u8..).zip(closed.into_iter().zip(&mut learned.told_closed)) {
+        let words = [Word::StdoutClosed, Word::StderrClosed];
+        let closed = words.into_iter().zip(self.relay.is_closed());
+        for ((word, now), told) in closed.zip(&mut learned.told_closed) {
             if now && !*told {
                 *told = true;
-                // The pipe is empty and holds more than these two bytes; a dead attendant needs no telling.
-                let _ = nix::unistd::write(liveness, &[index]);
+                self.tell(word);
             }
+        }
+    }
+
+    /// The pipe holds far more than there are words, and a dead attendant needs no telling.
+    fn tell(&self, word: Word) {
+        if let Some(liveness) = &self.liveness {
+            let _ = nix::unistd::write(liveness, &[word as u8]);
         }
     }
 }

@@ -15,7 +15,6 @@ pub(crate) const SIGNALFD4: usize = 74;
 pub(crate) const CAPGET: usize = 90;
 pub(crate) const CAPSET: usize = 91;
 pub(crate) const EXIT_GROUP: usize = 94;
-pub(crate) const SCHED_YIELD: usize = 124;
 pub(crate) const KILL: usize = 129;
 pub(crate) const RT_SIGACTION: usize = 134;
 pub(crate) const RT_SIGPROCMASK: usize = 135;

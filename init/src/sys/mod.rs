@@ -317,8 +317,3 @@ pub(crate) fn read_directory(fd: i32, buffer: &mut [u8]) -> Result<usize> {
 pub(crate) fn rewind(fd: i32) {
     let _ = call(nr::LSEEK, [register(fd), 0, 0, 0, 0]);
 }
-
-/// Lets other processes run, so that killed ones can end.
-pub(crate) fn yield_now() {
-    let _ = call(nr::SCHED_YIELD, [0; 5]);
-}
