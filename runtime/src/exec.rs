@@ -1,5 +1,6 @@
 //! `subcontainer exec`: the arguments, the root filesystem and the running container become a plan.
 
+use nix::errno::Errno;
 use shim::plan::{Exec, Namespaces, Plan};
 use shim::{Result, signals};
 
@@ -7,6 +8,9 @@ use crate::cli::{ExecArgs, Outcome};
 use crate::config::Dirs;
 use crate::process::{self, Rootfs};
 use crate::{dry_run, leader};
+
+/// How many containers may end under our hands before we say so.
+const ATTEMPTS: usize = 3;
 
 /// Runs a command in a running container and stays until it has ended; none after a dry run.
 ///
@@ -25,7 +29,16 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Exec(&plan), format);
     }
-    let running = leader::find(&dirs.state, &plan.rootfs)?;
-    plan.namespaces = running.namespaces;
-    shim::exec::exec(&plan, running.leader, &signals).map(Outcome::Ended)
+    let mut attempt = 1;
+    loop {
+        let running = leader::find(&dirs.state, &plan.rootfs)?;
+        plan.namespaces = running.namespaces;
+        match shim::exec::exec(&plan, running.leader, &signals) {
+            // It ended after it was found and before it was joined; another launch may be taking its place.
+            Err(error) if error.raw_errno() == Some(Errno::ESRCH) && attempt < ATTEMPTS => {
+                attempt += 1
+            }
+            done => return done.map(Outcome::Ended),
+        }
+    }
 }

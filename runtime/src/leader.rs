@@ -326,6 +326,17 @@ fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
         .hint("a process may hang in the kernel: see its state with ps"))
 }
 
+const NO_LEADER: &str =
+    "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both";
+
+/// Whether a launch holds the record.
+fn is_claimed(record: Option<&File>) -> bool {
+    let lock = |file: File| Flock::lock(file, FlockArg::LockSharedNonblock).is_err();
+    record
+        .and_then(|file| file.try_clone().ok())
+        .is_some_and(lock)
+}
+
 /// Finds the running container of a root filesystem; waits for one that is being launched, and for a moment in any
 /// case, because the client may have spawned launch and exec together.
 ///
@@ -346,6 +357,8 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         let opened = RootDir::open(rootfs).ok();
         let found = match &record {
             Some(record) => live(record, &boot_id),
+            // A launch that has not written anything yet is about to end what may still be there.
+            None if is_claimed(file.as_ref()) => None,
             None => opened.as_ref().and_then(crate::discover::leader),
         };
         if let Some((pidfd, namespaces)) = found
@@ -359,12 +372,16 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
             };
             return Ok(Running { leader, namespaces });
         }
-        let launching =
-            file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err());
-        if begun.elapsed() > if launching { LAUNCHING } else { APPEARANCE } {
-            return Err(Error::new("find a running container in").on(rootfs.display()).because("there is none").hint(
-                "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both",
-            ));
+        let patience = if is_claimed(file.as_ref()) {
+            LAUNCHING
+        } else {
+            APPEARANCE
+        };
+        if begun.elapsed() > patience {
+            return Err(Error::new("find a running container in")
+                .on(rootfs.display())
+                .because("there is none")
+                .hint(NO_LEADER));
         }
         std::thread::sleep(PAUSE);
     }

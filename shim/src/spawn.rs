@@ -18,7 +18,7 @@ use crate::stdio::Stdio;
 use crate::step::{Side, Step};
 use crate::sys::clone::{Clone, clone3, orphan};
 use crate::sys::pidfd;
-use crate::sys::process::Vector;
+use crate::sys::process::{self, Vector};
 
 /// The process that was made, in the client. Killed, and reaped if it is a child, when dropped before it was waited for.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub(crate) fn spawn(
     } else {
         [-1, -1]
     };
-    let process = plan.process();
+    let workload = plan.process();
     let spec = Spec {
         role,
         report: other.as_raw_fd(),
@@ -109,19 +109,19 @@ pub(crate) fn spawn(
         liveness: raw(lifelines.liveness),
         procfs: raw(lifelines.procfs),
         drains,
-        uid: process.map_or(0, |process| process.uid),
-        gid: process.map_or(0, |process| process.gid),
-        umask: process.map_or(0o022, |process| process.umask),
-        candidates: process
-            .map_or(Ok(0), |process| u32::try_from(process.candidates.len()))
+        uid: workload.map_or(0, |workload| workload.uid),
+        gid: workload.map_or(0, |workload| workload.gid),
+        umask: workload.map_or(0o022, |workload| workload.umask),
+        candidates: workload
+            .map_or(Ok(0), |workload| u32::try_from(workload.candidates.len()))
             .unwrap_or(u32::MAX),
     };
-    let line = encode(&spec, process)?;
-    let arguments = arguments(&line, process);
+    let line = encode(&spec, workload)?;
+    let arguments = arguments(&line, workload);
     let environment = Vector::new(
-        process
+        workload
             .into_iter()
-            .flat_map(|process| process.environment.iter().map(CString::as_c_str)),
+            .flat_map(|workload| workload.environment.iter().map(CString::as_c_str)),
     );
     let inherited = [
         spec.report,
@@ -150,6 +150,8 @@ pub(crate) fn spawn(
         kept: &kept,
     };
     let failed = |errno| Step::Clone.failure(plan, errno);
+    // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
+    process::close_all_on_exec().map_err(failed)?;
     let (child, pidfd) = match parent {
         Parent::Pid1 => (None, orphan(&|| child::run(&child)).map_err(failed)?),
         Parent::Client => match clone3(plan.new_namespaces()).map_err(failed)? {

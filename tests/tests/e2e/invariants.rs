@@ -19,57 +19,32 @@ fn fingerprint() -> (String, u64, i64) {
 
 // 4. No host process that the container can see is ptraceable or has a descriptor of ours.
 
+/// Root inside has all capabilities in its user namespace and may look at everything there. So what is ours and runs
+/// there must hold nothing of the host: pipes, sockets, the container's own procfs, the sealed init.
 #[test]
-fn init_and_attendant_cannot_be_inspected_from_inside() {
+fn init_and_attendant_show_nothing_of_the_host() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
     running.expect("up");
-    // Root inside, with all its capabilities, looks at everything that is not the workload's own.
     let script = "for p in /proc/[0-9]*; do n=${p#/proc/}; \
                     [ $n = $$ ] && continue; case \"$(tr '\\0' ' ' < $p/cmdline)\" in sleep*) continue;; esac; \
                     echo seen; \
-                    for f in $p/fd/*; do readlink $f && echo OPEN $n; done; \
-                    for f in root cwd exe; do readlink $p/$f && echo OPEN $n $f; done; \
-                    cat $p/environ && echo OPEN $n environ; dd if=$p/mem bs=1 count=1 && echo OPEN $n mem; \
+                    for f in $p/fd/* $p/root $p/cwd $p/exe; do readlink $f; done; \
+                    tr -d '\\0' < $p/environ | sed 's/^/environ /'; \
                   done 2>/dev/null";
     let text = world.exec(&root).sh(script).done().out_text();
-    assert!(text.contains("seen"), "PID 1 was not looked at: {text}");
     assert!(
-        !text.contains("OPEN"),
-        "a process of ours can be inspected from inside:\n{text}"
+        text.matches("seen").count() >= 3,
+        "PID 1, an attendant and our own were to be looked at: {text}"
     );
-}
-
-/// A directory of the host behind a descriptor is a way out for root inside: `/proc/PID/fd/N/../../etc/shadow`.
-#[test]
-fn no_descriptor_that_is_seen_inside_leads_to_the_host() {
-    let Some(world) = World::new() else { return };
-    let root = world.create();
-    write_file(world.dir.join("marker"), "outside\n");
-    let sh = tests::tool("sh");
-    // The caller has directories of the host open, and they are not close-on-exec.
-    let careless = |run: Run| {
-        let open = "exec 3</ 5</tmp 8</proc; exec \"$@\"";
-        run.wrap([sh.to_str().expect("path"), "-c", open, "sh"])
+    let harmless = |line: &str| {
+        let names = ["seen", "/", "/dev/null", "/memfd:init (deleted)"];
+        let kinds = ["pipe:[", "socket:[", "anon_inode:["];
+        names.contains(&line) || kinds.iter().any(|kind| line.starts_with(kind))
     };
-    let _leader = tests::Launch::start(careless(world.launch_run(&root)), &root);
-    let hold = "echo up; exec sleep 100000";
-    let mut one = careless(world.exec(&root)).sh(hold).spawn();
-    let mut two = careless(world.exec(&root))
-        .opt("--force-tty")
-        .sh(hold)
-        .spawn();
-    one.expect("up");
-    two.expect("up");
-    let script = format!(
-        "for f in /proc/[0-9]*/fd/* /proc/[0-9]*/cwd /proc/[0-9]*/root; do up=; \
-           for level in 1 2 3 4 5 6 7 8 9 10 11 12; do \
-             [ -e $f$up{}/marker ] && echo OUT $f && break; up=$up/..; done; done; echo looked",
-        world.dir.display()
-    );
-    let text = careless(world.exec(&root)).sh(&script).text();
-    assert_eq!(text, "looked", "ways out of the container");
+    let shown: Vec<&str> = text.lines().filter(|line| !harmless(line)).collect();
+    assert!(shown.is_empty(), "seen from inside: {shown:?}");
 }
 
 #[test]
