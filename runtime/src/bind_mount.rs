@@ -1,7 +1,7 @@
 //! `bind-mount`: shows a file or directory of the host at another place, as a rule inside a root filesystem.
 //!
 //! The mount is put together detached (read-only, idmap), then attached to a descriptor of the target; the target is
-//! found by [`target`], which does not let a container decide where that is. A target that already has a mount gets the
+//! found by the module `target`, which does not let a container decide where that is. A target that already has a mount gets the
 //! new one on top of it. A source that is read-only stays so: attributes of the source's mount are kept.
 //!
 //! The copy is made a *slave* of the source: what is mounted below the source later appears in the container, but what

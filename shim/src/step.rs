@@ -252,6 +252,9 @@ impl Step {
             (Self::Clone | Self::JoinNamespaces | Self::DetachProc, Errno::EPERM) => {
                 "this needs root (CAP_SYS_ADMIN); inside another container its seccomp filter may forbid namespaces"
             }
+            (Self::JoinNamespaces, Errno::EINVAL) => {
+                "what the record names as the leader shares namespaces with the caller; see --state"
+            }
             (Self::Clone, Errno::ENOSPC | Errno::EUSERS) => {
                 "a namespace limit is reached: see /proc/sys/user/max_*_namespaces"
             }

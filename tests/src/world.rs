@@ -289,6 +289,10 @@ impl World {
     pub fn idle(&self) -> (Rootfs, Launch) {
         let rootfs = self.create();
         let launch = self.launch(&rootfs);
+        // Ready is what can be joined; that PID 1 has become init as well comes a moment later.
+        until("PID 1 to be init", || {
+            (rootfs.cmdline(1) == "init").then_some(())
+        });
         (rootfs, launch)
     }
 

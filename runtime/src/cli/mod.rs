@@ -1,4 +1,4 @@
-//! The command line: words -> [`Invocation`] (parse) -> [`Outcome`] (run). Prints nothing; `main` does.
+//! The command line: words -> `Invocation` (parse) -> `Outcome` (run). Prints nothing; `main` does.
 
 use std::ffi::OsString;
 

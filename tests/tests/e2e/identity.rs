@@ -93,6 +93,8 @@ fn a_record_with_a_reused_pid_is_not_believed() {
     not_believed(|record, victim| {
         for who in ["leader", "shim"] {
             record[who]["pid"] = victim.0.id().into();
+            // A tick is 10 ms, and the victim may have been started within the same one.
+            record[who]["start_time"] = (start_time(victim.0.id()) - 1).into();
         }
     });
 }
