@@ -65,6 +65,7 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }
+        Step::HideChild => process::hide_from_tracers(),
         Step::SlaveMounts => {
             let change = Change {
                 propagation: Some(Propagation::Slave),

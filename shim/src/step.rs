@@ -48,6 +48,8 @@ pub enum Step {
     AwaitIdMap,
     /// The child becomes root of its user namespace and loses the caller's groups.
     BecomeRoot,
+    /// The child becomes untraceable: others may join before it has executed init.
+    HideChild,
     /// Mount events arrive from the host and none go there.
     SlaveMounts,
     /// A procfs of the new PID namespace, detached.
@@ -172,7 +174,7 @@ impl Step {
             }
             Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
             Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)".to_owned(),
-            Self::HideFromTracers => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
+            Self::HideFromTracers | Self::HideChild => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
             Self::Clone => match plan {
                 Plan::Launch(_) => format!("clone3({})", names(plan)),
@@ -235,7 +237,7 @@ impl Step {
             }
             Self::Clone => "create a process for",
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
-            Self::BecomeRoot => "become root in",
+            Self::BecomeRoot | Self::HideChild => "become root in",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
@@ -287,10 +289,11 @@ impl Step {
 }
 
 /// What the cloned process of a launch does.
-pub(crate) const CHILD_OF_LAUNCH: [Step; 10] = [
+pub(crate) const CHILD_OF_LAUNCH: [Step; 11] = [
     Step::DieWithClient,
     Step::AwaitIdMap,
     Step::BecomeRoot,
+    Step::HideChild,
     Step::SlaveMounts,
     Step::MakeProc,
     Step::OwnRootfs,

@@ -47,6 +47,37 @@ fn init_and_attendant_show_nothing_of_the_host() {
     assert!(shown.is_empty(), "seen from inside: {shown:?}");
 }
 
+/// A directory of the host behind a descriptor is a way out for root inside: `/proc/PID/fd/N/../../etc/shadow`.
+#[test]
+fn no_descriptor_that_is_seen_inside_leads_to_the_host() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    write_file(world.dir.join("marker"), "outside\n");
+    let sh = tests::tool("sh");
+    // The caller has directories of the host open, and they are not close-on-exec.
+    let careless = |run: Run| {
+        let open = "exec 3</ 5</tmp 8</proc; exec \"$@\"";
+        run.wrap([sh.to_str().expect("path"), "-c", open, "sh"])
+    };
+    let _leader = tests::Launch::start(careless(world.launch_run(&root)), &root);
+    let hold = "echo up; exec sleep 100000";
+    let mut one = careless(world.exec(&root)).sh(hold).spawn();
+    let mut two = careless(world.exec(&root))
+        .opt("--force-tty")
+        .sh(hold)
+        .spawn();
+    one.expect("up");
+    two.expect("up");
+    let script = format!(
+        "for f in /proc/[0-9]*/fd/* /proc/[0-9]*/cwd /proc/[0-9]*/root; do up=; \
+           for level in 1 2 3 4 5 6 7 8 9 10 11 12; do \
+             [ -e $f$up{}/marker ] && echo OUT $f && break; up=$up/..; done; done; echo looked",
+        world.dir.display()
+    );
+    let text = careless(world.exec(&root)).sh(&script).text();
+    assert_eq!(text, "looked", "ways out of the container");
+}
+
 #[test]
 fn the_environment_of_the_client_does_not_show_in_pid_1() {
     let Some(world) = World::new() else { return };
