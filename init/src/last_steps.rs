@@ -91,6 +91,10 @@ fn prepare(
     sys::clear_inheritable_capabilities().map_err(at(Step::Capabilities))?;
     // The kernel forgets this signal whenever the effective ids change (prctl(2)), so it comes after them.
     sys::prctl(PR_SET_PDEATHSIG, signal::KILL as usize).map_err(at(Step::ParentDeath))?;
+    // A client that died before the signal was asked for has closed its end of the report.
+    if is_hung_up(spec.report) {
+        sys::exit(128 + signal::KILL);
+    }
     for number in 1..=signal::MAX {
         sys::default_disposition(number);
     }
@@ -107,6 +111,17 @@ pub(crate) fn streams(spec: &Spec) -> sys::Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_hung_up(fd: i32) -> bool {
+    let mut set = [sys::PollFd {
+        fd,
+        events: 0,
+        revents: 0,
+    }];
+    sys::poll(&mut set, true);
+    let [entry] = set;
+    entry.revents & sys::POLLHUP != 0
 }
 
 fn supplementary_groups(groups: Groups<'_>) -> sys::Result<()> {
