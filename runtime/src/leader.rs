@@ -242,38 +242,36 @@ pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
 #[derive(Debug, Default)]
 struct Stopping {
     started: Option<Instant>,
+    asked: bool,
     killed: bool,
 }
 
 impl Stopping {
     /// One more step towards the end of the launch that holds the record, and a pause.
     fn press(&mut self, record: Option<&Record>, boot_id: &str, rootfs: &Path) -> Result<()> {
+        let since = *self.started.get_or_insert_with(Instant::now);
+        if since.elapsed() > STOP_GRACE + KILL_GRACE {
+            return Err(Error::new("stop the container of")
+                .on(rootfs.display())
+                .because("its launch does not end")
+                .hint("a process may hang in the kernel: see its state with ps"));
+        }
+        // A launch that has only just got the record may not have written anything yet.
+        let record = record.filter(|record| record.boot_id == boot_id);
         let shim = record.and_then(|record| record.shim.open());
-        match self.started {
-            None => {
-                self.started = Some(Instant::now());
-                if let Some(shim) = &shim {
-                    // ESRCH: it has ended meanwhile, which the lock will tell.
-                    let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
-                }
+        if let Some(shim) = shim.as_ref().filter(|_| !self.asked) {
+            self.asked = true;
+            // ESRCH: it has ended meanwhile, which the lock will tell.
+            let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
+        }
+        if since.elapsed() > STOP_GRACE && !self.killed {
+            self.killed = true;
+            let leader = record.and_then(|record| live(record, boot_id));
+            // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
+            let victim = leader.map(|(pidfd, _)| pidfd).or(shim);
+            if let Some(victim) = victim {
+                let _ = pidfd::send_signal(&victim, nix::libc::SIGKILL);
             }
-            Some(since) if since.elapsed() > STOP_GRACE + KILL_GRACE => {
-                return Err(Error::new("stop the container of")
-                    .on(rootfs.display())
-                    .because("its launch does not end")
-                    .hint("a process may hang in the kernel: see its state with ps"));
-            }
-            Some(since) if since.elapsed() > STOP_GRACE && !self.killed => {
-                self.killed = true;
-                let leader = record
-                    .and_then(|record| live(record, boot_id))
-                    .map(|(pidfd, _)| pidfd);
-                // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
-                if let Some(victim) = leader.as_ref().or(shim.as_ref()) {
-                    let _ = pidfd::send_signal(victim, nix::libc::SIGKILL);
-                }
-            }
-            Some(_) => {}
         }
         std::thread::sleep(PAUSE);
         Ok(())
