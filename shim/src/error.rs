@@ -22,7 +22,7 @@ pub const EXIT_NOT_FOUND: u8 = 127;
 /// Printed as `op "subject" (flags): cause (step)`, and on a line of its own the hint:
 ///
 /// ```text
-/// start-container: mount "/srv/data" at "/mnt" (bind,nosuid): EACCES: Permission denied
+/// start-container: mount "/srv/data" (bind,nosuid): EACCES: Permission denied (step 7 of 23)
 ///   hint: not readable by uid 100000; check the idmap or its mode
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
