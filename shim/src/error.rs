@@ -19,10 +19,10 @@ pub const EXIT_NOT_FOUND: u8 = 127;
 
 /// A failure that is ready to be shown to a person.
 ///
-/// Printed as `op "subject" (flags): cause`, and on lines of their own the hint and the step:
+/// Printed as `op "subject" (flags): cause (step)`, and on a line of its own the hint:
 ///
 /// ```text
-/// start-container: mount "/srv/data" at "/mnt" (bind,nosuid): EACCES: Permission denied
+/// start-container: mount "/srv/data" (bind,nosuid): EACCES: Permission denied (step 7 of 23)
 ///   hint: not readable by uid 100000; check the idmap or its mode
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,11 +176,11 @@ impl fmt::Display for Error {
         if let Some(errno) = self.errno {
             write!(f, ": {errno}")?;
         }
+        if let Some((step, of)) = self.step {
+            write!(f, " (step {step} of {of})")?;
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {}", OneLine(hint))?;
-        }
-        if let Some((step, of)) = self.step {
-            write!(f, "\n  at step {step} of {of}")?;
         }
         Ok(())
     }
@@ -193,14 +193,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_then_hint_then_step() {
+    fn one_line_then_hint() {
         let error = Error::sys("mount", "/srv/data", Errno::EACCES)
             .flags("bind,nosuid")
             .hint("check its mode")
             .at_step(7, 23);
         assert_eq!(
             error.to_string(),
-            "mount \"/srv/data\" (bind,nosuid): EACCES: Permission denied\n  hint: check its mode\n  at step 7 of 23"
+            "mount \"/srv/data\" (bind,nosuid): EACCES: Permission denied (step 7 of 23)\n  hint: check its mode"
         );
     }
 

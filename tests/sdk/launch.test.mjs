@@ -56,11 +56,11 @@ async function stopsOnTerm() {
   })
 }
 
-test('SIGTERM stops a launched command that has no handler for it', stopsOnTerm)
+test('SIGTERM stops a launched command that does not catch it', stopsOnTerm)
 
-test('SIGTERM stops a launched command without a handler on a fully loaded machine', () => loaded(stopsOnTerm))
+test('SIGTERM stops a launched command that does not catch it on a fully loaded machine', () => loaded(stopsOnTerm))
 
-test('SIGTERM reaches the handler of a launched command, whose exit code counts', async () => {
+test('SIGTERM reaches a launched command that catches it, whose exit code counts', async () => {
   await withSub('polite', async sub => {
     const leader = await sub.launch(sh(`trap 'echo bye > /bye; exit 7' TERM; echo up > /up; while :; do sleep 1; done`))
     await written(sub, '/up')

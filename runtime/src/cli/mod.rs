@@ -1,6 +1,7 @@
-//! The command line: words -> `Invocation` (parse) -> `Outcome` (run). Prints nothing; `main` does.
+//! The command line: words -> `Invocation` (parse) -> `Outcome` (run). Prints no errors; `main` does.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 
 mod args;
 mod help;
@@ -47,6 +48,19 @@ impl Outcome {
             warning: None,
         }
     }
+}
+
+/// Writes `text` to stdout, all of it.
+///
+/// # Errors
+/// stdout is closed, full, or nobody reads it.
+pub fn print(text: &[u8]) -> shim::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)
+        .and_then(|()| out.flush())
+        .map_err(|error| {
+            shim::Error::io("write to", "stdout", &error).hint("check what stdout leads to")
+        })
 }
 
 /// Does what a command line (without the name of the program) asks for.

@@ -125,7 +125,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "subcontainer exec --pty-size=24 /r c",
-        &["\"--pty-size\": 24 is no terminal size"],
+        &["\"--pty-size\": \"24\" is no terminal size"],
     ),
     (
         "subcontainer exec --format=json /r c",

@@ -51,8 +51,19 @@ fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
     let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref())?;
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
+    // A root filesystem that nobody was told of could not be destroyed by anybody.
+    if let Err(error) = super::print(&text) {
+        let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
+        return match rootfs::destroy(dirs, &created.guid, stop) {
+            Ok(()) => Err(error),
+            Err(_) => Err(error.hint(format!(
+                "what was made is still there: start-container subcontainer destroy-fs {}",
+                created.guid
+            ))),
+        };
+    }
     Ok(Outcome::Text {
-        text,
+        text: Vec::new(),
         warning: created.warning,
     })
 }

@@ -76,7 +76,7 @@ pub(super) fn pty_size(value: &OsStr) -> shim::Result<PtySize> {
         Some([rows, cols, xpixel, ypixel]) => (*rows, *cols, *xpixel, *ypixel),
         _ => {
             return Err(bad("--pty-size")
-                .because(format!("{} is no terminal size", shown(value)))
+                .because(format!("\"{}\" is no terminal size", shown(value)))
                 .hint("give ROWS:COLS or ROWS:COLS:XPIXELS:YPIXELS, each 0 to 65535"));
         }
     };
@@ -91,9 +91,9 @@ pub(super) fn pty_size(value: &OsStr) -> shim::Result<PtySize> {
 /// `FROM:TO[:RANGE]`, which must not overlap what was given before.
 pub(super) fn idmap(value: &OsStr, earlier: &[IdmapRange]) -> shim::Result<IdmapRange> {
     let refuse = |why: String| {
-        Err(bad("--idmap")
-            .because(why)
-            .hint("give FROM:TO or FROM:TO:RANGE, numbers from 0 to 4294967295; no id may be mapped twice"))
+        Err(bad("--idmap").because(why).hint(
+            "give FROM:TO or FROM:TO:RANGE, ids from 0 to 4294967294; no id may be mapped twice",
+        ))
     };
     let text = shown(value);
     let fields: Option<Vec<u32>> = value
@@ -106,7 +106,7 @@ pub(super) fn idmap(value: &OsStr, earlier: &[IdmapRange]) -> shim::Result<Idmap
         Some([from, to]) => (*from, *to, 1),
         Some([_, _, 0]) => return refuse(format!("the range of {text} is zero")),
         Some([from, to, range]) => (*from, *to, *range),
-        _ => return refuse(format!("{text} is no mapping")),
+        _ => return refuse(format!("\"{text}\" is no mapping")),
     };
     if from.checked_add(range).is_none() || to.checked_add(range).is_none() {
         return refuse(format!("{text} reaches beyond 4294967294"));

@@ -53,7 +53,10 @@ impl Store {
     pub(super) fn open(base: &Path) -> Result<Self> {
         let path = base.join("images");
         let failed = |error: &io::Error| {
-            with_disk_hint(Error::io("open image store", path.display(), error))
+            with_disk_hint(
+                Error::io("open image store", path.display(), error)
+                    .hint("--base has to be a directory, or a place where one can be made"),
+            )
         };
         let mut made = Vec::new();
         let missing = path

@@ -55,11 +55,22 @@ fn of_image_import() {
         case(call().opt("/dev/null").opt("--id=new"), "/dev/null"),
         case(call().opt(file("some.tar", b"x")), "--id"),
         case(call().opt("--id=new"), "SOURCE"),
+        case(
+            call()
+                .opt(world.dir.join("some.tar"))
+                .opt("--id=new")
+                .opt("--base=/proc/none"),
+            "--base has to be a directory",
+        ),
     ];
-    for id in bad_ids() {
+    for id in bad_ids().into_iter().chain(["-rf".into()]) {
         let mut option = OsString::from("--id=");
         option.push(&id);
-        cases.push(case(call().opt(world.dir.join("some.tar")).opt(option), ""));
+        // The archive is broken as well, so the message has to be about the id.
+        cases.push(case(
+            call().opt(world.dir.join("some.tar")).opt(option),
+            "use image id",
+        ));
     }
     refuse_all(&world, cases);
     assert!(!world.base.join("images/new").exists());

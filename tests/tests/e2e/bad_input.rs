@@ -270,7 +270,13 @@ fn of_create_fs() {
         ),
     ];
     for id in bad_ids() {
-        cases.push(case(world.verb("create-fs").cmd([&id]), ""));
+        // Not the message of an image that does not exist.
+        let says = if id.is_empty() {
+            "IMAGE_ID"
+        } else {
+            "use image id"
+        };
+        cases.push(case(world.verb("create-fs").cmd([&id]), says));
     }
     for name in ["a\nb", "a\u{7f}b"] {
         cases.push(case(world.verb("create-fs").cmd(["img", name]), ""));

@@ -1,10 +1,11 @@
 //! The invariants of the design that have no file of their own: 4, 5 and 10, and the descriptors of 1.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
-use tests::{Run, Snapshot, World, binary, mounts_below, until, write_file};
+use tests::{Run, Snapshot, Wire, World, binary, mounts_below, until, write_file};
 
 /// What the binary is: content, inode and time of change.
 fn fingerprint() -> (String, u64, i64) {
@@ -203,6 +204,31 @@ fn a_failing_create_attaches_nothing() {
     write_file(image.join("etc"), "not a directory");
     let before = Snapshot::of(&world);
     let done = world.verb("create-fs").cmd(["broken"]).done();
+    done.expect_refused(&[125]);
+    before.assert_same(&world);
+}
+
+#[test]
+fn a_create_whose_path_cannot_be_told_leaves_nothing() {
+    let Some(world) = World::new() else { return };
+    let before = Snapshot::of(&world);
+    let full = || {
+        let file = fs::OpenOptions::new().write(true).open("/dev/full");
+        Wire::Given(OwnedFd::from(file.expect("/dev/full")))
+    };
+    let done = world.verb("create-fs").cmd(["img"]).stdout(full()).done();
+    done.expect_refused(&[125]);
+    assert!(done.err_text().contains("ENOSPC"), "{}", done.err_text());
+    before.assert_same(&world);
+
+    // And where the reader of a pipe is gone: an error, and no death by SIGPIPE half way.
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    let done = world
+        .verb("create-fs")
+        .cmd(["img"])
+        .stdout(Wire::Given(writer.into()))
+        .done();
     done.expect_refused(&[125]);
     before.assert_same(&world);
 }

@@ -210,7 +210,7 @@ fn sigterm_to_an_idle_leader_with_daemons_inside() {
 }
 
 #[test]
-fn sigterm_stops_a_launched_command_that_has_no_handler() {
+fn sigterm_stops_a_launched_command_that_does_not_catch_it() {
     let Some(world) = World::new() else { return };
     for options in [&[][..], &["--init"], &["--force-tty"]] {
         let root = world.create();
@@ -236,7 +236,7 @@ fn sigterm_stops_a_launched_command_that_has_no_handler() {
 }
 
 #[test]
-fn sigterm_lets_a_launched_command_with_a_handler_finish() {
+fn sigterm_lets_a_launched_command_that_catches_it_finish() {
     let Some(world) = World::new() else { return };
     for options in [&[][..], &["--init"]] {
         let root = world.create();
