@@ -155,8 +155,12 @@ fn boot_id() -> Result<String> {
 pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
     let path = record_path(state, rootfs);
     let cannot = |error: &std::io::Error| {
-        Error::io("make the leader record", path.display(), error)
-            .hint("start-container needs root here; see --state")
+        let error = Error::io("make the leader record", path.display(), error);
+        let hint = match error.raw_errno() {
+            Some(Errno::EACCES | Errno::EPERM) => "start-container needs root here; see --state",
+            _ => "--state must be a directory that can be written to",
+        };
+        error.hint(hint)
     };
     let directory = state.join("leaders");
     let mut builder = std::fs::DirBuilder::new();

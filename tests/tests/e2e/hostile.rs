@@ -217,17 +217,17 @@ fn a_workdir_through_a_symlink_stays_inside() {
     let sentinel = Sentinel::new(world.dir.join("sentinel"));
     let (root, _leader) = world.idle();
     for target in ways_out(&sentinel, "secret") {
-        plant(&root, "work", target);
+        plant(&root, "desk", target);
         world
             .exec(&root)
-            .opt("--workdir=/work")
+            .opt("--workdir=/desk")
             .cmd(["true"])
             .done()
             .expect_refused(&[125]);
     }
-    plant(&root, "work", "/var/log");
+    plant(&root, "desk", "/var/log");
     assert_eq!(
-        world.exec(&root).opt("--workdir=/work").sh("pwd -P").text(),
+        world.exec(&root).opt("--workdir=/desk").sh("pwd -P").text(),
         "/var/log"
     );
     // A directory of the host behind a descriptor would be a way out.
