@@ -242,28 +242,36 @@ pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
 #[derive(Debug, Default)]
 struct Stopping {
     started: Option<Instant>,
+    /// The launch that has been asked to end. With several launches at once another may hold the record by now, whose
+    /// container has the same right to end by itself.
+    asked: Option<Identity>,
     killed: bool,
 }
 
 impl Stopping {
     /// One more step towards the end of the launch that holds the record, and a pause.
     fn press(&mut self, record: Option<&Record>, boot_id: &str, rootfs: &Path) -> Result<()> {
-        let shim = record.and_then(|record| record.shim.open());
-        match self.started {
-            None => {
-                self.started = Some(Instant::now());
-                if let Some(shim) = &shim {
-                    // ESRCH: it has ended meanwhile, which the lock will tell.
-                    let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
-                }
-            }
-            Some(since) if since.elapsed() > STOP_GRACE + KILL_GRACE => {
+        let holder = record.map(|record| record.shim);
+        let shim = holder.and_then(Identity::open);
+        if let Some(shim) = &shim
+            && self.asked != holder
+        {
+            *self = Self {
+                started: Some(Instant::now()),
+                asked: holder,
+                killed: false,
+            };
+            // ESRCH: it has ended meanwhile, which the lock will tell.
+            let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
+        }
+        match *self.started.get_or_insert_with(Instant::now) {
+            since if since.elapsed() > STOP_GRACE + KILL_GRACE => {
                 return Err(Error::new("stop the container of")
                     .on(rootfs.display())
                     .because("its launch does not end")
                     .hint("a process may hang in the kernel: see its state with ps"));
             }
-            Some(since) if since.elapsed() > STOP_GRACE && !self.killed => {
+            since if since.elapsed() > STOP_GRACE && !self.killed => {
                 self.killed = true;
                 let leader = record
                     .and_then(|record| live(record, boot_id))
@@ -273,7 +281,7 @@ impl Stopping {
                     let _ = pidfd::send_signal(victim, nix::libc::SIGKILL);
                 }
             }
-            Some(_) => {}
+            _ => {}
         }
         std::thread::sleep(PAUSE);
         Ok(())
