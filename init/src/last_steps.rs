@@ -10,6 +10,8 @@ use crate::{Failed, Stack};
 const PR_SET_PDEATHSIG: usize = 1;
 /// NGROUPS_MAX since Linux 2.6.4.
 const GROUPS_MAX: usize = 65_536;
+/// More than nearly every user has.
+const GROUPS_FEW: usize = 32;
 
 /// What is to be executed, as pointers into init's own stack.
 pub(crate) struct Command {
@@ -124,8 +126,23 @@ fn is_hung_up(fd: i32) -> bool {
     entry.revents & sys::POLLHUP != 0
 }
 
-fn supplementary_groups(groups: Groups<'_>) -> sys::Result<()> {
-    // Zero pages that cost nothing until they are written.
+fn supplementary_groups(mut groups: Groups<'_>) -> sys::Result<()> {
+    let mut few = [0u32; GROUPS_FEW];
+    let mut count = 0;
+    while let Some(group) = groups.next() {
+        match few.get_mut(count) {
+            Some(slot) => *slot = group,
+            None => return many_groups(few.into_iter().chain([group]).chain(groups)),
+        }
+        count += 1;
+    }
+    sys::setgroups(few.get(..count).unwrap_or_default())
+}
+
+/// Apart, because the compiler touches every page of so large a frame: that takes time, and more than a small stack
+/// limit allows.
+#[inline(never)]
+fn many_groups(groups: impl Iterator<Item = u32>) -> sys::Result<()> {
     let mut list = [const { core::mem::MaybeUninit::<u32>::uninit() }; GROUPS_MAX];
     let mut count = 0;
     for (slot, group) in list.iter_mut().zip(groups) {

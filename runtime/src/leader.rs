@@ -246,13 +246,30 @@ pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
 #[derive(Debug, Default)]
 struct Stopping {
     started: Option<Instant>,
-    asked: bool,
+    /// The launch that has been asked to end. With several launches at once another may hold the record by now, whose
+    /// container has the same right to end by itself.
+    asked: Option<Identity>,
     killed: bool,
 }
 
 impl Stopping {
     /// One more step towards the end of the launch that holds the record, and a pause.
     fn press(&mut self, record: Option<&Record>, boot_id: &str, rootfs: &Path) -> Result<()> {
+        // A launch that has only just got the record may not have written anything yet.
+        let record = record.filter(|record| record.boot_id == boot_id);
+        let holder = record.map(|record| record.shim);
+        let shim = holder.and_then(Identity::open);
+        if let Some(shim) = &shim
+            && self.asked != holder
+        {
+            *self = Self {
+                started: Some(Instant::now()),
+                asked: holder,
+                killed: false,
+            };
+            // ESRCH: it has ended meanwhile, which the lock will tell.
+            let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
+        }
         let since = *self.started.get_or_insert_with(Instant::now);
         if since.elapsed() > STOP_GRACE + KILL_GRACE {
             return Err(Error::new("stop the container of")
@@ -260,20 +277,11 @@ impl Stopping {
                 .because("its launch does not end")
                 .hint("a process may hang in the kernel: see its state with ps"));
         }
-        // A launch that has only just got the record may not have written anything yet.
-        let record = record.filter(|record| record.boot_id == boot_id);
-        let shim = record.and_then(|record| record.shim.open());
-        if let Some(shim) = shim.as_ref().filter(|_| !self.asked) {
-            self.asked = true;
-            // ESRCH: it has ended meanwhile, which the lock will tell.
-            let _ = pidfd::send_signal(shim, nix::libc::SIGTERM);
-        }
         if since.elapsed() > STOP_GRACE && !self.killed {
             self.killed = true;
             let leader = record.and_then(|record| live(record, boot_id));
             // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
-            let victim = leader.map(|(pidfd, _)| pidfd).or(shim);
-            if let Some(victim) = victim {
+            if let Some(victim) = leader.map(|(pidfd, _)| pidfd).or(shim) {
                 let _ = pidfd::send_signal(&victim, nix::libc::SIGKILL);
             }
         }

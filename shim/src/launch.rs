@@ -17,6 +17,7 @@ use nix::unistd::{Pid, chdir, dup2_stdin, fchdir};
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
+use crate::guard::Guard;
 use crate::plan::{Launch, Plan, Program};
 use crate::procfs;
 use crate::rootdir::{RootDir, fd_path};
@@ -92,13 +93,20 @@ pub fn launch(
     let mount = receive_procfs(words, &spawned)?;
     started(pid)?;
     ground.attach_procfs(words, mount)?;
+    let guard = match plan.program {
+        Program::Command(_) => Some(
+            Guard::start(spawned.pidfd.as_fd())
+                .map_err(|errno| Step::DieWithClient.failure(words, errno))?,
+        ),
+        Program::Idle | Program::Init(_) => None,
+    };
     proceed(words, &spawned)?;
 
     let subject = match plan.program {
         Program::Command(_) => Subject::ImmunePid1(pid),
         Program::Idle | Program::Init(_) => Subject::Init,
     };
-    Watch {
+    let ended = Watch {
         plan: words,
         spawned,
         relay,
@@ -106,7 +114,9 @@ pub fn launch(
         subject,
         liveness: None,
     }
-    .run()
+    .run();
+    drop(guard);
+    ended
 }
 
 /// Replaces our own stdin, which an idle leader inherits, by /dev/null: what the caller types or sends is not for it.

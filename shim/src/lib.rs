@@ -7,6 +7,7 @@ mod child;
 pub mod ended;
 pub mod error;
 pub mod exec;
+mod guard;
 pub mod idmap;
 pub mod launch;
 pub mod pipe_wrap;

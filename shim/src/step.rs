@@ -289,10 +289,13 @@ impl Step {
 }
 
 /// What the cloned process of a launch does.
+///
+/// The kernel forgets the wish to die with the parent when ids change (prctl(2)), so that comes after them; before,
+/// the end of the socket tells of the client's death.
 pub(crate) const CHILD_OF_LAUNCH: [Step; 11] = [
-    Step::DieWithClient,
     Step::AwaitIdMap,
     Step::BecomeRoot,
+    Step::DieWithClient,
     Step::HideChild,
     Step::SlaveMounts,
     Step::MakeProc,

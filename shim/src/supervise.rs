@@ -156,8 +156,11 @@ impl Watch<'_> {
             match socket::receive(&self.spawned.report, &mut bytes) {
                 Ok((length @ 1.., _)) => match bytes.get(..length).and_then(Record::from_bytes) {
                     Some(Record::Ended(status)) => {
-                        learned.ended = Some(Ended::from_raw(status));
-                        self.tell(Word::EndHeard);
+                        // Told once: whoever floods us must not fill the pipe, where writing would block.
+                        let heard = learned.ended.replace(Ended::from_raw(status));
+                        if heard.is_none() {
+                            self.tell(Word::EndHeard);
+                        }
                     }
                     Some(record) => learned.failure = failure(self.plan, record),
                     None => {}

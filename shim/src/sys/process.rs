@@ -97,6 +97,20 @@ pub fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
+/// Closes all descriptors but two. For a forked child, whose copies have no owner.
+pub fn close_all_but(mut kept: [RawFd; 2]) {
+    kept.sort_unstable();
+    let [first, second] = kept.map(RawFd::cast_unsigned);
+    let between = (first.saturating_add(1), second.saturating_sub(1));
+    let above = (second.saturating_add(1), libc::c_uint::MAX);
+    // Nothing lies below 0; an empty range is EINVAL.
+    let below = first.checked_sub(1).map(|last| (0, last));
+    for (from, to) in [Some(between), Some(above), below].into_iter().flatten() {
+        // SAFETY: the callers are in a forked child, and the owners of these numbers are in the parent's memory.
+        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+    }
+}
+
 /// Ends the calling process at once, without running destructors or exit functions.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes a number and does not return.

@@ -78,8 +78,9 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<Ow
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
     header.msg_control = (&raw mut control).cast();
+    // Not CMSG_SPACE: its padding is room for a second descriptor, which would stay open without an owner.
     // SAFETY: pure arithmetic on a length.
-    header.msg_controllen = unsafe { libc::CMSG_SPACE(RIGHTS_LENGTH) } as _;
+    header.msg_controllen = unsafe { libc::CMSG_LEN(RIGHTS_LENGTH) } as _;
     let length = loop {
         // SAFETY: `header` points to `vector` and `control`, which outlive the call.
         let result = unsafe {

@@ -178,3 +178,13 @@ fn an_image_without_anything_but_a_program() {
     leader.stop().expect_code(0);
     world.destroy(&root);
 }
+
+/// init runs with the command's limits: it must not need more stack than a shell.
+#[test]
+fn a_small_stack_limit_is_enough() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let limited = ["-c", "ulimit -s 192 && exec \"$@\"", "sh"];
+    let run = world.exec(&root).wrap([tests::tool("sh")]).wrap(limited);
+    assert_eq!(run.cmd(["echo", "small"]).text(), "small");
+}

@@ -241,6 +241,27 @@ fn second_launch_ends_the_first_and_replaces_it() {
     );
 }
 
+/// The last one stays, and each of the others ends as after SIGTERM: none is killed because another was slow.
+#[test]
+fn of_many_launches_at_once_one_stays() {
+    let Some(world) = World::new() else { return };
+    let (root, first) = world.idle();
+    let mut clients = vec![first.into_client()];
+    clients.extend((0..4).map(|_| world.launch_run(&root).spawn()));
+    until("all but one to end", || {
+        let running = clients
+            .iter_mut()
+            .filter_map(|client| client.ended().is_none().then_some(()));
+        (running.count() == 1).then_some(())
+    });
+    for mut client in clients {
+        if client.ended().is_none() {
+            client.signal(nix::sys::signal::Signal::SIGTERM);
+        }
+        client.finish().expect_code(0);
+    }
+}
+
 #[test]
 fn launch_again_after_the_end() {
     let Some(world) = World::new() else { return };

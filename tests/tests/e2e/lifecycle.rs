@@ -288,6 +288,39 @@ fn sigkill_of_launch_takes_the_whole_container_down() {
     });
 }
 
+/// The kernel forgets PR_SET_PDEATHSIG when the ids of a process change.
+#[test]
+fn sigkill_of_launch_ends_a_command_that_dropped_root() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let mut leader = world
+        .launch_run(&root)
+        .cmd(["su", "app", "-c", "echo dropped; exec sleep 100000"])
+        .spawn();
+    leader.expect("dropped");
+    leader.signal(Signal::SIGKILL);
+    drop(leader);
+    until("no process of the container", || {
+        processes_of(&world.dir).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn sigkill_of_launch_ends_the_container_of_a_caller_with_another_group() {
+    let Some(world) = World::new() else { return };
+    let setpriv = tests::tool("setpriv");
+    let wrap = [
+        setpriv.to_str().expect("path"),
+        "--regid=1000",
+        "--clear-groups",
+    ];
+    let root = world.create();
+    tests::Launch::start(world.launch_run(&root).wrap(wrap), &root).kill();
+    until("no process of the container", || {
+        processes_of(&world.dir).is_empty().then_some(())
+    });
+}
+
 #[test]
 fn a_hundred_cycles_leave_nothing() {
     let Some(world) = World::new() else { return };
