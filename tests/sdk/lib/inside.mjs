@@ -46,7 +46,8 @@ tmpfs(STATE, '700')
 if (situation === 'lxc' || fs.statfsSync(scratch).type === OVERLAYFS_MAGIC) {
   tmpfs(DATA, '700')
 } else {
-  fs.mkdirSync(DATA, { mode: 0o700 })
+  // It is there already where start-container is installed.
+  fs.mkdirSync(DATA, { recursive: true, mode: 0o700 })
   mount('--bind', path.join(scratch, 'data'), DATA)
 }
 if (fs.existsSync('/etc/start-container')) tmpfs('/etc/start-container', '755')
