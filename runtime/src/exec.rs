@@ -1,6 +1,8 @@
 //! `subcontainer exec`: the arguments, the root filesystem and the running container become a plan.
 
-use nix::errno::Errno;
+use std::time::{Duration, Instant};
+
+use shim::exec::Failure;
 use shim::plan::{Exec, Namespaces, Plan};
 use shim::{Result, signals};
 
@@ -9,8 +11,10 @@ use crate::config::Dirs;
 use crate::process::{self, Rootfs};
 use crate::{dry_run, leader};
 
-/// How many containers may end under our hands before we say so.
-const ATTEMPTS: usize = 3;
+/// How long a container that ends under our hands may take to be replaced by another.
+const REPLACEMENT: Duration = Duration::from_secs(2);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs a command in a running container and stays until it has ended; none after a dry run.
 ///
@@ -29,16 +33,15 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Exec(&plan), format);
     }
-    let mut attempt = 1;
+    let begun = Instant::now();
     loop {
         let running = leader::find(&dirs.state, &plan.rootfs)?;
         plan.namespaces = running.namespaces;
         match shim::exec::exec(&plan, running.leader, &signals) {
-            // It ended after it was found and before it was joined; another launch may be taking its place.
-            Err(error) if error.raw_errno() == Some(Errno::ESRCH) && attempt < ATTEMPTS => {
-                attempt += 1
-            }
-            done => return done.map(Outcome::Ended),
+            Ok(ended) => return Ok(Outcome::Ended(ended)),
+            // It was ending when it was found; another launch may be taking its place.
+            Err(Failure::Gone(_)) if begun.elapsed() < REPLACEMENT => std::thread::sleep(PAUSE),
+            Err(Failure::Gone(error) | Failure::Failed(error)) => return Err(error),
         }
     }
 }

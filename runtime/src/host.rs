@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use shim::plan::IdRange;
+use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result};
 
 /// The inode number of the initial user namespace: PROC_USER_INIT_INO, the same on every Linux since 3.8.
@@ -19,16 +19,21 @@ pub fn in_initial_user_namespace() -> Result<bool> {
         .map_err(|error| Error::io("look at", PATH, &error).hint("/proc must be mounted"))
 }
 
-/// A map for a new user namespace in which every id that the caller has is the same id: one line for each line of the
-/// caller's own map, because a line may not reach beyond what is mapped (user_namespaces(7)).
+/// Maps for a new user namespace in which every id that the caller has is the same id: one line for each line of the
+/// caller's own maps, because a line may not reach beyond what is mapped (user_namespaces(7)).
 ///
 /// # Errors
 /// /proc is not mounted.
-pub fn identity_map() -> Result<Vec<IdRange>> {
-    const PATH: &str = "/proc/self/uid_map";
-    let text = std::fs::read_to_string(PATH)
-        .map_err(|error| Error::io("read", PATH, &error).hint("/proc must be mounted"))?;
-    Ok(text.lines().filter_map(identity_line).collect())
+pub fn identity_maps() -> Result<IdMaps> {
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .map(|text| text.lines().filter_map(identity_line).collect())
+            .map_err(|error| Error::io("read", path, &error).hint("/proc must be mounted"))
+    };
+    Ok(IdMaps {
+        users: read("/proc/self/uid_map")?,
+        groups: read("/proc/self/gid_map")?,
+    })
 }
 
 fn identity_line(line: &str) -> Option<IdRange> {

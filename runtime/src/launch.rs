@@ -63,9 +63,9 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             Userns::Host => namespaces,
             Userns::Identity => namespaces.with_user(),
         },
-        id_map: match userns {
+        id_maps: match userns {
             Userns::Host => None,
-            Userns::Identity => Some(host::identity_map()?),
+            Userns::Identity => Some(host::identity_maps()?),
         },
         program,
         stdio,

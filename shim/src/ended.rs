@@ -3,8 +3,9 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::wait::WaitStatus;
+
+use crate::sys::process;
 
 /// How a process ended, as its parent saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +40,9 @@ impl Ended {
         match self {
             Self::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
             Self::Signaled(number) => {
-                if let Ok(number) = Signal::try_from(number) {
-                    die_of(number);
-                }
+                // The core would be the shim's, not the workload's.
+                let _ = process::hide_from_tracers();
+                process::die_of(number);
                 u8::try_from(128 + number).unwrap_or(u8::MAX)
             }
         }
@@ -56,16 +57,6 @@ impl From<ExitStatus> for Ended {
             None => Self::Exited(status.code().unwrap_or(0)),
         }
     }
-}
-
-fn die_of(number: Signal) {
-    // The core would be the shim's, not the workload's.
-    let _ = crate::sys::process::hide_from_tracers();
-    let _ = crate::sys::process::default_disposition(number);
-    let mut mask = SigSet::empty();
-    mask.add(number);
-    let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-    let _ = raise(number);
 }
 
 #[cfg(test)]

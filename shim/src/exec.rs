@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use init::protocol::Role;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::setns;
 use nix::sys::signalfd::SignalFd;
@@ -28,13 +29,28 @@ pub struct Leader {
     pub reaps: bool,
 }
 
+/// Why a command was not run, or how it failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The container ended before it could be joined; the calling process is where it was, and may look for another.
+    Gone(Error),
+    /// Everything else.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Runs the command and stays until it has ended: how it ended.
 ///
 /// The calling process is in the container's namespaces afterwards, and must do nothing but end.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint; 126 or 127 where the command cannot be executed.
-pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
+pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Failure> {
     let words = Plan::Exec(plan);
     let init = spawn::sealed_init()?;
     let stdio = stdio::open(&plan.stdio, (plan.process.uid, plan.process.gid))?;
@@ -42,12 +58,13 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
         .map_err(|errno| Error::sys("make a pipe for", plan.rootfs.display(), errno))?;
 
     let procfs = crate::procfs::detached(&leader.procfs)
-        .map_err(|errno| Step::DetachProc.failure(words, errno))?;
+        .map_err(|errno| refused(words, Step::DetachProc, errno))?;
     drop(leader.procfs);
 
     // From the fork on the child is seen inside; it and what it holds must be out of reach for the container's root.
     process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
-    setns(&leader.pidfd, plan.namespaces.flags()).map_err(|errno| join_failure(words, errno))?;
+    setns(&leader.pidfd, plan.namespaces.flags())
+        .map_err(|errno| refused(words, Step::JoinNamespaces, errno))?;
     let lifelines = Lifelines {
         liveness: Some(heard.as_fd()),
         procfs: Some(procfs.as_fd()),
@@ -63,7 +80,7 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
     let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, parent, &init)?;
     drop(heard);
     let relay = stdio.into_relay()?;
-    Watch {
+    let ended = Watch {
         plan: words,
         spawned,
         relay,
@@ -71,14 +88,17 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended> {
         subject: Subject::Init,
         liveness: Some(liveness),
     }
-    .run()
+    .run()?;
+    Ok(ended)
 }
 
-fn join_failure(words: Plan<'_>, errno: nix::errno::Errno) -> Error {
-    let error = Step::JoinNamespaces.failure(words, errno);
-    if errno == nix::errno::Errno::ESRCH {
-        error.or_hint("the container has just ended")
-    } else {
-        error
+/// The leader has ended (ESRCH), or its procfs has just been taken away (EINVAL).
+fn refused(words: Plan<'_>, step: Step, errno: Errno) -> Failure {
+    let error = step.failure(words, errno);
+    match (step, errno) {
+        (_, Errno::ESRCH) | (Step::DetachProc, Errno::EINVAL) => {
+            Failure::Gone(error.or_hint("the container has just ended"))
+        }
+        _ => Failure::Failed(error),
     }
 }

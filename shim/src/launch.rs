@@ -18,7 +18,7 @@ use nix::unistd::{Pid, chdir, dup2_stdin, fchdir};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
-use crate::plan::{Launch, Plan, Program};
+use crate::plan::{IdMaps, Launch, Plan, Program};
 use crate::procfs;
 use crate::rootdir::{RootDir, fd_path};
 use crate::spawn::{self, Lifelines, Parent, Spawned};
@@ -82,12 +82,8 @@ pub fn launch(
         .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))?;
     let relay = stdio.into_relay()?;
 
-    if let Some(map) = &plan.id_map {
-        let lines: String = map
-            .iter()
-            .map(|line| format!("{} {} {}\n", line.inside, line.outside, line.count))
-            .collect();
-        write_id_maps(pid, &lines).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
+    if let Some(maps) = &plan.id_maps {
+        write_id_maps(pid, maps).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
         proceed(words, &spawned)?;
     }
     let mount = receive_procfs(words, &spawned)?;
@@ -204,8 +200,9 @@ fn proc_directory(rootfs: &RootDir) -> Result<OwnedFd, Errno> {
     rootfs.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
-fn write_id_maps(pid: Pid, lines: &str) -> Result<(), Errno> {
-    for name in ["gid_map", "uid_map"] {
+fn write_id_maps(pid: Pid, maps: &IdMaps) -> Result<(), Errno> {
+    for (name, map) in [("gid_map", &maps.groups), ("uid_map", &maps.users)] {
+        let lines: String = map.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(format!("/proc/{pid}/{name}"), lines)
             .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     }

@@ -2,6 +2,7 @@
 //! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
 
 use std::ffi::CString;
+use std::fmt;
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
@@ -28,6 +29,22 @@ impl IdRange {
         outside: 0,
         count: u32::MAX,
     };
+}
+
+impl fmt::Display for IdRange {
+    /// As a line of the kernel's file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.inside, self.outside, self.count)
+    }
+}
+
+/// The maps of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IdMaps {
+    /// Of user ids.
+    pub users: Vec<IdRange>,
+    /// Of group ids.
+    pub groups: Vec<IdRange>,
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
@@ -156,8 +173,8 @@ pub struct Launch {
     pub bind_rootfs: bool,
     /// The container's own namespaces.
     pub namespaces: Namespaces,
-    /// Map of its user namespace, where it has one of its own; for users and groups alike.
-    pub id_map: Option<Vec<IdRange>>,
+    /// Maps of its user namespace, where it has one of its own.
+    pub id_maps: Option<IdMaps>,
     /// What PID 1 is.
     pub program: Program,
     /// What becomes of the caller's streams.

@@ -10,7 +10,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
-use crate::plan::{Exec, Launch, Plan, Process, Program};
+use crate::plan::{Exec, IdRange, Launch, Plan, Process, Program};
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Step {
                 Plan::Launch(_) => format!("clone3({})", names(plan)),
                 Plan::Exec(_) => "clone3()".to_owned(),
             },
-            Self::WriteIdMap => format!("write(/proc/CHILD/{{uid,gid}}_map, {})", id_map(plan)),
+            Self::WriteIdMap => id_maps(plan),
             Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
             Self::BecomeRoot => "setgroups([]), setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
@@ -213,6 +213,13 @@ impl Step {
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
             _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
+        };
+        // What a PID namespace that is ending answers to a fork (alloc_pid).
+        let ending = matches!(errno, Errno::ENOMEM | Errno::EAGAIN);
+        let error = if self == Self::Clone && matches!(plan, Plan::Exec(_)) && ending {
+            error.hint("the container has just ended, or no memory or process is left for it")
+        } else {
+            error
         };
         let error = match self.hint(errno) {
             Some(hint) => error.or_hint(hint),
@@ -313,18 +320,25 @@ fn names(plan: Plan<'_>) -> String {
     plan.namespaces().names().collect::<Vec<_>>().join("|")
 }
 
-fn id_map(plan: Plan<'_>) -> String {
+fn id_maps(plan: Plan<'_>) -> String {
     let Plan::Launch(Launch {
-        id_map: Some(map), ..
+        id_maps: Some(maps),
+        ..
     }) = plan
     else {
         return String::new();
     };
-    let lines: Vec<String> = map
-        .iter()
-        .map(|line| format!("{} {} {}", line.inside, line.outside, line.count))
-        .collect();
-    lines.join(", ")
+    let list = |map: &[IdRange]| {
+        map.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    format!(
+        "write(/proc/CHILD/uid_map, {}), write(/proc/CHILD/gid_map, {})",
+        list(&maps.users),
+        list(&maps.groups)
+    )
 }
 
 fn first(plan: Plan<'_>) -> Cow<'_, str> {

@@ -117,11 +117,18 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Gives a signal its default disposition again.
-///
-/// # Errors
-/// EINVAL for SIGKILL and SIGSTOP, whose disposition never changes.
-pub fn default_disposition(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
-    // SAFETY: SIG_DFL installs no code of ours.
-    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.map(drop)
+/// Raises a signal, given by number so that real-time signals can be raised too, with its default disposition and not
+/// blocked. Returns where that does not end the process: a signal whose default is something else, or no signal at all.
+pub fn die_of(signal: libc::c_int) {
+    // SAFETY: SIG_DFL installs no code of ours; a number that is no signal gives EINVAL.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is to a whole `sigset_t`, which the call fills.
+    unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
+    // SAFETY: the set has been initialised; a number that is no signal gives EINVAL.
+    unsafe { libc::sigaddset(mask.as_mut_ptr(), signal) };
+    // SAFETY: the set is initialised, and a null old set is allowed.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, mask.as_ptr(), std::ptr::null_mut()) };
+    // SAFETY: the call takes a number only.
+    unsafe { libc::raise(signal) };
 }

@@ -79,6 +79,14 @@ fn death_by_signal_is_death_by_that_signal() {
 }
 
 #[test]
+fn death_by_a_real_time_signal_is_death_by_that_signal() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let done = world.exec(&root).sh("busybox kill -40 $$").done();
+    assert_eq!(done.status.signal(), Some(40), "{:?}", done.status);
+}
+
+#[test]
 fn death_by_signal_leaves_no_core_of_ours() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
