@@ -6,21 +6,24 @@
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::Uid;
 use shim::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::regular::Source;
+use crate::rootless::account::Account;
+use crate::rootless::dirs;
 use crate::suggest::{nearest, shown};
 
 /// Where the configuration is read from.
 pub const PATH: &str = "/etc/start-container/config.toml";
 
-/// Default of `base`: images, and the root filesystems made from them.
+/// Default of root's `base`; an ordinary user's is in the home directory ([`crate::rootless`]): images, and the root filesystems made from them.
 pub const DEFAULT_BASE: &str = "/media/startos";
-/// Default of `state`: what is true until the next boot; mode 0700.
+/// Default of root's `state`: what is true until the next boot; mode 0700.
 pub const DEFAULT_STATE: &str = "/run/start-container";
-/// Default of `data`: layers and writable uppers; mode 0700.
+/// Default of root's `data`: layers and writable uppers; mode 0700.
 pub const DEFAULT_DATA: &str = "/var/lib/start-container";
 
 /// Largest configuration, in bytes.
@@ -56,17 +59,33 @@ impl Dirs {
     /// A flag that is empty; a file that exists and is not a readable regular file of at most 1 MiB of TOML with the
     /// keys `base`, `state` and `data`, each an absolute path.
     pub fn load(flags: &DirFlags, config: &Path) -> shim::Result<Self> {
+        Self::load_for(flags, config, Uid::effective())
+    }
+
+    fn load_for(flags: &DirFlags, config: &Path, caller: Uid) -> shim::Result<Self> {
         let [base, state, data] = read(config)?;
-        let choose =
-            |option, flag: &Option<PathBuf>, configured: Option<PathBuf>, default: &str| match flag
-            {
-                Some(path) => absolute(option, path),
-                None => Ok(configured.unwrap_or_else(|| PathBuf::from(default))),
-            };
+        let choose = |option, flag: &Option<PathBuf>, configured: Option<PathBuf>| match flag {
+            Some(path) => absolute(option, path).map(Some),
+            None => Ok(configured),
+        };
+        let base = choose("--base", &flags.base, base)?;
+        let state = choose("--state", &flags.state, state)?;
+        let data = choose("--data", &flags.data, data)?;
+        if caller.is_root() {
+            return Ok(Self {
+                base: base.unwrap_or_else(|| PathBuf::from(DEFAULT_BASE)),
+                state: state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
+                data: data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
+            });
+        }
+        let base = match base {
+            Some(base) => base,
+            None => dirs::base(&Account::of_caller()?)?,
+        };
         Ok(Self {
-            base: choose("--base", &flags.base, base, DEFAULT_BASE)?,
-            state: choose("--state", &flags.state, state, DEFAULT_STATE)?,
-            data: choose("--data", &flags.data, data, DEFAULT_DATA)?,
+            data: data.unwrap_or_else(|| dirs::data(&base)),
+            state: state.map_or_else(|| dirs::state(caller.as_raw()), Ok)?,
+            base,
         })
     }
 }
@@ -168,6 +187,23 @@ fn line_of(text: &[u8], offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As root, whoever runs the test.
+    fn load(flags: &DirFlags, config: &Path) -> shim::Result<Dirs> {
+        Dirs::load_for(flags, config, Uid::from_raw(0))
+    }
+
+    #[test]
+    fn an_ordinary_users_data_is_below_the_base() {
+        let flags = DirFlags {
+            base: Some("/b".into()),
+            state: Some("/s".into()),
+            data: None,
+        };
+        let ordinary = Uid::from_raw(4711);
+        let found = Dirs::load_for(&flags, Path::new("/nonexistent"), ordinary).unwrap();
+        assert_eq!(found, dirs("/b", "/s", "/b/data"));
+    }
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -218,10 +254,10 @@ mod tests {
             ..DirFlags::default()
         };
         assert_eq!(
-            Dirs::load(&flags, &file).unwrap(),
+            load(&flags, &file).unwrap(),
             dirs("/flag", DEFAULT_STATE, "/d")
         );
-        let found = Dirs::load(&DirFlags::default(), &file).unwrap();
+        let found = load(&DirFlags::default(), &file).unwrap();
         assert_eq!(found, dirs("/b", DEFAULT_STATE, "/d"));
         let empty = scratch.file(b"");
         let found = Dirs::load(&DirFlags::default(), &empty).unwrap();
@@ -235,7 +271,7 @@ mod tests {
             state: Some(OsStr::from_bytes(b"/s\xff").into()),
             data: None,
         };
-        let found = Dirs::load(&flags, Path::new("/nonexistent/config.toml")).unwrap();
+        let found = load(&flags, Path::new("/nonexistent/config.toml")).unwrap();
         assert_eq!(
             found.base,
             std::env::current_dir().unwrap().join("some/dir")
@@ -245,7 +281,7 @@ mod tests {
             base: Some("".into()),
             ..DirFlags::default()
         };
-        let error = Dirs::load(&flags, Path::new("/nonexistent")).unwrap_err();
+        let error = load(&flags, Path::new("/nonexistent")).unwrap_err();
         assert!(
             error.to_string().contains("\"--base\": the path is empty"),
             "{error}"
@@ -285,7 +321,7 @@ mod tests {
             (b"base = \"/a\"\nstate = \"\xff\"\n", 2, &["not UTF-8"]),
         ] {
             let file = scratch.file(content);
-            let error = Dirs::load(&DirFlags::default(), &file).unwrap_err();
+            let error = load(&DirFlags::default(), &file).unwrap_err();
             assert_eq!(error.exit_status(), 125);
             let text = error.to_string();
             assert!(
@@ -313,7 +349,7 @@ mod tests {
             (looped, "ELOOP"),
             (large, "larger than 1048576 bytes"),
         ] {
-            let error = Dirs::load(&DirFlags::default(), &path).unwrap_err();
+            let error = load(&DirFlags::default(), &path).unwrap_err();
             let text = error.to_string();
             assert!(
                 text.contains(word) && text.contains("hint:"),

@@ -24,8 +24,12 @@ pub mod leader;
 pub mod process;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
+/// Without root: a user namespace of the caller's own.
+pub mod rootless;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
+/// What is no failure and has to be said.
+pub mod warning;
 
 mod decimal;
 mod discover;

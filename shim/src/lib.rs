@@ -10,6 +10,7 @@ pub mod exec;
 mod guard;
 pub mod idmap;
 pub mod launch;
+pub mod own_userns;
 pub mod pipe_wrap;
 pub mod plan;
 pub mod procfs;
@@ -20,7 +21,9 @@ mod spawn;
 pub mod stdio;
 pub mod step;
 mod supervise;
+pub mod surroundings;
 pub mod sys;
+mod userns;
 
 pub use ended::Ended;
 pub use error::{Error, Result};
