@@ -7,7 +7,9 @@ use shim::{Ended, Error, Result};
 use crate::cli::{LaunchArgs, Outcome, Userns};
 use crate::config::Dirs;
 use crate::process::{self, Rootfs};
-use crate::{dry_run, host, leader};
+use crate::rootfs::Deferred;
+use crate::rootless::{self, Surroundings};
+use crate::{dry_run, host, leader, warning};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -16,16 +18,33 @@ use crate::{dry_run, host, leader};
 pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
+    let here = rootless::enter()?;
+    let mut deferred = if here.entered {
+        Deferred::at(dirs, &args.rootfs)
+    } else {
+        None
+    };
+    if let Some(deferred) = &mut deferred {
+        deferred.show(dirs)?;
+    }
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, &rootfs)?;
+    let mut plan = plan(args, &rootfs, &here)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
-    let mut claim = leader::claim(&dirs.state, &rootfs.path)?;
-    if claim.replaced {
+    let mut claim = leader::claim(&dirs.state, &rootfs.path, here.entered)?;
+    if let Some(deferred) = &mut deferred {
+        // What was opened would keep what is shown.
+        drop(rootfs);
+        for warning in deferred.assemble(dirs)?.into_iter() {
+            warning::say(&warning);
+        }
+        rootfs = Rootfs::open(&args.rootfs)?;
+        plan = self::plan(args, &rootfs, &here)?;
+    } else if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs)?;
+        plan = self::plan(args, &rootfs, &here)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -33,7 +52,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
+fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -49,7 +68,7 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             }
         }
     };
-    let userns = args.userns.map_or_else(default_userns, Ok)?;
+    let userns = args.userns.unwrap_or_else(|| default_userns(here));
     let namespaces = Namespaces::SUBCONTAINER;
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
@@ -72,12 +91,12 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
     })
 }
 
-/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants; on a
-/// bare host a container gets one of its own.
-fn default_userns() -> Result<Userns> {
-    Ok(if host::in_initial_user_namespace()? {
+/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants. On a bare
+/// host a container gets one of its own; so it does in one that the caller has made for itself, whose root the launch is.
+fn default_userns(here: &Surroundings) -> Userns {
+    if here.initial_userns || here.entered {
         Userns::Identity
     } else {
         Userns::Host
-    })
+    }
 }

@@ -10,14 +10,17 @@ use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
-use crate::image::{self, ImportRequest};
-use crate::{exec, launch, leader, rootfs};
+use crate::image::{self, ImportRequest, Rights};
+use crate::{exec, launch, leader, rootfs, rootless};
 
 /// Carries out what was asked.
 ///
 /// # Errors
 /// The one error that ends the program; its exit status says whose failure it is.
 pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
+    if !matches!(invocation, Invocation::Help(_) | Invocation::Version) {
+        rootless::refuse_elevated()?;
+    }
     match invocation {
         Invocation::Help(text) => Ok(Outcome::text(text)),
         Invocation::Version => Ok(Outcome::text(version())),
@@ -26,9 +29,7 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
         Invocation::CreateFs(args) => create_fs(&args, &dirs(&args.dirs)?),
         Invocation::DestroyFs(args) => {
-            let dirs = dirs(&args.dirs)?;
-            let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
-            rootfs::destroy(&dirs, args.guid.as_str(), stop).map(|()| Outcome::SILENT)
+            destroy_fs(&dirs(&args.dirs)?, args.guid.as_str()).map(|()| Outcome::SILENT)
         }
         Invocation::BindMount(args) => {
             let base = dirs(&args.dirs)?.base;
@@ -48,7 +49,12 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
 }
 
 fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
-    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref())?;
+    let create = if rootless::enter()?.entered {
+        rootfs::create_deferred
+    } else {
+        rootfs::create
+    };
+    let created = create(dirs, args.image.as_str(), args.name.as_deref())?;
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
     // A root filesystem that nobody was told of could not be destroyed by anybody.
@@ -66,6 +72,16 @@ fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
         text: Vec::new(),
         warning: created.warning,
     })
+}
+
+fn destroy_fs(dirs: &Dirs, guid: &str) -> shim::Result<()> {
+    let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
+    if rootless::is_needed()? {
+        // From inside a user namespace of one's own another one's processes with other ids are out of reach.
+        stop(&rootfs::path(dirs, guid))?;
+        rootless::enter()?;
+    }
+    rootfs::destroy(dirs, guid, stop)
 }
 
 fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
@@ -89,7 +105,23 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
-    image::import(&request).map(|_| Outcome::SILENT)
+    let here = rootless::enter()?;
+    request.rights = if here.single_id.is_some() {
+        Rights::SingleId
+    } else if here.entered || !here.initial_userns {
+        Rights::UserNamespace
+    } else {
+        Rights::Root
+    };
+    let imported = image::import(&request)?;
+    let one_owner = here
+        .single_id
+        .map(|why| format!("all files belong to one user, because {why}"));
+    let warnings: Vec<String> = one_owner.into_iter().chain(imported.warning).collect();
+    Ok(Outcome::Text {
+        text: Vec::new(),
+        warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+    })
 }
 
 fn version() -> String {

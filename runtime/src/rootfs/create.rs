@@ -18,6 +18,15 @@ use crate::config::Dirs;
 /// How many names may be lost to another create-fs that takes our journal for a dead one's.
 const ATTEMPTS: usize = 16;
 
+/// When the overlay is put into its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Assembled {
+    /// By create-fs, where everybody sees it.
+    Now,
+    /// By each launch, where only its container sees it: without root there is no other place.
+    AtLaunch,
+}
+
 /// A root filesystem that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
@@ -36,14 +45,26 @@ pub struct Created {
 /// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; whatever the kernel
 /// refuses. Nothing is left then.
 pub fn create(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
+    make(dirs, image, name, Assembled::Now)
+}
+
+/// The same for a caller who may mount in a mount namespace of its own only: see [`super::Deferred`].
+///
+/// # Errors
+/// As [`create`].
+pub fn create_deferred(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
+    make(dirs, image, name, Assembled::AtLaunch)
+}
+
+fn make(dirs: &Dirs, image: &str, name: Option<&str>, assembled: Assembled) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
     let lower = layers::image(&dirs.base, image)?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
     }
     let mut warnings = clear_remains(dirs);
-    let (places, journal) = begin(dirs, image, name)?;
-    let made = build(&places, image, &lower).and_then(|warning| {
+    let (places, journal) = begin(dirs, image, name, assembled)?;
+    let made = build(&places, image, &lower, assembled).and_then(|warning| {
         journal.finish()?;
         Ok(warning)
     });
@@ -67,10 +88,15 @@ pub fn create(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
     }
 }
 
-fn begin(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<(Places, Journal)> {
+fn begin(
+    dirs: &Dirs,
+    image: &str,
+    name: Option<&str>,
+    assembled: Assembled,
+) -> Result<(Places, Journal)> {
     for _ in 0..ATTEMPTS {
         let places = Places::new(dirs, &random_guid()?);
-        let record = Record::new(&places, image, name)?;
+        let record = Record::new(&places, image, name, assembled == Assembled::AtLaunch)?;
         if let Some(journal) = Journal::begin(&places, &record)? {
             return Ok((places, journal));
         }
@@ -91,12 +117,20 @@ fn random_guid() -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-fn build(places: &Places, image: &str, lower: &Layer) -> Result<Option<String>> {
+fn build(
+    places: &Places,
+    image: &str,
+    lower: &Layer,
+    assembled: Assembled,
+) -> Result<Option<String>> {
     let data = make_data(places)?;
-    let (mount, warning) = make_overlay(places, image, lower, &data)?;
+    let (mount, warning) = make_overlay(places, image, lower, &data, Writable::make)?;
     let root = RootDir::from(mount);
     inside::complete(&root, image)?;
-    attach_shared(places, &root)?;
+    make_mount_point(places)?;
+    if assembled == Assembled::Now {
+        attach_shared(places, &root)?;
+    }
     Ok(warning)
 }
 
@@ -116,18 +150,21 @@ fn make_data(places: &Places) -> Result<RootDir> {
 /// Names the boot that a data directory was made in: after another one nobody can be using it.
 const BOOT: &str = "boot";
 
-fn make_overlay(
+/// Overlays `lower` with what `open` finds or makes in the data directory, or where its filesystem will not do, with
+/// memory; and a warning if so.
+pub(super) fn make_overlay(
     places: &Places,
     image: &str,
     lower: &Layer,
     data: &RootDir,
+    open: impl FnOnce(Layer, &Layer) -> Result<Writable, Errno>,
 ) -> Result<(OwnedFd, Option<String>)> {
     let layer = Layer {
         dir: RootDir::open(&places.data)
             .map_err(|errno| Error::sys("open", places.data.display(), errno))?,
         detached: false,
     };
-    let on_disk = Writable::make(layer, lower).map_err(|errno| {
+    let on_disk = open(layer, lower).map_err(|errno| {
         Error::sys("make upper directory in", places.data.display(), errno)
             .hint("check --data: space, quota, and that its filesystem has owners")
     })?;
@@ -148,16 +185,16 @@ fn make_overlay(
     Err(refusal.into_error(image, &places.data))
 }
 
+fn make_mount_point(places: &Places) -> Result<()> {
+    make_traversable(&places.subcontainers)
+        .and_then(|()| make_traversable(&places.rootfs))
+        .map_err(|error| attach_failed(places, errno_of(&error)))
+}
+
 /// Shared, in a peer group of its own: what a client mounts below it later reaches the container, whose tree is a
 /// slave of this one.
-fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
-    let failed = |errno: Errno| {
-        Error::sys("attach root filesystem at", places.rootfs.display(), errno).hint(
-            "check --base: it must be a directory in which root can make and mount directories",
-        )
-    };
-    make_traversable(&places.subcontainers).map_err(|error| failed(errno_of(&error)))?;
-    make_traversable(&places.rootfs).map_err(|error| failed(errno_of(&error)))?;
+pub(super) fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
+    let failed = |errno| attach_failed(places, errno);
     let shared = Change {
         propagation: Some(Propagation::Shared),
         ..Change::default()
@@ -165,6 +202,11 @@ fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
     set_attributes(root, shared).map_err(failed)?;
     let place = RootDir::open(&places.rootfs).map_err(failed)?;
     attach(root.as_fd(), place).map_err(failed)
+}
+
+fn attach_failed(places: &Places, errno: Errno) -> Error {
+    Error::sys("attach root filesystem at", places.rootfs.display(), errno)
+        .hint("check --base: it must be a directory in which one can make and mount directories")
 }
 
 /// A directory that clients which are not root may pass through, whatever the umask. An existing one keeps its mode.

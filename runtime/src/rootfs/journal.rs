@@ -5,7 +5,7 @@
 //! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +19,9 @@ use super::{Places, errno_of};
 
 /// Ends the name of a record whose root filesystem is not complete.
 const CREATING: &str = ".creating";
+
+/// No record is longer, in bytes.
+const RECORD_MAX: u64 = 64 * 1024;
 
 /// What is known about a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +43,18 @@ pub struct Record {
     pub created: u64,
     /// In which boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// Whether the overlay is not there yet, but is assembled by each launch.
+    #[serde(default)]
+    pub deferred: bool,
 }
 
 impl Record {
-    pub(super) fn new(places: &Places, image: &str, name: Option<&str>) -> Result<Self> {
+    pub(super) fn new(
+        places: &Places,
+        image: &str,
+        name: Option<&str>,
+        deferred: bool,
+    ) -> Result<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
             version: 1,
@@ -54,7 +65,20 @@ impl Record {
             data: places.data.clone(),
             created: since.map_or(0, |duration| duration.as_secs()),
             boot_id: boot_id()?,
+            deferred,
         })
+    }
+
+    /// That of a complete root filesystem; none where there is none that can be read.
+    pub(super) fn read(places: &Places) -> Option<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(places.records.join(&places.guid))
+            .ok()?;
+        let mut bytes = Vec::new();
+        file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 }
 

@@ -12,9 +12,12 @@
 //!
 //! The overlay and everything in it is made while the mount is detached: a create that is killed leaves files that
 //! the next create (or `destroy`) removes, and no mount, except in the instant between attaching and renaming.
+//! Without root nothing can be mounted in the caller's mount namespace. Then create-fs makes the rest, and each launch
+//! assembles the overlay in a mount namespace of its own ([`deferred`]).
 //! Nothing here follows a path into an image or a container: those are reached through descriptors only.
 
 mod create;
+mod deferred;
 mod destroy;
 mod inside;
 mod journal;
@@ -22,7 +25,8 @@ mod layers;
 mod overlay;
 mod remove;
 
-pub use create::{Created, create};
+pub use create::{Created, create, create_deferred};
+pub use deferred::Deferred;
 pub use destroy::destroy;
 pub use journal::Record;
 
@@ -67,6 +71,12 @@ impl Places {
             containers,
         }
     }
+}
+
+/// Where root filesystem `guid` (a name without `/`, as already checked) is, whether or not there is one.
+#[must_use]
+pub fn path(dirs: &Dirs, guid: &str) -> PathBuf {
+    Places::new(dirs, guid).rootfs
 }
 
 /// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.

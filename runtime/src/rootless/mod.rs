@@ -22,7 +22,7 @@ use shim::own_userns::{OwnUserns, Writer};
 use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result, own_userns};
 
-use crate::{host, warning};
+use crate::host;
 use account::Account;
 use subid::Subids;
 
@@ -41,14 +41,15 @@ const PROGRAM_DIRECTORIES: [&str; 6] = [
 ];
 
 /// Where the caller was when it was called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// In the machine's own user namespace, and not in somebody's container.
     pub initial_userns: bool,
     /// The caller has left it for one of its own since.
     pub entered: bool,
-    /// Only the user's own id exists there, so nothing can belong to anybody else.
-    pub single_id: bool,
+    /// Why only the user's own id exists there, if that is so: nothing can belong to anybody else, and groups cannot be
+    /// set.
+    pub single_id: Option<String>,
 }
 
 /// Enters a user and a mount namespace of the caller's own, where it could not mount otherwise. Must be called before
@@ -60,21 +61,16 @@ pub fn enter() -> Result<Surroundings> {
     let mut surroundings = Surroundings {
         initial_userns: host::in_initial_user_namespace()?,
         entered: false,
-        single_id: false,
+        single_id: None,
     };
     let status = own_status()?;
     if status.capeff & CAP_SYS_ADMIN != 0 {
         return Ok(surroundings);
     }
     let (wanted, lacking) = decide(&status, &Account::of_caller()?)?;
-    if let Some(lacking) = lacking {
-        warning::say(&format!(
-            "only one id: all files belong to one user, because {lacking}"
-        ));
-        surroundings.single_id = true;
-    }
     own_userns::enter(&wanted)?;
     surroundings.entered = true;
+    surroundings.single_id = lacking;
     Ok(surroundings)
 }
 
