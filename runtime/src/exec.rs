@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the command.
     let signals = signals::block_all()?;
-    leader::join_view(&dirs.state, &args.rootfs)?;
+    leader::join_view(&dirs.state, &args.rootfs, args.dry_run.is_none())?;
     let rootfs = Rootfs::open(&args.rootfs)?;
     let mut plan = Exec {
         process: process::plan(&rootfs.dir, &args.command, &args.process)?,

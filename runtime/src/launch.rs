@@ -18,11 +18,12 @@ use crate::{dry_run, host, leader, warning};
 pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
-    let here = rootless::enter()?;
-    let mut deferred = if here.entered {
-        Deferred::at(dirs, &args.rootfs)
+    let mut deferred = Deferred::at(dirs, &args.rootfs);
+    // A plan for a directory that everybody sees can be shown without entering anything.
+    let here = if args.dry_run.is_some() && deferred.is_none() {
+        Surroundings::of_caller()?
     } else {
-        None
+        rootless::enter()?
     };
     if let Some(deferred) = &mut deferred {
         deferred.show(dirs)?;

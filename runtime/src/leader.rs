@@ -349,17 +349,17 @@ fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
 
 /// Joins the namespaces in which the launch of `rootfs` stands, if it has some of its own: from then on the caller sees
 /// the root filesystem as that launch does, and is root there. A caller without CAP_SYS_ADMIN can join no other
-/// container, so it waits for one as [`find`] does.
+/// container, so with `wait` it waits for one as [`find`] does.
 ///
 /// # Errors
-/// None is there, or it is another user's.
-pub fn join_view(state: &Path, rootfs: &Path) -> Result<()> {
+/// None is there in time, or it is another user's.
+pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<()> {
     // What cannot be reached is an error of whoever opens it.
     let Ok(rootfs) = std::fs::canonicalize(rootfs) else {
         return Ok(());
     };
     let record_path = record_path(state, &rootfs);
-    let is_needed = rootless::is_needed()?;
+    let wait = wait && rootless::is_needed()?;
     let boot_id = boot_id()?;
     let begun = Instant::now();
     loop {
@@ -376,7 +376,7 @@ pub fn join_view(state: &Path, rootfs: &Path) -> Result<()> {
                 }
             }
             Some(_) => return Ok(()),
-            None if !is_needed => return Ok(()),
+            None if !wait => return Ok(()),
             None => {}
         }
         if begun.elapsed() > patience(file.as_ref()) {

@@ -52,17 +52,27 @@ pub struct Surroundings {
     pub single_id: Option<String>,
 }
 
+impl Surroundings {
+    /// Before anything is entered.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn of_caller() -> Result<Self> {
+        Ok(Self {
+            initial_userns: host::in_initial_user_namespace()?,
+            entered: false,
+            single_id: None,
+        })
+    }
+}
+
 /// Enters a user and a mount namespace of the caller's own, where it could not mount otherwise. Must be called before
 /// anything is opened that is to be mounted or changed, and with one thread.
 ///
 /// # Errors
 /// A malformed line in /etc/subuid or /etc/subgid; then as [`own_userns::enter`].
 pub fn enter() -> Result<Surroundings> {
-    let mut surroundings = Surroundings {
-        initial_userns: host::in_initial_user_namespace()?,
-        entered: false,
-        single_id: None,
-    };
+    let mut surroundings = Surroundings::of_caller()?;
     let status = own_status()?;
     if status.capeff & CAP_SYS_ADMIN != 0 {
         return Ok(surroundings);
