@@ -30,5 +30,6 @@ pub mod users;
 mod decimal;
 mod discover;
 mod dry_run;
+mod granted;
 mod regular;
 mod suggest;
