@@ -1,7 +1,7 @@
 //! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
 
 use nix::errno::Errno;
-use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
 use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome, Userns};
@@ -26,6 +26,12 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
         rootless::enter()?
     };
     if let Some(deferred) = &mut deferred {
+        if !here.entered {
+            return Err(Error::new("launch")
+                .on(args.rootfs.display())
+                .because("it was made without root, and can be assembled only so")
+                .hint("launch it as the user who made it"));
+        }
         deferred.show(dirs)?;
     }
     let mut rootfs = Rootfs::open(&args.rootfs)?;
@@ -37,7 +43,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(deferred) = &mut deferred {
         // What was opened would keep what is shown.
         drop(rootfs);
-        for warning in deferred.assemble(dirs)?.into_iter() {
+        if let Some(warning) = deferred.assemble(dirs)? {
             warning::say(&warning);
         }
         rootfs = Rootfs::open(&args.rootfs)?;
@@ -87,6 +93,9 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launc
             Userns::Host => None,
             Userns::Identity => Some(host::identity_maps()?),
         },
+        profile: "none".to_owned(),
+        privileges: Privileges::default(),
+        views: Views::default(),
         program,
         stdio,
     })

@@ -2,6 +2,8 @@
 
 /// `bind-mount`: one call for what a client would otherwise do with mount(8).
 pub mod bind_mount;
+/// Capabilities by name and as masks.
+pub mod capabilities;
 /// The command line: words become an [`cli::Invocation`], and an invocation is carried out.
 pub mod cli;
 /// Where things are: flags over `/etc/start-container/config.toml` over defaults.
@@ -22,6 +24,8 @@ pub mod launch;
 pub mod leader;
 /// What launch and exec decide in the same way.
 pub mod process;
+/// What a container is kept from.
+pub mod profile;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
 /// Without root: a user namespace of the caller's own.
@@ -34,5 +38,6 @@ pub mod warning;
 mod decimal;
 mod discover;
 mod dry_run;
+mod granted;
 mod regular;
 mod suggest;

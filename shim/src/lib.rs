@@ -24,6 +24,7 @@ mod supervise;
 pub mod surroundings;
 pub mod sys;
 mod userns;
+mod views;
 
 pub use ended::Ended;
 pub use error::{Error, Result};
