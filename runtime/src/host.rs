@@ -36,6 +36,13 @@ pub fn identity_maps() -> Result<IdMaps> {
     })
 }
 
+/// Whether setgroups(2) may be used in the caller's user namespace and those in it. Where it is forbidden, nobody there
+/// can leave a group.
+#[must_use]
+pub fn may_set_groups() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+}
+
 fn identity_line(line: &str) -> Option<IdRange> {
     let mut numbers = line.split_ascii_whitespace().map(str::parse);
     let (Some(Ok(inside)), Some(_), Some(Ok(count))) =

@@ -39,6 +39,11 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
+    if let Some(why) = &here.single_id {
+        warning::say(&format!(
+            "the container has one user only, and the caller's groups, because {why}"
+        ));
+    }
     let mut claim = leader::claim(&dirs.state, &rootfs.path, here.entered)?;
     if let Some(deferred) = &mut deferred {
         // What was opened would keep what is shown.
@@ -96,6 +101,7 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launc
         profile: "none".to_owned(),
         privileges: Privileges::default(),
         views: Views::default(),
+        set_groups: host::may_set_groups(),
         program,
         stdio,
     })

@@ -362,14 +362,14 @@ fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
 
 /// Joins the namespaces in which the launch of `rootfs` stands, if it has some of its own: from then on the caller sees
 /// the root filesystem as that launch does, and is root there. A caller without CAP_SYS_ADMIN can join no other
-/// container, so with `wait` it waits for one as [`find`] does.
+/// container, so with `wait` it waits for one as [`find`] does. Whether it has joined.
 ///
 /// # Errors
 /// None is there in time, or it is another user's.
-pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<()> {
+pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<bool> {
     // What cannot be reached is an error of whoever opens it.
     let Ok(rootfs) = std::fs::canonicalize(rootfs) else {
-        return Ok(());
+        return Ok(false);
     };
     let record_path = record_path(state, &rootfs);
     let wait = wait && rootless::is_needed()?;
@@ -382,14 +382,14 @@ pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<()> {
         match view {
             Some(record) if record.own_view => {
                 if let Some(launch) = record.shim.open() {
-                    return own_userns::join(&launch).map_err(|errno| {
+                    return own_userns::join(&launch).map(|()| true).map_err(|errno| {
                         Error::sys("join the launch of", rootfs.display(), errno)
                             .hint("only the user who has launched it can, and root")
                     });
                 }
             }
-            Some(_) => return Ok(()),
-            None if !wait => return Ok(()),
+            Some(_) => return Ok(false),
+            None if !wait => return Ok(false),
             None => {}
         }
         if begun.elapsed() > patience(file.as_ref()) {

@@ -24,6 +24,8 @@ use crate::views::{self, Covers};
 
 /// What the child was given.
 pub(crate) struct Child<'a> {
+    /// Whether the caller's supplementary groups are dropped.
+    pub(crate) set_groups: bool,
     /// The steps and their indexes in the plan.
     pub(crate) steps: &'a [(u16, Step)],
     /// The paths that some of the steps are about.
@@ -73,7 +75,9 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made) -> Result<(), Errno> {
         Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
         Step::BecomeRoot => {
             let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
-            setgroups(&[])?;
+            if child.set_groups {
+                setgroups(&[])?;
+            }
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }

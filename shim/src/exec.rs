@@ -34,6 +34,10 @@ pub struct Leader {
 pub enum Failure {
     /// The container ended before it could be joined; the calling process is where it was, and may look for another.
     Gone(Error),
+    /// EPERM for joining the leader. For a caller who has every right over the container's user namespace, but none over
+    /// the machine, this passes: between clone3 and init PID 1 is hidden, and its memory still belongs to the namespace
+    /// that launch was executed in. The calling process is where it was.
+    Hidden(Error),
     /// Everything else.
     Failed(Error),
 }
@@ -99,6 +103,7 @@ fn refused(words: Plan<'_>, step: Step, errno: Errno) -> Failure {
         (_, Errno::ESRCH) | (Step::DetachProc, Errno::EINVAL) => {
             Failure::Gone(error.or_hint("the container has just ended"))
         }
+        (Step::JoinNamespaces, Errno::EPERM) => Failure::Hidden(error),
         _ => Failure::Failed(error),
     }
 }

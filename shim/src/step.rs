@@ -233,7 +233,14 @@ impl Step {
             Self::WriteIdMap => id_maps(plan),
             Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
-            Self::BecomeRoot => "setgroups([]), setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
+            Self::BecomeRoot => {
+                let groups = if plan.set_groups() {
+                    "setgroups([]), "
+                } else {
+                    ""
+                };
+                format!("{groups}setresgid(0, 0, 0), setresuid(0, 0, 0)")
+            }
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
             Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE)".to_owned(),
@@ -434,6 +441,9 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
         (InitStep::ControllingTerminal, _) => "ioctl(TIOCSCTTY)".to_owned(),
         (InitStep::Streams, _) => "dup3(streams, 0..2)".to_owned(),
         (InitStep::Descriptors, _) => "close_range(3, CLOSE_RANGE_CLOEXEC)".to_owned(),
+        (InitStep::Groups, Some(process)) if !plan.set_groups() => {
+            format!("umask({:03o}); setgroups is forbidden here", process.umask)
+        }
         (InitStep::Groups, Some(process)) => format!(
             "umask({:03o}), setgroups({:?})",
             process.umask, process.groups

@@ -15,8 +15,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("mksquashfs", "squashfs-tools"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("newuidmap", "uidmap"),
     ("setfattr", "attr"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("tar", "tar"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
