@@ -32,3 +32,4 @@ mod discover;
 mod dry_run;
 mod regular;
 mod suggest;
+mod userns;

@@ -244,6 +244,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
             Ok(Invocation::CreateFs(CreateFsArgs {
                 image,
                 name: name.filter(|name| !name.is_empty()),
+                userns: options.userns,
                 dirs: options.dirs,
             }))
         }
@@ -294,8 +295,8 @@ fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
         rootfs,
         command,
         init: options.init,
-        userns: options.userns,
         dry_run: options.dry_run()?,
+        userns: options.userns,
         process: options.process,
         dirs: options.dirs,
     }))

@@ -136,8 +136,15 @@ const WRONG: &[(&str, &[&str])] = &[
         &["did you mean json?"],
     ),
     (
-        "subcontainer launch --userns=auto /r",
-        &["auto is not one of its values", "give host or identity"],
+        "subcontainer launch --userns=private /r",
+        &[
+            "private is not one of its values",
+            "give host, identity, auto or",
+        ],
+    ),
+    (
+        "subcontainer create-fs --userns=0:100:10,5:200:1 main",
+        &["0:100:10 and 5:200:1", "share an id"],
     ),
     ("subcontainer create-fs", &["IMAGE_ID is missing"]),
     (

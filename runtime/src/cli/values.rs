@@ -1,10 +1,13 @@
 //! Values of options: text in, typed value or one error out. Never repeats the value of `--env`.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use shim::Error;
+use shim::idmap::{self, IdMap};
+use shim::plan::IdRange;
 
 use super::args::{Format, IdmapRange, PtySize, Userns};
 use crate::decimal::decimal;
@@ -131,13 +134,49 @@ pub(super) fn idmap(value: &OsStr, earlier: &[IdmapRange]) -> shim::Result<Idmap
     Ok(IdmapRange { from, to, range })
 }
 
-/// `host` or `identity`
-pub(super) fn userns(value: &OsStr) -> shim::Result<Userns> {
+/// `host`, `identity`, `auto`, or `INSIDE:OUTSIDE:COUNT` and more of these after commas.
+pub(crate) fn userns(value: &OsStr) -> shim::Result<Userns> {
+    if value.as_bytes().contains(&b':') {
+        return user_map(value).map(Userns::Map);
+    }
     word(
         "--userns",
         value,
-        &[("host", Userns::Host), ("identity", Userns::Identity)],
+        &[
+            ("host", Userns::Host),
+            ("identity", Userns::Identity),
+            ("auto", Userns::Auto),
+        ],
+        "give host, identity, auto or INSIDE:OUTSIDE:COUNT[,...]",
     )
+}
+
+fn user_map(value: &OsStr) -> shim::Result<Vec<IdRange>> {
+    let line = |entry: &[u8]| {
+        let fields: Option<Vec<u32>> = entry.split(|byte| *byte == b':').map(decimal).collect();
+        match fields.as_deref() {
+            Some([inside, outside, count]) => Ok(IdRange {
+                inside: *inside,
+                outside: *outside,
+                count: *count,
+            }),
+            _ => Err(bad("--userns")
+                .because(format!(
+                    "\"{}\" is no line of a map",
+                    shown(OsStr::from_bytes(entry))
+                ))
+                .hint("give INSIDE:OUTSIDE:COUNT, numbers from 0 to 4294967295")),
+        }
+    };
+    let entries = value.as_bytes().split(|byte| *byte == b',');
+    let map: Vec<IdRange> = entries.map(line).collect::<shim::Result<_>>()?;
+    idmap::check(&map.iter().copied().map(IdMap::from).collect::<Vec<_>>())?;
+    if !map.iter().any(|line| line.inside == 0) {
+        return Err(bad("--userns")
+            .because("the map has no id 0")
+            .hint("a container needs a root: one line must begin with 0"));
+    }
+    Ok(map)
 }
 
 /// `text` or `json`
@@ -146,22 +185,23 @@ pub(super) fn format(value: &OsStr) -> shim::Result<Format> {
         "--format",
         value,
         &[("text", Format::Text), ("json", Format::Json)],
+        "give text or json",
     )
 }
 
-fn word<T: Copy>(
+fn word<T: Clone>(
     option: &'static str,
     value: &OsStr,
     words: &[(&'static str, T)],
+    hint: &'static str,
 ) -> shim::Result<T> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| value == *word) {
-        return Ok(*meaning);
+        return Ok(meaning.clone());
     }
     let text = shown(value);
-    let names = words.iter().map(|(word, _)| *word);
-    let hint = match nearest(&text, names.clone()) {
-        Some(word) => format!("did you mean {word}?"),
-        None => format!("give {}", names.collect::<Vec<_>>().join(" or ")),
+    let hint = match nearest(&text, words.iter().map(|(word, _)| *word)) {
+        Some(word) => Cow::from(format!("did you mean {word}?")),
+        None => Cow::from(hint),
     };
     Err(bad(option)
         .because(format!("{text} is not one of its values"))
@@ -307,6 +347,51 @@ mod tests {
         full.push((339, 339, 1));
         let error = parse("1000:1000", &full).unwrap_err().to_string();
         assert!(error.contains("more than 340"), "{error}");
+    }
+
+    #[test]
+    fn user_namespaces() {
+        let parse = |text: &str| userns(OsStr::new(text));
+        let line = |inside, outside, count| IdRange {
+            inside,
+            outside,
+            count,
+        };
+        assert_eq!(parse("auto").unwrap(), Userns::Auto);
+        for (text, map) in [
+            ("0:100000:65536", vec![line(0, 100_000, 65536)]),
+            (
+                "1:200000:10,0:5:1",
+                vec![line(1, 200_000, 10), line(0, 5, 1)],
+            ),
+            ("0:0:4294967295", vec![line(0, 0, u32::MAX)]),
+        ] {
+            assert_eq!(parse(text).unwrap(), Userns::Map(map), "{text}");
+        }
+        for (text, named) in [
+            ("0:1", "\"0:1\" is no line"),
+            ("0:1:2:3", "\"0:1:2:3\" is no line"),
+            ("0:1:2,", "\"\" is no line"),
+            ("0:1:2,1:01:1", "\"1:01:1\" is no line"),
+            ("0:1:-1", "\"0:1:-1\" is no line"),
+            ("0:1:4294967296", "is no line"),
+            ("0:1:0", "0:1:0\": the range is empty"),
+            ("0:1:4294967295", "ends beyond the largest id"),
+            ("0:100:10,9:200:1", "0:100:10 and 9:200:1"),
+            ("0:100:10,50:109:1", "0:100:10 and 50:109:1"),
+            ("1:100:10", "the map has no id 0"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+            assert!(error.contains("hint: "), "{text}: {error}");
+        }
+        let map = |lines: u32| {
+            let lines = (0..lines).map(|n| format!("{n}:{}:1", 100_000 + n));
+            parse(&lines.collect::<Vec<_>>().join(","))
+        };
+        assert!(map(340).is_ok());
+        let error = map(341).unwrap_err().to_string();
+        assert!(error.contains("341 lines"), "{error}");
     }
 
     #[test]
