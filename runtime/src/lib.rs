@@ -36,3 +36,4 @@ mod discover;
 mod dry_run;
 mod regular;
 mod suggest;
+mod userns;
