@@ -34,6 +34,7 @@ pub mod users;
 mod decimal;
 mod discover;
 mod dry_run;
+mod granted;
 mod regular;
 mod suggest;
 mod userns;
