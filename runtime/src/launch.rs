@@ -4,10 +4,10 @@ use nix::errno::Errno;
 use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
 use shim::{Ended, Error, Result};
 
-use crate::cli::{LaunchArgs, Outcome, Userns};
+use crate::cli::{LaunchArgs, Outcome};
 use crate::config::Dirs;
 use crate::process::{self, Rootfs};
-use crate::{dry_run, host, leader};
+use crate::{dry_run, leader, userns};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -49,8 +49,7 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             }
         }
     };
-    let userns = args.userns.map_or_else(default_userns, Ok)?;
-    let namespaces = Namespaces::SUBCONTAINER;
+    let id_maps = userns::of_launch(args.userns.as_ref())?;
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -59,28 +58,15 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             .map_err(failed)?
             .is_mount_root,
         rootfs: rootfs.path.clone(),
-        namespaces: match userns {
-            Userns::Host => namespaces,
-            Userns::Identity => namespaces.with_user(),
+        namespaces: match id_maps {
+            None => Namespaces::SUBCONTAINER,
+            Some(_) => Namespaces::SUBCONTAINER.with_user(),
         },
-        id_maps: match userns {
-            Userns::Host => None,
-            Userns::Identity => Some(host::identity_maps()?),
-        },
+        id_maps,
         profile: "none".to_owned(),
         privileges: Privileges::default(),
         views: Views::default(),
         program,
         stdio,
-    })
-}
-
-/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants; on a
-/// bare host a container gets one of its own.
-fn default_userns() -> Result<Userns> {
-    Ok(if host::in_initial_user_namespace()? {
-        Userns::Identity
-    } else {
-        Userns::Host
     })
 }

@@ -37,3 +37,4 @@ mod dry_run;
 mod granted;
 mod regular;
 mod suggest;
+mod userns;

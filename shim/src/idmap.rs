@@ -14,6 +14,7 @@ use nix::sched::CloneFlags;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::plan::IdRange;
 use crate::sys::clone::{Clone as Cloned, clone3};
 use crate::sys::{pidfd, process};
 use crate::{Error, Result};
@@ -30,6 +31,17 @@ pub struct IdMap {
     pub to: u32,
     /// How many ids, at least one.
     pub range: u32,
+}
+
+impl From<IdRange> for IdMap {
+    /// What is in a container as `inside` is on disk as `inside`, and seen outside as `outside`.
+    fn from(line: IdRange) -> Self {
+        Self {
+            from: line.inside,
+            to: line.outside,
+            range: line.count,
+        }
+    }
 }
 
 impl std::fmt::Display for IdMap {

@@ -12,7 +12,7 @@ use crate::stdio::StdioPlan;
 use crate::step::Step;
 
 /// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside the user namespace.
     pub inside: u32,
@@ -39,7 +39,7 @@ impl fmt::Display for IdRange {
 }
 
 /// The maps of a user namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     /// Of user ids.
     pub users: Vec<IdRange>,
