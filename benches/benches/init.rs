@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use init::policy;
-use init::protocol::{Role, Spec};
+use init::protocol::{ALL_CAPABILITIES, Role, Spec};
 
 const SPEC: Spec = Spec {
     role: Role::Attend,
@@ -19,6 +19,10 @@ const SPEC: Spec = Spec {
     liveness: 8,
     procfs: 7,
     drains: [16, 17],
+    filter: -1,
+    filter_flags: 0,
+    capabilities: ALL_CAPABILITIES,
+    no_new_privileges: false,
     uid: 1000,
     gid: 1000,
     umask: 0o022,

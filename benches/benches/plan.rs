@@ -13,7 +13,7 @@ use benches::{Rootfs, exec_words};
 use criterion::{Criterion, criterion_group, criterion_main};
 use runtime::{cli, environment, users};
 use shim::RootDir;
-use shim::plan::{Exec, Namespaces, Plan, Process};
+use shim::plan::{Exec, Namespaces, Plan, Privileges, Process};
 use shim::stdio::{StreamKind, TerminalWish};
 
 fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
@@ -64,6 +64,7 @@ fn steps(criterion: &mut Criterion) {
     let plan = Exec {
         rootfs: "/media/startos/subcontainers/0123456789abcdef".into(),
         namespaces: Namespaces::SUBCONTAINER.with_user(),
+        privileges: Privileges::default(),
         process: Process {
             arguments: vec![CString::from(c"true")],
             candidates: vec![CString::from(c"/bin/true")],

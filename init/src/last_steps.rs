@@ -1,13 +1,15 @@
-//! What happens between init and the command: session, descriptors, ids, directory, capabilities, signals, `execve`.
+//! What happens between init and the command: session, descriptors, ids, directory, seccomp, capabilities, signals,
+//! `execve`.
 //!
 //! Everything here runs in the process that becomes the command. Nothing returns but the step that failed.
 
 use crate::policy::{EACCES, signal, tries_next_candidate};
-use crate::protocol::{Groups, Spec, Step, WORKDIR_ARGUMENT};
+use crate::protocol::{ALL_CAPABILITIES, FILTER_MAX, Groups, Spec, Step, WORKDIR_ARGUMENT};
 use crate::sys::{self, CStr, Vector};
 use crate::{Failed, Stack};
 
 const PR_SET_PDEATHSIG: usize = 1;
+const PR_SET_NO_NEW_PRIVS: usize = 38;
 /// NGROUPS_MAX since Linux 2.6.4.
 const GROUPS_MAX: usize = 65_536;
 /// More than nearly every user has.
@@ -48,6 +50,17 @@ impl Command {
     }
 }
 
+/// Takes away, for good, what neither we nor the command may have. Both inherit it, so it comes before the fork.
+pub(crate) fn renounce(spec: &Spec) -> Result<(), Failed> {
+    if spec.capabilities != ALL_CAPABILITIES {
+        sys::limit_bounding_set(spec.capabilities).map_err(|errno| (Step::Bounding, errno))?;
+    }
+    if spec.no_new_privileges {
+        sys::prctl(PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| (Step::NoNewPrivileges, errno))?;
+    }
+    Ok(())
+}
+
 /// Applies the last steps and executes the command. Returns only the step that failed.
 pub(crate) fn become_command(spec: &Spec, groups: Groups<'_>, command: &Command) -> Failed {
     let Err(failed) = prepare(spec, groups, command);
@@ -79,6 +92,9 @@ fn prepare(
     supplementary_groups(groups).map_err(at(Step::Groups))?;
     sys::setresgid(spec.gid).map_err(at(Step::Gid))?;
     let entered = enter(command);
+    if !spec.no_new_privileges {
+        filter(spec).map_err(at(Step::Filter))?;
+    }
     sys::setresuid(spec.uid).map_err(at(Step::Uid))?;
     // A directory that root may not enter (a FUSE or NFS mount of the user's) may be open to the user.
     entered
@@ -90,7 +106,7 @@ fn prepare(
             }
         })
         .map_err(at(Step::Workdir))?;
-    sys::clear_inheritable_capabilities().map_err(at(Step::Capabilities))?;
+    sys::limit_capabilities(spec.capabilities).map_err(at(Step::Capabilities))?;
     // The kernel forgets this signal whenever the effective ids change (prctl(2)), so it comes after them.
     sys::prctl(PR_SET_PDEATHSIG, signal::KILL as usize).map_err(at(Step::ParentDeath))?;
     // A client that died before the signal was asked for has closed its end of the report.
@@ -102,6 +118,9 @@ fn prepare(
     }
     // Signals that arrived since the client started are delivered here, with the command's own (default) disposition.
     sys::set_signal_mask(0).map_err(at(Step::Signals))?;
+    if spec.no_new_privileges {
+        filter(spec).map_err(at(Step::Filter))?;
+    }
     Err((Step::Execute, execute(command)))
 }
 
@@ -152,6 +171,19 @@ fn many_groups(groups: impl Iterator<Item = u32>) -> sys::Result<()> {
     // SAFETY: the first `count` elements have just been written, and u32 has the layout of its MaybeUninit.
     let list = unsafe { core::slice::from_raw_parts(list.as_ptr().cast::<u32>(), count) };
     sys::setgroups(list)
+}
+
+/// Installs the command's seccomp filter, if it has one. Apart, as [`many_groups`] is.
+#[inline(never)]
+fn filter(spec: &Spec) -> sys::Result<()> {
+    if spec.filter < 0 {
+        return Ok(());
+    }
+    let mut program = [const { core::mem::MaybeUninit::<u64>::uninit() }; FILTER_MAX];
+    let length = sys::read_words(spec.filter, &mut program)?;
+    // SAFETY: the first `length` elements have just been filled, and u64 has the layout of its MaybeUninit.
+    let program = unsafe { core::slice::from_raw_parts(program.as_ptr().cast::<u64>(), length) };
+    sys::set_filter(program, spec.filter_flags)
 }
 
 fn enter(command: &Command) -> sys::Result<()> {

@@ -23,7 +23,7 @@ mod protocol;
 mod sys;
 
 use last_steps::Command;
-use protocol::{Groups, Record, Role, SPEC_ARGUMENT, Spec, Step};
+use protocol::{ALL_CAPABILITIES, Groups, Record, Role, SPEC_ARGUMENT, Spec, Step};
 use sys::CStr;
 
 const PR_SET_NAME: usize = 15;
@@ -108,9 +108,11 @@ extern "C" fn main(stack: *const usize) -> ! {
         fail(&spec, (Step::Signals, errno));
     }
     let command = Command::new(stack, &spec);
+    last_steps::renounce(&spec).unwrap_or_else(|failed| fail(&spec, failed));
     match spec.role {
         Role::Idle => {
             stack.forget_command();
+            keep_only_kill(&spec).unwrap_or_else(|failed| fail(&spec, failed));
             pid1::idle(&spec)
         }
         Role::Run => fail(&spec, last_steps::become_command(&spec, groups, &command)),
@@ -132,10 +134,24 @@ fn start(spec: &Spec, groups: Groups<'_>, command: &Command, stack: Stack) -> i3
         Ok(0) => fail(spec, last_steps::become_command(spec, groups, command)),
         Ok(child) => {
             stack.forget_command();
+            keep_only_kill(spec).unwrap_or_else(|failed| fail(spec, failed));
             child
         }
         Err(errno) => fail(spec, (Step::Fork, errno)),
     }
+}
+
+/// Where the command is confined, what stays of us beside it keeps what it takes to signal a process of another user
+/// and nothing else, and cannot be traced: nobody in there gains by taking us over.
+fn keep_only_kill(spec: &Spec) -> Result<(), Failed> {
+    const PR_SET_DUMPABLE: usize = 4;
+    const CAP_KILL: u64 = 1 << 5;
+    if spec.capabilities == ALL_CAPABILITIES {
+        return Ok(());
+    }
+    sys::prctl(PR_SET_DUMPABLE, 0)
+        .and_then(|()| sys::limit_capabilities(CAP_KILL))
+        .map_err(|errno| (Step::Capabilities, errno))
 }
 
 /// Reports a failed step and ends.

@@ -8,7 +8,13 @@
 use core::fmt;
 
 /// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+
+/// Capabilities of which none is taken away; bit N is capability N (capabilities(7)).
+pub const ALL_CAPABILITIES: u64 = u64::MAX;
+
+/// The longest seccomp filter, in instructions of eight bytes (BPF_MAXINSNS).
+pub const FILTER_MAX: usize = 4096;
 
 /// Index in `argv` of the SPEC line.
 pub const SPEC_ARGUMENT: usize = 1;
@@ -62,6 +68,14 @@ pub struct Spec {
     pub procfs: i32,
     /// Read ends of the pipes that are the command's stdout and stderr ([`Role::Attend`]).
     pub drains: [i32; 2],
+    /// File with the seccomp filter of the command: `struct sock_filter` by `struct sock_filter`.
+    pub filter: i32,
+    /// SECCOMP_FILTER_FLAG_* of seccomp(2).
+    pub filter_flags: u32,
+    /// The most that any process may have; [`ALL_CAPABILITIES`] leaves them as they are.
+    pub capabilities: u64,
+    /// Whether execve may never give more than the process has (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
     /// User id, as the container sees it.
     pub uid: u32,
     /// Group id, as the container sees it.
@@ -81,13 +95,13 @@ pub fn number(text: &[u8]) -> Option<i32> {
     i32::try_from(unsigned(text)?).ok()
 }
 
-fn unsigned(text: &[u8]) -> Option<u32> {
+fn unsigned(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u32, |value, &byte| {
+    text.iter().try_fold(0u64, |value, &byte| {
         let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
-        value.checked_mul(10)?.checked_add(u32::from(digit))
+        value.checked_mul(10)?.checked_add(u64::from(digit))
     })
 }
 
@@ -104,6 +118,10 @@ impl<'a> Numbers<'a> {
     }
 
     fn unsigned(&mut self) -> Option<u32> {
+        self.wide()?.try_into().ok()
+    }
+
+    fn wide(&mut self) -> Option<u64> {
         unsigned(self.0.next()?)
     }
 }
@@ -131,6 +149,10 @@ impl Spec {
             liveness: numbers.signed()?,
             procfs: numbers.signed()?,
             drains: [numbers.signed()?, numbers.signed()?],
+            filter: numbers.signed()?,
+            filter_flags: numbers.unsigned()?,
+            capabilities: numbers.wide()?,
+            no_new_privileges: numbers.unsigned()? != 0,
             uid: numbers.unsigned()?,
             gid: numbers.unsigned()?,
             umask: numbers.unsigned()?,
@@ -160,6 +182,14 @@ impl Spec {
         write!(
             out,
             " {} {} {} {}",
+            self.filter,
+            self.filter_flags,
+            self.capabilities,
+            u32::from(self.no_new_privileges)
+        )?;
+        write!(
+            out,
+            " {} {} {} {}",
             self.uid, self.gid, self.umask, self.candidates
         )?;
         for group in groups {
@@ -184,8 +214,12 @@ impl Iterator for Groups<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Step {
+    /// PR_CAPBSET_DROP of what is not granted.
+    Bounding = 1,
+    /// PR_SET_NO_NEW_PRIVS.
+    NoNewPrivileges,
     /// prctl: not dumpable, child subreaper.
-    Attend = 1,
+    Attend,
     /// Fork the command's process.
     Fork,
     /// setsid.
@@ -202,9 +236,12 @@ pub enum Step {
     Gid,
     /// chdir as root, and again as the user if root may not.
     Workdir,
+    /// seccomp: before the ids change where no_new_privs is off, because it takes CAP_SYS_ADMIN then, else just before
+    /// execve.
+    Filter,
     /// setresuid.
     Uid,
-    /// Inheritable capabilities cleared.
+    /// capset: nothing inheritable, and of the others only what is granted.
     Capabilities,
     /// PR_SET_PDEATHSIG after the ids changed.
     ParentDeath,
@@ -216,7 +253,9 @@ pub enum Step {
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
+        Self::Bounding,
+        Self::NoNewPrivileges,
         Self::Attend,
         Self::Fork,
         Self::Session,
@@ -226,6 +265,7 @@ impl Step {
         Self::Groups,
         Self::Gid,
         Self::Workdir,
+        Self::Filter,
         Self::Uid,
         Self::Capabilities,
         Self::ParentDeath,
@@ -327,6 +367,10 @@ mod tests {
         liveness: 9,
         procfs: 10,
         drains: [11, -1],
+        filter: 13,
+        filter_flags: 4,
+        capabilities: ALL_CAPABILITIES - 1,
+        no_new_privileges: true,
         uid: u32::MAX - 1,
         gid: 0,
         umask: 0o22,
@@ -349,9 +393,10 @@ mod tests {
         for line in [
             "",
             "1",
-            "2 3 7",
-            "1 9 7 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
-            "1 0 x 0 1 2 -1 -1 -1 -1 -1 0 0 0 0",
+            "1 3 7",
+            "2 9 7 0 1 2 -1 -1 -1 -1 -1 -1 0 0 0 0 0 0 0",
+            "2 0 x 0 1 2 -1 -1 -1 -1 -1 -1 0 0 0 0 0 0 0",
+            "2 0 7 0 1 2 -1 -1 -1 -1 -1 -1 0 18446744073709551616 0 0 0 0 0",
         ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }

@@ -11,7 +11,7 @@ use nix::fcntl::readlinkat;
 use nix::unistd::Pid;
 use procfs::process::{Process, all_processes};
 use shim::RootDir;
-use shim::plan::Namespaces;
+use shim::plan::{Capabilities, Namespaces, Privileges};
 use shim::sys::pidfd;
 
 /// Names in `/proc/PID/ns`, and ours for them.
@@ -25,8 +25,8 @@ const NAMESPACES: [(&str, &str); 7] = [
     ("uts", "uts"),
 ];
 
-/// The leader of the container in `rootfs` and the namespaces that it does not share with the caller.
-pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces)> {
+/// The leader of the container in `rootfs`, the namespaces that it does not share with the caller, and what it may do.
+pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces, Privileges)> {
     let procfs = shim::procfs::open(rootfs).ok()?;
     let inside = PathBuf::from(readlinkat(&procfs, c"1/ns/pid").ok()?);
     let own = Process::myself().ok()?;
@@ -52,7 +52,20 @@ pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces)> {
     let differs = |&(name, _): &(&str, &str)| link(&again, name) != link(&own, name);
     let namespaces =
         Namespaces::from_names(NAMESPACES.into_iter().filter(differs).map(|(_, ours)| ours))?;
-    Some((pidfd, namespaces))
+    let privileges = privileges(&again, &own)?;
+    Some((pidfd, namespaces, privileges))
+}
+
+/// What the kernel knows of the leader's limits: a set of capabilities that its processes can never leave, and
+/// no_new_privs. A filter cannot be read back, so a container that has fewer capabilities than we gets the default one.
+fn privileges(leader: &Process, own: &Process) -> Option<Privileges> {
+    let (leader, own) = (leader.status().ok()?, own.status().ok()?);
+    let bounding = leader.capbnd.filter(|_| leader.capbnd != own.capbnd);
+    Some(Privileges {
+        capabilities: bounding.map(Capabilities),
+        no_new_privileges: leader.nonewprivs == Some(1),
+        seccomp: None,
+    })
 }
 
 /// What `/proc/PID/ns/NAME` points to, for instance `pid:[4026531836]`.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shim::exec::Failure;
-use shim::plan::{Exec, Namespaces, Plan};
+use shim::plan::{Exec, Namespaces, Plan, Privileges};
 use shim::{Result, signals};
 
 use crate::cli::{ExecArgs, Outcome};
@@ -27,6 +27,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     let mut plan = Exec {
         process: process::plan(&rootfs.dir, &args.command, &args.process)?,
         namespaces: Namespaces::SUBCONTAINER,
+        privileges: Privileges::default(),
         stdio: process::plan_stdio(&args.process),
         rootfs: rootfs.path,
     };
@@ -37,6 +38,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     loop {
         let running = leader::find(&dirs.state, &plan.rootfs)?;
         plan.namespaces = running.namespaces;
+        plan.privileges = running.privileges;
         match shim::exec::exec(&plan, running.leader, &signals) {
             Ok(ended) => return Ok(Outcome::Ended(ended)),
             // It was ending when it was found; another launch may be taking its place.

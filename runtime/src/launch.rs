@@ -1,7 +1,7 @@
 //! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
 
 use nix::errno::Errno;
-use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
 use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome, Userns};
@@ -67,6 +67,9 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
             Userns::Host => None,
             Userns::Identity => Some(host::identity_maps()?),
         },
+        profile: "none".to_owned(),
+        privileges: Privileges::default(),
+        views: Views::default(),
         program,
         stdio,
     })

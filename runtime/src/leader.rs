@@ -20,9 +20,11 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shim::exec::Leader;
-use shim::plan::{Launch, Namespaces, Program};
+use shim::plan::{Launch, Namespaces, Privileges, Program};
 use shim::sys::pidfd;
 use shim::{Error, Result, RootDir};
+
+use crate::granted::{self, Granted};
 
 /// How long a container may take to end after SIGTERM before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -77,6 +79,8 @@ struct Record {
     namespaces: Vec<String>,
     /// Whether it is our init, which reaps.
     reaps: bool,
+    /// What its processes may do; none until there is a leader.
+    granted: Option<Granted>,
 }
 
 /// A running container, held by its leader.
@@ -86,6 +90,8 @@ pub struct Running {
     pub leader: Leader,
     /// What it has of its own.
     pub namespaces: Namespaces,
+    /// What its processes may do.
+    pub privileges: Privileges,
 }
 
 impl Running {
@@ -121,25 +127,32 @@ impl Claim {
         self.record.leader = Identity::of(pid.as_raw());
         self.record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
         self.record.reaps = !matches!(plan.program, Program::Command(_));
+        self.record.granted = Some(Granted::of(plan));
+        granted::write(&self.path, plan).map_err(|error| self.cannot_write(&error))?;
         self.write()
     }
 
     fn write(&mut self) -> Result<()> {
-        let failed = |error: std::io::Error| {
-            Error::io("write the leader record", self.path.display(), &error)
-                .hint("see --state; the directory may be full")
+        let write = || {
+            let bytes = serde_json::to_vec(&self.record)?;
+            let mut file: &File = &self.file;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&bytes)?;
+            file.set_len(bytes.len() as u64)
         };
-        let bytes = serde_json::to_vec(&self.record).map_err(|error| failed(error.into()))?;
-        let mut file: &File = &self.file;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.set_len(bytes.len() as u64).map_err(failed)
+        write().map_err(|error| self.cannot_write(&error))
+    }
+
+    fn cannot_write(&self, error: &std::io::Error) -> Error {
+        Error::io("write the leader record", self.path.display(), error)
+            .hint("see --state; the directory may be full")
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is held, so that nobody else's record goes. A failure leaves a record that nobody believes.
+        let _ = granted::remove(&self.path);
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -211,6 +224,7 @@ pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
                     leader: None,
                     namespaces: Vec::new(),
                     reaps: false,
+                    granted: None,
                 };
                 let mut claim = Claim {
                     file,
@@ -380,12 +394,15 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         // Opened anew every time: the launch may just have bound it onto itself, and what was opened before lies below.
         let opened = RootDir::open(rootfs).ok();
         let found = match &record {
-            Some(record) => live(record, &boot_id),
+            Some(record) => live(record, &boot_id).and_then(|(pidfd, namespaces)| {
+                let granted = record.granted.as_ref()?;
+                Some((pidfd, namespaces, granted.privileges(&record_path)?))
+            }),
             // A launch that has not written anything yet is about to end what may still be there.
             None if is_claimed(file.as_ref()) => None,
             None => opened.as_ref().and_then(crate::discover::leader),
         };
-        if let Some((pidfd, namespaces)) = found
+        if let Some((pidfd, namespaces, privileges)) = found
             && let Some(Ok(procfs)) = opened.as_ref().map(shim::procfs::open)
         {
             let reaps = record.is_some_and(|record| record.reaps);
@@ -394,7 +411,11 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
                 procfs,
                 reaps,
             };
-            return Ok(Running { leader, namespaces });
+            return Ok(Running {
+                leader,
+                namespaces,
+                privileges,
+            });
         }
         let patience = if is_claimed(file.as_ref()) {
             LAUNCHING

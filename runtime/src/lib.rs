@@ -2,6 +2,8 @@
 
 /// `bind-mount`: one call for what a client would otherwise do with mount(8).
 pub mod bind_mount;
+/// Capabilities by name and as masks.
+pub mod capabilities;
 /// The command line: words become an [`cli::Invocation`], and an invocation is carried out.
 pub mod cli;
 /// Where things are: flags over `/etc/start-container/config.toml` over defaults.
@@ -24,6 +26,8 @@ pub mod leader;
 pub mod mounts;
 /// What launch and exec decide in the same way.
 pub mod process;
+/// What a container is kept from.
+pub mod profile;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
 /// Who a command runs as, by the root filesystem's own passwd and group.
@@ -32,5 +36,6 @@ pub mod users;
 mod decimal;
 mod discover;
 mod dry_run;
+mod granted;
 mod regular;
 mod suggest;

@@ -1,9 +1,50 @@
 //! "Did you mean": the nearest of a few known words, and text of the user's shortened for a message.
+//!
+//! What is wrong with a value is said here once, for the command line and for the configuration file.
 
 use std::ffi::OsStr;
 
+use shim::Error;
+
 /// Longest text of the user's that a message repeats, in characters.
 const SHOWN: usize = 100;
+
+/// What is wrong with a value, and what to give instead. Who knows where the value stood makes an error of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The value, and the rule it breaks.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Wrong {
+    pub(crate) fn new(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The cause and the hint of `error`, which says where.
+    pub(crate) fn at(self, error: Error) -> Error {
+        error.because(self.why).hint(self.hint)
+    }
+}
+
+/// What one of a few words means.
+pub(crate) fn word<T: Clone>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| text == *word) {
+        return Ok(meaning.clone());
+    }
+    let names = words.iter().map(|(word, _)| *word);
+    let hint = match nearest(text, names.clone()) {
+        Some(word) => format!("did you mean {word}?"),
+        None => format!("give {}", names.collect::<Vec<_>>().join(" or ")),
+    };
+    let text = shown(text.as_ref());
+    Err(Wrong::new(format!("{text} is not one of its values"), hint))
+}
 
 /// The known word that `text` is most likely a misspelling of, if one is near enough to be worth naming.
 pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 //! Everything it needs was made before `clone3`; here nothing allocates, formats, locks or returns. A step that fails
 //! is reported by its index and its errno.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::Record;
@@ -12,17 +13,21 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, setresuid};
 
+use crate::plan::Views;
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
 };
 use crate::sys::process::{self, Vector};
 use crate::sys::socket;
+use crate::views::{self, Covers};
 
 /// What the child was given.
 pub(crate) struct Child<'a> {
     /// The steps and their indexes in the plan.
     pub(crate) steps: &'a [(u16, Step)],
+    /// The paths that some of the steps are about.
+    pub(crate) views: Option<&'a Views>,
     /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
     /// the client is not to be noticed.
     pub(crate) client: RawFd,
@@ -38,12 +43,19 @@ pub(crate) struct Child<'a> {
     pub(crate) kept: &'a [RawFd],
 }
 
+/// What one step leaves to another.
+#[derive(Default)]
+struct Made {
+    procfs: Option<OwnedFd>,
+    covers: Covers,
+}
+
 /// Takes the steps; the last of them replaces the process.
 pub(crate) fn run(child: &Child<'_>) -> ! {
     process::close(child.client);
-    let mut procfs = None;
+    let mut made = Made::default();
     for &(index, step) in child.steps {
-        if let Err(errno) = take(step, child, &mut procfs) {
+        if let Err(errno) = take(step, child, &mut made) {
             // An errno is a small positive number.
             let errno = u16::try_from(errno as i32).unwrap_or_default();
             let record = Record::PlanFailed(index, errno).to_bytes();
@@ -55,7 +67,7 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
     process::exit_now(i32::from(crate::error::EXIT_OWN))
 }
 
-fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(), Errno> {
+fn take(step: Step, child: &Child<'_>, made: &mut Made) -> Result<(), Errno> {
     match step {
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
         Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
@@ -75,10 +87,11 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
             set_attributes_at(c"/", change)
         }
         Step::MakeProc => {
-            *procfs =
-                Some(Filesystem::open(c"proc")?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
+            let procfs = Filesystem::open(c"proc")?;
+            made.procfs = Some(procfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
             Ok(())
         }
+        Step::TakeNull => made.covers.take_null(),
         Step::OwnRootfs => {
             // The working directory is ROOTFS. What a mount namespace takes over into another user namespace is locked
             // in place (mount_namespaces(7)), and pivot_root does not move a locked mount; a copy is not locked.
@@ -98,7 +111,20 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
             umount2(c".", MntFlags::MNT_DETACH)?;
             chdir(c"/")
         }
-        Step::SendProc => socket::send(child.report, &[1], procfs.as_ref().map(AsRawFd::as_raw_fd)),
+        Step::ShowProc => views::show(&mut made.procfs),
+        Step::Mask(index) => match path(child, |views| &views.masked, index) {
+            Some(path) => made.covers.mask(path),
+            None => Ok(()),
+        },
+        Step::ProtectPath(index) => match path(child, |views| &views.readonly, index) {
+            Some(path) => views::make_readonly(path),
+            None => Ok(()),
+        },
+        Step::ProtectRoot => views::make_root_readonly(),
+        Step::SendProc => {
+            let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);
+            socket::send(child.report, &[1], procfs)
+        }
         Step::ExecuteInit => {
             for &fd in child.kept {
                 process::keep_across_exec(fd)?;
@@ -112,6 +138,14 @@ fn take(step: Step, child: &Child<'_>, procfs: &mut Option<OwnedFd>) -> Result<(
         // The client's and init's steps are not in the list.
         _ => Ok(()),
     }
+}
+
+fn path<'a>(
+    child: &Child<'a>,
+    list: fn(&Views) -> &Vec<CString>,
+    index: usize,
+) -> Option<&'a CString> {
+    list(child.views?).get(index)
 }
 
 /// Waits for the client's byte. End of file: the client is dead, and so shall we be.

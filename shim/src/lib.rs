@@ -22,6 +22,7 @@ pub mod stdio;
 pub mod step;
 mod supervise;
 pub mod sys;
+mod views;
 
 pub use ended::Ended;
 pub use error::{Error, Result};

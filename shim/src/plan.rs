@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::stdio::StdioPlan;
 use crate::step::Step;
@@ -164,6 +164,67 @@ impl Program {
     }
 }
 
+/// What processes in the container may do: PID 1 and every command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Privileges {
+    /// The most that any of them may have; none leaves it as it is. Inheritable ones are cleared in any case.
+    pub capabilities: Option<Capabilities>,
+    /// Whether `execve` may never give more than the process has; otherwise that is as the caller has it.
+    pub no_new_privileges: bool,
+    /// Which system calls they may make.
+    pub seccomp: Option<Seccomp>,
+}
+
+/// A set of capabilities: bit N is capability N of capabilities(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capabilities(pub u64);
+
+/// A compiled seccomp filter.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Seccomp {
+    /// Where it comes from: `default`, or a file.
+    pub name: String,
+    /// The kernel's `struct sock_filter`, one after the other, in native byte order.
+    #[serde(serialize_with = "length")]
+    pub program: Vec<u8>,
+    /// SECCOMP_FILTER_FLAG_* of seccomp(2).
+    pub flags: u32,
+}
+
+impl Seccomp {
+    /// The length of one instruction, in bytes.
+    pub const INSTRUCTION: usize = 8;
+}
+
+impl fmt::Debug for Seccomp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instructions = self.program.len() / Self::INSTRUCTION;
+        write!(f, "{} ({instructions} instructions)", self.name)
+    }
+}
+
+/// What of the container's own tree is out of its reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Views {
+    /// Files that read as empty and directories that are empty. Absolute; what is not there is passed over.
+    #[serde(serialize_with = "lossy_list")]
+    pub masked: Vec<CString>,
+    /// Files and directories that cannot be written to, likewise.
+    #[serde(serialize_with = "lossy_list")]
+    pub readonly: Vec<CString>,
+    /// Whether the root filesystem itself is read-only inside; mounts below it are not.
+    pub readonly_root: bool,
+}
+
+impl Views {
+    /// Whether the container sees a procfs that differs from the host's view of it.
+    #[must_use]
+    pub fn cover(&self) -> bool {
+        !self.masked.is_empty() || !self.readonly.is_empty()
+    }
+}
+
 /// A container to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Launch {
@@ -175,6 +236,12 @@ pub struct Launch {
     pub namespaces: Namespaces,
     /// Maps of its user namespace, where it has one of its own.
     pub id_maps: Option<IdMaps>,
+    /// The profile that the two below come from, for people.
+    pub profile: String,
+    /// What it may do.
+    pub privileges: Privileges,
+    /// What it may not see or change.
+    pub views: Views,
     /// What PID 1 is.
     pub program: Program,
     /// What becomes of the caller's streams.
@@ -189,6 +256,8 @@ pub struct Exec {
     /// Which of the leader's namespaces to join: those that are not the caller's anyway. Empty in a dry run without a
     /// leader.
     pub namespaces: Namespaces,
+    /// What the container's processes may do.
+    pub privileges: Privileges,
     /// The command.
     pub process: Process,
     /// What becomes of the caller's streams.
@@ -220,6 +289,15 @@ impl<'p> Plan<'p> {
         match self {
             Self::Launch(plan) => plan.program.process(),
             Self::Exec(plan) => Some(&plan.process),
+        }
+    }
+
+    /// What its processes may do.
+    #[must_use]
+    pub fn privileges(self) -> &'p Privileges {
+        match self {
+            Self::Launch(plan) => &plan.privileges,
+            Self::Exec(plan) => &plan.privileges,
         }
     }
 
@@ -257,6 +335,10 @@ impl<'p> Plan<'p> {
             Self::Exec(plan) => Step::of_exec(plan),
         }
     }
+}
+
+fn length<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{} bytes", bytes.len()))
 }
 
 fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,9 +1,11 @@
-//! init as an executable that nobody can write to: an embedded ELF in a sealed memfd (memfd_create(2), F_ADD_SEALS).
+//! Files that nobody can write to, for what init is and for what it is given: a memfd whose content is sealed
+//! (memfd_create(2), F_ADD_SEALS).
 //!
-//! Whatever runs as `/proc/self/exe` before the workload is this file, so a container that opens it for writing gets
+//! Whatever runs as `/proc/self/exe` before the workload is such a file, so a container that opens it for writing gets
 //! ETXTBSY or EPERM, and never the host's binary.
 
-use std::io::Write as _;
+use std::ffi::CStr;
+use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -15,25 +17,36 @@ use crate::error::{Error, Result};
 /// Not in nix yet (Linux 6.3): executable, whatever vm.memfd_noexec says by default.
 const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
+/// Not in nix yet (Linux 6.3): not executable.
+const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
+
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
-/// Makes the sealed file; close-on-exec.
+/// init as an executable; close-on-exec.
 pub(crate) fn init() -> Result<OwnedFd> {
-    make().map_err(|errno| {
-        Error::sys("make a sealed file for", "init", errno)
-            .hint("memfd_create(2) must work; see /proc/sys/vm/memfd_noexec")
-    })
+    make(c"init", INIT, MFD_EXEC).map_err(|errno| failed("init", errno))
 }
 
-fn make() -> Result<OwnedFd, Errno> {
+/// Data that init reads; close-on-exec.
+pub(crate) fn data(name: &CStr, content: &[u8]) -> Result<OwnedFd> {
+    make(name, content, MFD_NOEXEC_SEAL).map_err(|errno| failed(&name.to_string_lossy(), errno))
+}
+
+fn failed(name: &str, errno: Errno) -> Error {
+    Error::sys("make a sealed file for", name, errno)
+        .hint("memfd_create(2) must work; see /proc/sys/vm/memfd_noexec")
+}
+
+fn make(name: &CStr, content: &[u8], kind: MFdFlags) -> Result<OwnedFd, Errno> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = match memfd_create(c"init", flags | MFD_EXEC) {
+    let fd = match memfd_create(name, flags | kind) {
         // Before Linux 6.3 the flag is unknown and every memfd is executable.
-        Err(Errno::EINVAL) => memfd_create(c"init", flags)?,
+        Err(Errno::EINVAL) => memfd_create(name, flags)?,
         other => other?,
     };
     let mut file = std::fs::File::from(fd);
-    file.write_all(INIT)
+    file.write_all(content)
+        .and_then(|()| file.rewind())
         .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     let seals = SealFlag::F_SEAL_SEAL
         | SealFlag::F_SEAL_SHRINK

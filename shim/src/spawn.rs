@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use init::protocol::{Role, Spec};
+use init::protocol::{ALL_CAPABILITIES, Role, Spec};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::child::{self, Child};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Process};
+use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
 use crate::step::{Side, Step};
@@ -101,6 +101,12 @@ pub(crate) fn spawn(
         [-1, -1]
     };
     let workload = plan.process();
+    let privileges = plan.privileges();
+    // Only a command is filtered: it would be for nothing, or in the way, of what init itself does.
+    let seccomp = privileges.seccomp.as_ref().filter(|_| workload.is_some());
+    let filter = seccomp
+        .map(|seccomp| sealed::data(c"seccomp", &seccomp.program))
+        .transpose()?;
     let spec = Spec {
         role,
         report: other.as_raw_fd(),
@@ -109,6 +115,12 @@ pub(crate) fn spawn(
         liveness: raw(lifelines.liveness),
         procfs: raw(lifelines.procfs),
         drains,
+        filter: raw(filter.as_ref().map(AsFd::as_fd)),
+        filter_flags: seccomp.map_or(0, |seccomp| seccomp.flags),
+        capabilities: privileges
+            .capabilities
+            .map_or(ALL_CAPABILITIES, |Capabilities(set)| set),
+        no_new_privileges: privileges.no_new_privileges,
         uid: workload.map_or(0, |workload| workload.uid),
         gid: workload.map_or(0, |workload| workload.gid),
         umask: workload.map_or(0o022, |workload| workload.umask),
@@ -127,6 +139,7 @@ pub(crate) fn spawn(
         spec.report,
         spec.liveness,
         spec.procfs,
+        spec.filter,
         drains[0],
         drains[1],
     ];
@@ -142,6 +155,10 @@ pub(crate) fn spawn(
 
     let child = Child {
         steps: &steps,
+        views: match plan {
+            Plan::Launch(launch) => Some(&launch.views),
+            Plan::Exec(_) => None,
+        },
         client: client.as_raw_fd(),
         report: other.as_fd(),
         init: init.as_fd(),

@@ -4,13 +4,13 @@
 //! still has the plan, finds the words here.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::ffi::CString;
 
 use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
-use crate::plan::{Exec, IdRange, Launch, Plan, Process, Program};
+use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program, Views};
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +54,20 @@ pub enum Step {
     SlaveMounts,
     /// A procfs of the new PID namespace, detached.
     MakeProc,
+    /// A detached copy of the host's null device, to cover files with.
+    TakeNull,
     /// A copy of ROOTFS's mounts on ROOTFS: one that the new mount namespace owns and may pivot to.
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
+    /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
+    ShowProc,
+    /// The masked path with this index is covered.
+    Mask(usize),
+    /// The read-only path with this index is made so.
+    ProtectPath(usize),
+    /// The root filesystem is made read-only.
+    ProtectRoot,
     /// The procfs goes to the client.
     SendProc,
     /// The client attaches it at ROOTFS/proc: the sign of readiness.
@@ -70,7 +80,7 @@ pub enum Step {
     Init(InitStep),
 }
 
-const LAST_STEPS: [InitStep; 12] = [
+const LAST_STEPS: [InitStep; 13] = [
     InitStep::Session,
     InitStep::ControllingTerminal,
     InitStep::Streams,
@@ -78,6 +88,7 @@ const LAST_STEPS: [InitStep; 12] = [
     InitStep::Groups,
     InitStep::Gid,
     InitStep::Workdir,
+    InitStep::Filter,
     InitStep::Uid,
     InitStep::Capabilities,
     InitStep::ParentDeath,
@@ -87,61 +98,100 @@ const LAST_STEPS: [InitStep; 12] = [
 
 impl Step {
     pub(crate) fn of_launch(plan: &Launch) -> Vec<Self> {
-        let user = plan.namespaces.has_user();
+        let words = Plan::Launch(plan);
         let mut steps = vec![Self::ClearProc];
         steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
         steps.extend([Self::ShareRootfs, Self::Clone]);
-        steps.extend(user.then_some(Self::WriteIdMap));
-        steps.extend(
-            CHILD_OF_LAUNCH
-                .into_iter()
-                .filter(|&step| user || !step.needs_user_namespace()),
-        );
+        steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
+        steps.extend(Self::of_child(words));
+        steps.extend(Self::renounced(words));
         match &plan.program {
             Program::Idle => {
                 steps.extend(
                     [InitStep::Streams, InitStep::Session, InitStep::Descriptors].map(Self::Init),
                 );
             }
-            Program::Command(_) => steps.extend(Self::last_steps(Plan::Launch(plan))),
+            Program::Command(_) => steps.extend(Self::last_steps(words)),
             Program::Init(_) => {
                 steps.push(Self::Init(InitStep::Fork));
-                steps.extend(Self::last_steps(Plan::Launch(plan)));
+                steps.extend(Self::last_steps(words));
             }
         }
         steps
     }
 
     pub(crate) fn of_exec(plan: &Exec) -> Vec<Self> {
-        let user = plan.namespaces.has_user();
+        let words = Plan::Exec(plan);
         let mut steps = vec![
             Self::DetachProc,
             Self::HideFromTracers,
             Self::JoinNamespaces,
             Self::Clone,
         ];
-        steps.extend(
-            CHILD_OF_EXEC
-                .into_iter()
-                .filter(|&step| user || !step.needs_user_namespace()),
-        );
+        steps.extend(Self::of_child(words));
+        steps.extend(Self::renounced(words));
         steps.extend([InitStep::Attend, InitStep::Fork].map(Self::Init));
-        steps.extend(Self::last_steps(Plan::Exec(plan)));
+        steps.extend(Self::last_steps(words));
         steps
     }
 
-    fn last_steps(plan: Plan<'_>) -> impl Iterator<Item = Self> {
-        let terminal = plan.stdio().terminal.is_some();
-        LAST_STEPS
-            .into_iter()
-            .filter(move |&step| terminal || step != InitStep::ControllingTerminal)
-            .map(Self::Init)
+    /// What the cloned process does before it executes init.
+    fn of_child(plan: Plan<'_>) -> Vec<Self> {
+        let own_ids = plan.namespaces().has_user();
+        let Plan::Launch(launch) = plan else {
+            return [Self::BecomeRoot, Self::ExecuteInit].to_vec();
+        };
+        let views = &launch.views;
+        let cover = views.cover();
+        // The kernel forgets the wish to die with the parent when ids change (prctl(2)), so that comes after them;
+        // before, the end of the socket tells of the client's death.
+        let mut steps = Vec::new();
+        steps.extend(own_ids.then_some(Self::AwaitIdMap));
+        steps.extend([
+            Self::BecomeRoot,
+            Self::DieWithClient,
+            Self::HideChild,
+            Self::SlaveMounts,
+            Self::MakeProc,
+        ]);
+        steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
+        steps.extend([Self::OwnRootfs, Self::PivotRoot]);
+        steps.extend(cover.then_some(Self::ShowProc));
+        steps.extend((0..views.masked.len()).map(Self::Mask));
+        steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
+        steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
+        steps.extend([Self::SendProc, Self::AwaitProc, Self::ExecuteInit]);
+        steps
     }
 
-    /// Whether the step exists only where a user namespace is created or joined.
-    #[must_use]
-    pub fn needs_user_namespace(self) -> bool {
-        matches!(self, Self::AwaitIdMap | Self::WriteIdMap)
+    /// What init gives up for itself and the command.
+    fn renounced(plan: Plan<'_>) -> impl Iterator<Item = Self> {
+        let privileges = plan.privileges();
+        let bounding = privileges.capabilities.map(|_| InitStep::Bounding);
+        let no_new = privileges
+            .no_new_privileges
+            .then_some(InitStep::NoNewPrivileges);
+        bounding.into_iter().chain(no_new).map(Self::Init)
+    }
+
+    fn last_steps(plan: Plan<'_>) -> Vec<Self> {
+        let terminal = plan.stdio().terminal.is_some();
+        let privileges = plan.privileges();
+        let filter = privileges.seccomp.is_some();
+        let late = filter && privileges.no_new_privileges;
+        let mut steps = Vec::new();
+        for step in LAST_STEPS {
+            let taken = match step {
+                InitStep::ControllingTerminal => terminal,
+                InitStep::Filter => filter && !late,
+                _ => true,
+            };
+            if step == InitStep::Execute && late {
+                steps.push(Self::Init(InitStep::Filter));
+            }
+            steps.extend(taken.then_some(Self::Init(step)));
+        }
+        steps
     }
 
     /// Which process takes it.
@@ -186,6 +236,17 @@ impl Step {
             Self::BecomeRoot => "setgroups([]), setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
+            Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE)".to_owned(),
+            Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
+            Self::Mask(index) => {
+                let path = masked(plan, index);
+                format!("move_mount(null or empty directory, {path})")
+            }
+            Self::ProtectPath(index) => {
+                let path = protected(plan, index);
+                format!("move_mount(open_tree({path}, OPEN_TREE_CLONE|AT_RECURSIVE), {path}), ro")
+            }
+            Self::ProtectRoot => "mount_setattr(/, ro)".to_owned(),
             Self::OwnRootfs => {
                 "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))".to_owned()
             }
@@ -212,6 +273,10 @@ impl Step {
             }
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
+            (Self::Mask(index), _) => Error::sys("mask", masked(plan, index), errno),
+            (Self::ProtectPath(index), _) => {
+                Error::sys("make read-only", protected(plan, index), errno)
+            }
             _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
         };
         // What a PID namespace that is ending answers to a fork (alloc_pid).
@@ -249,6 +314,9 @@ impl Step {
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
             Self::PivotRoot => "change the root directory to",
+            Self::TakeNull => "take the null device over into",
+            Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
+            Self::ProtectRoot => "make read-only",
             Self::DieWithClient | Self::ExecuteInit => "start init in",
             Self::Init(_) => "prepare the command in",
         }
@@ -279,6 +347,13 @@ impl Step {
             (Self::MakeProc, Errno::EPERM) => {
                 "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
             }
+            (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
+            (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {
+                "a seccomp filter takes CAP_SYS_ADMIN, or --no-new-privileges"
+            }
+            (Self::Init(InitStep::Bounding), Errno::EPERM) => {
+                "dropping capabilities takes CAP_SETPCAP; the surrounding container may withhold it: --profile=outer"
+            }
             (Self::PivotRoot, Errno::EINVAL) => {
                 "the caller's root must not be the initramfs: pivot_root(2) refuses it"
             }
@@ -294,27 +369,6 @@ impl Step {
         Some(Cow::Borrowed(text))
     }
 }
-
-/// What the cloned process of a launch does.
-///
-/// The kernel forgets the wish to die with the parent when ids change (prctl(2)), so that comes after them; before,
-/// the end of the socket tells of the client's death.
-pub(crate) const CHILD_OF_LAUNCH: [Step; 11] = [
-    Step::AwaitIdMap,
-    Step::BecomeRoot,
-    Step::DieWithClient,
-    Step::HideChild,
-    Step::SlaveMounts,
-    Step::MakeProc,
-    Step::OwnRootfs,
-    Step::PivotRoot,
-    Step::SendProc,
-    Step::AwaitProc,
-    Step::ExecuteInit,
-];
-
-/// What the cloned process of an exec does.
-pub(crate) const CHILD_OF_EXEC: [Step; 2] = [Step::BecomeRoot, Step::ExecuteInit];
 
 fn names(plan: Plan<'_>) -> String {
     plan.namespaces().names().collect::<Vec<_>>().join("|")
@@ -341,6 +395,23 @@ fn id_maps(plan: Plan<'_>) -> String {
     )
 }
 
+fn masked(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
+    path_of(plan, |views| &views.masked, index)
+}
+
+fn protected(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
+    path_of(plan, |views| &views.readonly, index)
+}
+
+fn path_of(plan: Plan<'_>, list: fn(&Views) -> &Vec<CString>, index: usize) -> Cow<'_, str> {
+    match plan {
+        Plan::Launch(launch) => list(&launch.views).get(index),
+        Plan::Exec(_) => None,
+    }
+    .map(|path| path.to_string_lossy())
+    .unwrap_or_default()
+}
+
 fn first(plan: Plan<'_>) -> Cow<'_, str> {
     plan.process()
         .and_then(|process| process.arguments.first())
@@ -349,38 +420,56 @@ fn first(plan: Plan<'_>) -> Cow<'_, str> {
 }
 
 fn init_text(step: InitStep, plan: Plan<'_>) -> String {
-    let Some(process) = plan.process() else {
-        return format!("{step:?}").to_lowercase();
-    };
-    match step {
-        InitStep::Attend => {
+    let privileges = plan.privileges();
+    match (step, plan.process()) {
+        (InitStep::Bounding, _) => {
+            format!("prctl(PR_CAPBSET_DROP) of all but {}", kept(privileges))
+        }
+        (InitStep::NoNewPrivileges, _) => "prctl(PR_SET_NO_NEW_PRIVS, 1)".to_owned(),
+        (InitStep::Attend, _) => {
             "prctl(PR_SET_DUMPABLE, 0), prctl(PR_SET_CHILD_SUBREAPER, 1)".to_owned()
         }
-        InitStep::Fork => "fork()".to_owned(),
-        InitStep::Session => "setsid()".to_owned(),
-        InitStep::ControllingTerminal => "ioctl(TIOCSCTTY)".to_owned(),
-        InitStep::Streams => "dup3(streams, 0..2)".to_owned(),
-        InitStep::Descriptors => "close_range(3, CLOSE_RANGE_CLOEXEC)".to_owned(),
-        InitStep::Groups => format!(
+        (InitStep::Fork, _) => "fork()".to_owned(),
+        (InitStep::Session, _) => "setsid()".to_owned(),
+        (InitStep::ControllingTerminal, _) => "ioctl(TIOCSCTTY)".to_owned(),
+        (InitStep::Streams, _) => "dup3(streams, 0..2)".to_owned(),
+        (InitStep::Descriptors, _) => "close_range(3, CLOSE_RANGE_CLOEXEC)".to_owned(),
+        (InitStep::Groups, Some(process)) => format!(
             "umask({:03o}), setgroups({:?})",
             process.umask, process.groups
         ),
-        InitStep::Gid => format!("setresgid({})", process.gid),
-        InitStep::Workdir => format!("chdir({:?})", process.workdir.to_string_lossy()),
-        InitStep::Uid => format!("setresuid({})", process.uid),
-        InitStep::Capabilities => "capset(inheritable = {})".to_owned(),
-        InitStep::ParentDeath => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
-        InitStep::Signals => "sigaction(SIG_DFL), sigprocmask({})".to_owned(),
-        InitStep::Execute => {
-            let mut text = String::from("execve(");
-            for (index, candidate) in process.candidates.iter().enumerate() {
-                let separator = if index == 0 { "" } else { " or " };
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{separator}{:?}", candidate.to_string_lossy());
-            }
-            text.push(')');
-            text
+        (InitStep::Gid, Some(process)) => format!("setresgid({})", process.gid),
+        (InitStep::Workdir, Some(process)) => {
+            format!("chdir({:?})", process.workdir.to_string_lossy())
         }
+        (InitStep::Filter, _) => {
+            format!("seccomp(SECCOMP_SET_MODE_FILTER, {:?})", privileges.seccomp)
+        }
+        (InitStep::Uid, Some(process)) => format!("setresuid({})", process.uid),
+        (InitStep::Capabilities, _) => format!(
+            "capset(inheritable = {{}}, permitted and effective within {})",
+            kept(privileges)
+        ),
+        (InitStep::ParentDeath, _) => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
+        (InitStep::Signals, _) => "sigaction(SIG_DFL), sigprocmask({})".to_owned(),
+        (InitStep::Execute, Some(process)) => {
+            let candidates: Vec<String> = process
+                .candidates
+                .iter()
+                .map(|candidate| format!("{:?}", candidate.to_string_lossy()))
+                .collect();
+            format!("execve({})", candidates.join(" or "))
+        }
+        // Only a command has ids, a directory and a program.
+        (_, None) => format!("{step:?}").to_lowercase(),
+    }
+}
+
+/// The capabilities that are left, as the kernel prints them.
+fn kept(privileges: &Privileges) -> String {
+    match privileges.capabilities {
+        Some(Capabilities(set)) => format!("{set:016x}"),
+        None => "all".to_owned(),
     }
 }
 

@@ -29,4 +29,5 @@ pub(crate) const GETPID: usize = 172;
 pub(crate) const CLONE: usize = 220;
 pub(crate) const EXECVE: usize = 221;
 pub(crate) const WAIT4: usize = 260;
+pub(crate) const SECCOMP: usize = 277;
 pub(crate) const CLOSE_RANGE: usize = 436;

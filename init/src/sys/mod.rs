@@ -21,6 +21,8 @@ pub(crate) const EINTR: i32 = 4;
 pub(crate) const ECHILD: i32 = 10;
 /// Not permitted.
 pub(crate) const EPERM: i32 = 1;
+/// Invalid argument.
+pub(crate) const EINVAL: i32 = 22;
 /// No such file or directory.
 pub(crate) const ENOENT: i32 = 2;
 
@@ -154,21 +156,68 @@ pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {
     call(nr::PRCTL, [option, value, 0, 0, 0]).map(drop)
 }
 
-/// Clears the inheritable set (and the ambient one with it), keeping the others as they are (capset(2)).
-pub(crate) fn clear_inheritable_capabilities() -> Result<()> {
+/// Clears the inheritable set (and the ambient one with it), and keeps of the permitted and effective ones what is in
+/// `kept` (capset(2)).
+pub(crate) fn limit_capabilities(kept: u64) -> Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
-    // Two times effective, permitted, inheritable.
-    let mut sets = [0u32; 6];
+    // Effective, permitted and inheritable of the lower 32, then of the higher.
+    let mut sets = [[0u32; 3]; 2];
     call(
         nr::CAPGET,
         [header.as_ptr().addr(), sets.as_mut_ptr().addr(), 0, 0, 0],
     )?;
-    sets[2] = 0;
-    sets[5] = 0;
+    let halves = [kept & u64::from(u32::MAX), kept >> 32]
+        .map(|half| u32::try_from(half).unwrap_or_default());
+    for ([effective, permitted, inheritable], half) in sets.iter_mut().zip(halves) {
+        *effective &= half;
+        *permitted &= half;
+        *inheritable = 0;
+    }
     call(
         nr::CAPSET,
         [header.as_ptr().addr(), sets.as_ptr().addr(), 0, 0, 0],
+    )
+    .map(drop)
+}
+
+/// Takes every capability that is not in `kept` out of the bounding set: no execve gives it back.
+pub(crate) fn limit_bounding_set(kept: u64) -> Result<()> {
+    const PR_CAPBSET_DROP: usize = 24;
+    for capability in 0..64 {
+        if kept & (1 << capability) == 0 {
+            match prctl(PR_CAPBSET_DROP, capability) {
+                // Beyond the last one that this kernel knows.
+                Err(EINVAL) => return Ok(()),
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// seccomp(2) with SECCOMP_SET_MODE_FILTER.
+pub(crate) fn set_filter(program: &[u64], flags: u32) -> Result<()> {
+    const SECCOMP_SET_MODE_FILTER: usize = 1;
+    /// The kernel's `struct sock_fprog`.
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const u64,
+    }
+    let program = Program {
+        length: u16::try_from(program.len()).unwrap_or(u16::MAX),
+        instructions: program.as_ptr(),
+    };
+    call(
+        nr::SECCOMP,
+        [
+            SECCOMP_SET_MODE_FILTER,
+            flags as usize,
+            (&raw const program).addr(),
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
@@ -254,6 +303,21 @@ pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize> {
         ) {
             Err(EINTR) => {}
             other => return other,
+        }
+    }
+}
+
+/// Reads whole words until the end of a file, or of the room: how many there were.
+pub(crate) fn read_words(fd: i32, words: &mut [core::mem::MaybeUninit<u64>]) -> Result<usize> {
+    let mut length = 0;
+    loop {
+        let room = size_of_val(words) - length;
+        let place = words.as_mut_ptr().addr() + length;
+        match call(nr::READ, [register(fd), place, room, 0, 0]) {
+            Err(EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) => return Ok(length / size_of::<u64>()),
+            Ok(count) => length += count,
         }
     }
 }

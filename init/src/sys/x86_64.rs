@@ -71,5 +71,6 @@ pub(super) mod nr {
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;
+    pub(crate) const SECCOMP: usize = 317;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::profile::{ProfileName, SeccompChoice};
 
 /// One call of start-container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +66,27 @@ pub struct LaunchArgs {
     pub init: bool,
     /// `--userns`; none leaves the choice to the plan.
     pub userns: Option<Userns>,
+    /// How much the container is kept from.
+    pub confinement: ConfinementArgs,
     /// `--dry-run` and `--format`: print the plan and do nothing.
     pub dry_run: Option<Format>,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
+}
+
+/// What launch says of a container's privileges; where it says nothing, the configuration and the profile decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfinementArgs {
+    /// `--profile`
+    pub profile: Option<ProfileName>,
+    /// `--cap`, or `--cap-add` and `--cap-drop`; free of contradictions.
+    pub caps: capabilities::Request,
+    /// `--seccomp`
+    pub seccomp: Option<SeccompChoice>,
+    /// `--read-only`: the root filesystem cannot be written to from inside.
+    pub read_only: bool,
+    /// `--no-new-privileges`: PR_SET_NO_NEW_PRIVS of prctl(2).
+    pub no_new_privileges: bool,
 }
 
 /// `subcontainer exec ROOTFS COMMAND [ARG…]`

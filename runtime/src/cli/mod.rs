@@ -13,8 +13,9 @@ pub mod table;
 mod values;
 
 pub use args::{
-    BindMountArgs, Command, CreateFsArgs, DestroyFsArgs, ExecArgs, Format, IdmapRange,
-    ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
+    BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
+    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, PtySize,
+    Userns,
 };
 pub use parse::parse;
 pub use run::run;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use shim::Error;
 
 use super::args::{
-    BindMountArgs, Command, CreateFsArgs, DestroyFsArgs, ExecArgs, Format, IdmapRange,
-    ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, Userns,
+    BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
+    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
@@ -116,6 +116,7 @@ struct Options {
     process: ProcessArgs,
     init: bool,
     userns: Option<Userns>,
+    confinement: ConfinementArgs,
     dry_run: bool,
     format: Option<Format>,
     source: Option<PathBuf>,
@@ -148,6 +149,19 @@ impl Options {
             FlagId::PtySize => self.process.pty_size = Some(values::pty_size(&value)?),
             FlagId::Init => self.init = true,
             FlagId::Userns => self.userns = Some(values::userns(&value)?),
+            FlagId::Profile => self.confinement.profile = Some(values::profile(&value)?),
+            FlagId::Cap => self.confinement.caps.exact = Some(values::caps(name, &value)?),
+            FlagId::CapAdd => {
+                let caps = &mut self.confinement.caps;
+                caps.add = caps.add | values::caps(name, &value)?;
+            }
+            FlagId::CapDrop => {
+                let caps = &mut self.confinement.caps;
+                caps.drop = caps.drop | values::caps(name, &value)?;
+            }
+            FlagId::Seccomp => self.confinement.seccomp = Some(values::seccomp(value)?),
+            FlagId::ReadOnly => self.confinement.read_only = true,
+            FlagId::NoNewPrivileges => self.confinement.no_new_privileges = true,
             FlagId::DryRun => self.dry_run = true,
             FlagId::Format => self.format = Some(values::format(&value)?),
             FlagId::Source => self.source = Some(values::path(name, value)?),
@@ -290,12 +304,16 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
 fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
     let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
     let command = options.command(scan.restart())?;
+    let caps = options.confinement.caps.check();
+    caps.map_err(|wrong| wrong.at(Error::new("read options").on("--cap, --cap-add, --cap-drop")))?;
+    let dry_run = options.dry_run()?;
     Ok(Invocation::Launch(LaunchArgs {
         rootfs,
         command,
         init: options.init,
         userns: options.userns,
-        dry_run: options.dry_run()?,
+        confinement: options.confinement,
+        dry_run,
         process: options.process,
         dirs: options.dirs,
     }))

@@ -1,7 +1,9 @@
 //! Command lines and what they mean.
 
 use super::*;
+use crate::capabilities;
 use crate::cli::args::PtySize;
+use crate::profile::{ProfileName, SeccompChoice};
 use std::os::unix::ffi::OsStrExt;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -40,6 +42,7 @@ fn launch_without_anything_is_an_idle_leader() {
             process: ProcessArgs::default(),
             init: false,
             userns: None,
+            confinement: ConfinementArgs::default(),
             dry_run: None,
             dirs: DirFlags::default(),
         }
@@ -218,6 +221,38 @@ fn of_a_repeated_option_the_last_one_counts() {
         exec_of("subcontainer exec --dry-run /r --format json c").dry_run,
         Some(Format::Json)
     );
+}
+
+#[test]
+fn confinement_of_a_launch() {
+    let list = |text: &str| capabilities::List::parse(text).unwrap();
+    assert_eq!(
+        launch_of(
+            "subcontainer launch --profile=hardened --cap-add=net_admin,CAP_CHOWN --cap-add Kill --cap-drop ALL \
+             --seccomp=./p.json --read-only --no-new-privileges /r"
+        )
+        .confinement,
+        ConfinementArgs {
+            profile: Some(ProfileName::Hardened),
+            caps: capabilities::Request {
+                exact: None,
+                add: list("CHOWN,KILL,NET_ADMIN"),
+                drop: list("ALL"),
+            },
+            seccomp: Some(SeccompChoice::File("./p.json".into())),
+            read_only: true,
+            no_new_privileges: true,
+        }
+    );
+    for (word, expected) in ProfileName::WORDS {
+        let args = launch_of(&format!("subcontainer launch --profile {word} /r"));
+        assert_eq!(args.confinement.profile, Some(expected));
+    }
+    let args = launch_of("subcontainer launch --cap=chown --seccomp=default /r --cap ALL");
+    assert_eq!(args.confinement.caps.exact, Some(list("ALL")));
+    assert_eq!(args.confinement.seccomp, Some(SeccompChoice::Default));
+    let args = launch_of("subcontainer launch --seccomp unconfined /r");
+    assert_eq!(args.confinement.seccomp, Some(SeccompChoice::Unconfined));
 }
 
 #[test]

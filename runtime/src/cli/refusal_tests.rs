@@ -139,6 +139,79 @@ const WRONG: &[(&str, &[&str])] = &[
         "subcontainer launch --userns=auto /r",
         &["auto is not one of its values", "give host or identity"],
     ),
+    (
+        "subcontainer launch --profile=hardend /r",
+        &[
+            "\"--profile\": hardend is not one of its values",
+            "did you mean hardened?",
+        ],
+    ),
+    (
+        "subcontainer launch --profile=strict /r",
+        &["give confined or outer or hardened or none"],
+    ),
+    (
+        "subcontainer launch --profile= /r",
+        &["\"--profile\"", "give confined"],
+    ),
+    (
+        "subcontainer launch --cap-add=NET_ADMN /r",
+        &[
+            "read option \"--cap-add\": NET_ADMN is no capability",
+            "did you mean NET_ADMIN?",
+        ],
+    ),
+    (
+        "subcontainer launch --cap-drop=chown, /r",
+        &["\"--cap-drop\": a name is empty"],
+    ),
+    (
+        "subcontainer launch --cap= /r",
+        &["\"--cap\": a name is empty"],
+    ),
+    (
+        "subcontainer launch --cap=ALL --cap-drop=MKNOD /r",
+        &[
+            "read options \"--cap, --cap-add, --cap-drop\": the exact set",
+            "give the whole set",
+        ],
+    ),
+    (
+        "subcontainer launch --cap-add=mknod,kill --cap-drop=CAP_MKNOD /r",
+        &["CAP_MKNOD is both added and dropped", "not both"],
+    ),
+    (
+        "subcontainer launch --cap-add=ALL --cap-drop=all /r",
+        &["ALL is both added and dropped"],
+    ),
+    (
+        "subcontainer launch --seccomp=unconfind /r",
+        &[
+            "\"--seccomp\": unconfind is not one of its values",
+            "did you mean unconfined?",
+        ],
+    ),
+    (
+        "subcontainer launch --seccomp=profile.json /r",
+        &["a file is a path with a slash in it"],
+    ),
+    ("subcontainer launch --seccomp= /r", &["\"--seccomp\""]),
+    (
+        "subcontainer launch --readonly /r",
+        &["did you mean --read-only?"],
+    ),
+    (
+        "subcontainer launch --no-new-privs /r",
+        &["did you mean --no-new-privileges?"],
+    ),
+    (
+        "subcontainer launch --read-only=yes /r",
+        &["takes no value"],
+    ),
+    (
+        "subcontainer exec --cap-add=NET_ADMIN /r c",
+        &["subcontainer exec has no such option"],
+    ),
     ("subcontainer create-fs", &["IMAGE_ID is missing"]),
     (
         "subcontainer create-fs ../x",

@@ -21,6 +21,13 @@ pub enum FlagId {
     PtySize,
     Init,
     Userns,
+    Profile,
+    Cap,
+    CapAdd,
+    CapDrop,
+    Seccomp,
+    ReadOnly,
+    NoNewPrivileges,
     DryRun,
     Format,
     Source,
@@ -243,6 +250,49 @@ static LAUNCH: &[Flag] = &[
     ),
 ];
 
+static CONFINEMENT: &[Flag] = &[
+    valued(
+        FlagId::Profile,
+        "--profile",
+        "confined|outer|hardened|none",
+        "what the container is kept from",
+    ),
+    valued(
+        FlagId::Cap,
+        "--cap",
+        "ALL|CAP[,CAP...]",
+        "exactly these capabilities",
+    ),
+    repeated(valued(
+        FlagId::CapAdd,
+        "--cap-add",
+        "ALL|CAP[,CAP...]",
+        "these capabilities too",
+    )),
+    repeated(valued(
+        FlagId::CapDrop,
+        "--cap-drop",
+        "ALL|CAP[,CAP...]",
+        "without these capabilities",
+    )),
+    valued(
+        FlagId::Seccomp,
+        "--seccomp",
+        "default|unconfined|FILE",
+        "which system calls are allowed; FILE is an OCI seccomp profile",
+    ),
+    switch(
+        FlagId::ReadOnly,
+        "--read-only",
+        "the root filesystem cannot be written to from inside",
+    ),
+    switch(
+        FlagId::NoNewPrivileges,
+        "--no-new-privileges",
+        "set-user-ID programs and file capabilities grant nothing",
+    ),
+];
+
 static DRY_RUN: &[Flag] = &[
     switch(
         FlagId::DryRun,
@@ -322,8 +372,13 @@ pub static VERBS: &[Verb] = &[
         about: "make a root filesystem a running container",
         notes: "Stays in the foreground as long as the container lives, and ends as PID 1 ended. Without COMMAND\n\
                 PID 1 is an idle init that ends on SIGTERM; with COMMAND it is COMMAND itself, unless --init.\n\
-                A container that already runs on ROOTFS is ended first.",
-        flags: &[PROCESS, LAUNCH, DRY_RUN, DIRS],
+                A container that already runs on ROOTFS is ended first.\n\
+                \n\
+                Profiles: confined (the default on a bare host) leaves the 14 capabilities that other engines leave,\n\
+                a filter of system calls, and hides or write-protects what of /proc and /sys is the host's; outer\n\
+                (the default inside somebody's user namespace) takes nothing away; hardened leaves no capability\n\
+                and nothing to gain one with, and a read-only root; none is outer, said for a bare host.",
+        flags: &[PROCESS, LAUNCH, CONFINEMENT, DRY_RUN, DIRS],
     },
     Verb {
         id: VerbId::Exec,

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use shim::Error;
 
 use super::args::{Format, IdmapRange, PtySize, Userns};
+use crate::capabilities;
 use crate::decimal::decimal;
 use crate::environment;
-use crate::suggest::{nearest, shown};
+use crate::profile::{ProfileName, SeccompChoice};
+use crate::suggest::{self, shown};
 
 /// The kernel's limit for one mapping (user_namespaces(7), since Linux 4.15).
 const IDMAP_ENTRIES: usize = 340;
@@ -140,6 +142,21 @@ pub(super) fn userns(value: &OsStr) -> shim::Result<Userns> {
     )
 }
 
+/// `confined`, `outer`, `hardened` or `none`
+pub(super) fn profile(value: &OsStr) -> shim::Result<ProfileName> {
+    word("--profile", value, &ProfileName::WORDS)
+}
+
+/// Names of capabilities with commas between them.
+pub(super) fn caps(option: &'static str, value: &OsStr) -> shim::Result<capabilities::List> {
+    capabilities::List::parse(&value.to_string_lossy()).map_err(|wrong| wrong.at(bad(option)))
+}
+
+/// `default`, `unconfined`, or a path.
+pub(super) fn seccomp(value: OsString) -> shim::Result<SeccompChoice> {
+    SeccompChoice::parse(value).map_err(|wrong| wrong.at(bad("--seccomp")))
+}
+
 /// `text` or `json`
 pub(super) fn format(value: &OsStr) -> shim::Result<Format> {
     word(
@@ -149,23 +166,12 @@ pub(super) fn format(value: &OsStr) -> shim::Result<Format> {
     )
 }
 
-fn word<T: Copy>(
+fn word<T: Clone>(
     option: &'static str,
     value: &OsStr,
     words: &[(&'static str, T)],
 ) -> shim::Result<T> {
-    if let Some((_, meaning)) = words.iter().find(|(word, _)| value == *word) {
-        return Ok(*meaning);
-    }
-    let text = shown(value);
-    let names = words.iter().map(|(word, _)| *word);
-    let hint = match nearest(&text, names.clone()) {
-        Some(word) => format!("did you mean {word}?"),
-        None => format!("give {}", names.collect::<Vec<_>>().join(" or ")),
-    };
-    Err(bad(option)
-        .because(format!("{text} is not one of its values"))
-        .hint(hint))
+    suggest::word(&value.to_string_lossy(), words).map_err(|wrong| wrong.at(bad(option)))
 }
 
 #[cfg(test)]
