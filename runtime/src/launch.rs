@@ -6,6 +6,7 @@ use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome};
 use crate::config::Dirs;
+use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
 use crate::{dry_run, leader, userns};
 
@@ -17,7 +18,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, &rootfs)?;
+    let mut plan = plan(args, &rootfs, dirs)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
@@ -25,7 +26,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs)?;
+        plan = self::plan(args, &rootfs, dirs)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -33,7 +34,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
+fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -50,6 +51,13 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
         }
     };
     let id_maps = userns::of_launch(args.userns.as_ref())?;
+    let views = Views::default();
+    let surroundings = Surroundings {
+        rootfs: &rootfs.dir,
+        base: &dirs.base,
+        sys_readonly: views.cover(),
+    };
+    let resolv_conf = args.mounts.resolv_conf.as_deref();
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -65,7 +73,9 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs) -> Result<Launch> {
         id_maps,
         profile: "none".to_owned(),
         privileges: Privileges::default(),
-        views: Views::default(),
+        views,
+        resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
+        mounts: mounts::plan(&args.mounts, surroundings)?,
         program,
         stdio,
     })

@@ -22,6 +22,8 @@ pub mod image;
 pub mod launch;
 /// Which process is the leader of a root filesystem.
 pub mod leader;
+/// `--mount`, `--share`, `--resolv-conf`, `subcontainer mount`.
+pub mod mounts;
 /// What launch and exec decide in the same way.
 pub mod process;
 /// What a container is kept from.

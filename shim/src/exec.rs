@@ -77,7 +77,7 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Fa
     } else {
         Parent::Client
     };
-    let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, parent, &init)?;
+    let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, None, parent, &init)?;
     drop(heard);
     let relay = stdio.into_relay()?;
     let ended = Watch {

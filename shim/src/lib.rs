@@ -10,6 +10,7 @@ pub mod exec;
 mod guard;
 pub mod idmap;
 pub mod launch;
+pub mod mounts;
 pub mod pipe_wrap;
 pub mod plan;
 pub mod procfs;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
 
@@ -242,6 +243,12 @@ pub struct Launch {
     pub privileges: Privileges,
     /// What it may not see or change.
     pub views: Views,
+    /// What becomes its /etc/resolv.conf, if not the image's own.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<Vec<u8>>,
+    /// What it gets mounted, parents before children.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// What PID 1 is.
     pub program: Program,
     /// What becomes of the caller's streams.
@@ -339,6 +346,13 @@ impl<'p> Plan<'p> {
 
 fn length<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{} bytes", bytes.len()))
+}
+
+fn text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    bytes
+        .as_ref()
+        .map(|bytes| String::from_utf8_lossy(bytes))
+        .serialize(serializer)
 }
 
 fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use crate::child::{self, Child};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
+use crate::mounts::Parcel;
 use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
@@ -83,6 +84,7 @@ pub(crate) fn spawn(
     role: Role,
     stdio: &Stdio,
     lifelines: &Lifelines<'_>,
+    mounts: Option<&Parcel>,
     parent: Parent,
     init: &OwnedFd,
 ) -> Result<Spawned> {
@@ -155,10 +157,11 @@ pub(crate) fn spawn(
 
     let child = Child {
         steps: &steps,
-        views: match plan {
-            Plan::Launch(launch) => Some(&launch.views),
+        launch: match plan {
+            Plan::Launch(launch) => Some(launch),
             Plan::Exec(_) => None,
         },
+        mounts,
         client: client.as_raw_fd(),
         report: other.as_fd(),
         init: init.as_fd(),

@@ -11,7 +11,7 @@ use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invo
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
 use crate::image::{self, ImportRequest};
-use crate::{exec, launch, leader, rootfs};
+use crate::{exec, launch, leader, mounts, rootfs};
 
 /// Carries out what was asked.
 ///
@@ -29,6 +29,17 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             let dirs = dirs(&args.dirs)?;
             let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
             rootfs::destroy(&dirs, args.guid.as_str(), stop).map(|()| Outcome::SILENT)
+        }
+        Invocation::MountAdd(args) => {
+            mounts::verbs::add(&args.rootfs, &args.spec, &dirs(&args.dirs)?)
+                .map(|()| Outcome::SILENT)
+        }
+        Invocation::MountRemove(args) => {
+            mounts::verbs::remove(&args.rootfs, &args.target, &dirs(&args.dirs)?)
+                .map(|()| Outcome::SILENT)
+        }
+        Invocation::MountList(args) => {
+            mounts::verbs::show(&args.rootfs, args.json, &dirs(&args.dirs)?).map(Outcome::text)
         }
         Invocation::BindMount(args) => {
             let base = dirs(&args.dirs)?.base;
