@@ -8,7 +8,7 @@ use crate::cli::{LaunchArgs, Outcome};
 use crate::config::Dirs;
 use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
-use crate::{dry_run, leader, userns};
+use crate::{dry_run, leader, rootfs, userns};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -18,7 +18,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, &rootfs, dirs)?;
+    let mut plan = plan(args, dirs, &rootfs)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
@@ -26,7 +26,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs, dirs)?;
+        plan = self::plan(args, dirs, &rootfs)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -34,7 +34,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
+fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -50,7 +50,8 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
             }
         }
     };
-    let id_maps = userns::of_launch(args.userns.as_ref())?;
+    let record = rootfs::record(dirs, &rootfs.path)?;
+    let id_maps = userns::of_launch(args.userns.as_ref(), record.as_ref())?;
     let views = Views::default();
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,

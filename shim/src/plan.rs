@@ -30,6 +30,23 @@ impl IdRange {
         outside: 0,
         count: u32::MAX,
     };
+
+    /// A line of `/proc/PID/uid_map` or `gid_map`; none for any other text.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        let numbers: Vec<u32> = line
+            .split_ascii_whitespace()
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        match numbers.as_slice() {
+            &[inside, outside, count] => Some(Self {
+                inside,
+                outside,
+                count,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for IdRange {
@@ -46,6 +63,20 @@ pub struct IdMaps {
     pub users: Vec<IdRange>,
     /// Of group ids.
     pub groups: Vec<IdRange>,
+}
+
+impl IdMaps {
+    /// What a user and a group of the container are outside of it; none where one of them is not mapped.
+    #[must_use]
+    pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let find = |map: &[IdRange], id: u32| {
+            map.iter().find_map(|line| {
+                let offset = id.checked_sub(line.inside)?;
+                (offset < line.count).then(|| line.outside.checked_add(offset))?
+            })
+        };
+        Some((find(&self.users, uid)?, find(&self.groups, gid)?))
+    }
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
