@@ -6,12 +6,11 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::plan::IdRange;
@@ -207,13 +206,10 @@ fn text_of(map: &[IdMap], separator: &str) -> String {
 /// Bounded: after SIGKILL nothing keeps a process that only sleeps in a pipe read.
 fn end(child: &OwnedFd) -> std::result::Result<(), Errno> {
     pidfd::send_signal(child, libc::SIGKILL)?;
-    loop {
-        match waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED) {
-            Err(Errno::EINTR) => {}
-            // Where the caller ignores SIGCHLD the kernel reaps by itself.
-            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
-            Err(errno) => return Err(errno),
-        }
+    match pidfd::wait(child) {
+        // Where the caller ignores SIGCHLD the kernel reaps by itself.
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 
