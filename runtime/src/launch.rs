@@ -4,12 +4,13 @@ use nix::errno::Errno;
 use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
 use shim::{Ended, Error, Result};
 
-use crate::cli::{LaunchArgs, Outcome, Userns};
+use crate::cli::{LaunchArgs, Outcome};
 use crate::config::Dirs;
+use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
 use crate::rootfs::Deferred;
-use crate::rootless::{self, Surroundings};
-use crate::{dry_run, host, leader, warning};
+use crate::rootless::{self, Origin};
+use crate::{dry_run, host, leader, rootfs, userns, warning};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -18,15 +19,15 @@ use crate::{dry_run, host, leader, warning};
 pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
-    let mut deferred = Deferred::at(dirs, &args.rootfs);
+    let mut deferred = Deferred::at(dirs, &args.rootfs)?;
     // A plan for a directory that everybody sees can be shown without entering anything.
-    let here = if args.dry_run.is_some() && deferred.is_none() {
-        Surroundings::of_caller()?
+    let origin = if args.dry_run.is_some() && deferred.is_none() {
+        Origin::of_caller()?
     } else {
         rootless::enter()?
     };
     if let Some(deferred) = &mut deferred {
-        if !here.entered {
+        if !origin.entered {
             return Err(Error::new("launch")
                 .on(args.rootfs.display())
                 .because("it was made without root, and can be assembled only so")
@@ -35,16 +36,16 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
         deferred.show(dirs)?;
     }
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, &rootfs, &here)?;
+    let mut plan = plan(args, dirs, &rootfs, &origin)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
-    if let Some(why) = &here.single_id {
+    if let Some(why) = &origin.single_id {
         warning::say(&format!(
             "the container has one user only, and the caller's groups, because {why}"
         ));
     }
-    let mut claim = leader::claim(&dirs.state, &rootfs.path, here.entered)?;
+    let mut claim = leader::claim(&dirs.state, &rootfs.path, origin.entered)?;
     if let Some(deferred) = &mut deferred {
         // What was opened would keep what is shown.
         drop(rootfs);
@@ -52,11 +53,11 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
             warning::say(&warning);
         }
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs, &here)?;
+        plan = self::plan(args, dirs, &rootfs, &origin)?;
     } else if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs, &here)?;
+        plan = self::plan(args, dirs, &rootfs, &origin)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -64,7 +65,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launch> {
+fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs, origin: &Origin) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -80,8 +81,15 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launc
             }
         }
     };
-    let userns = args.userns.unwrap_or_else(|| default_userns(here));
-    let namespaces = Namespaces::SUBCONTAINER;
+    let record = rootfs::record(dirs, &rootfs.path)?;
+    let id_maps = userns::of_launch(args.userns.as_ref(), record.as_ref(), origin)?;
+    let views = Views::default();
+    let surroundings = Surroundings {
+        rootfs: &rootfs.dir,
+        base: &dirs.base,
+        sys_readonly: views.cover(),
+    };
+    let resolv_conf = args.mounts.resolv_conf.as_deref();
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -90,29 +98,18 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, here: &Surroundings) -> Result<Launc
             .map_err(failed)?
             .is_mount_root,
         rootfs: rootfs.path.clone(),
-        namespaces: match userns {
-            Userns::Host => namespaces,
-            Userns::Identity => namespaces.with_user(),
+        namespaces: match id_maps {
+            None => Namespaces::SUBCONTAINER,
+            Some(_) => Namespaces::SUBCONTAINER.with_user(),
         },
-        id_maps: match userns {
-            Userns::Host => None,
-            Userns::Identity => Some(host::identity_maps()?),
-        },
+        id_maps,
         profile: "none".to_owned(),
         privileges: Privileges::default(),
-        views: Views::default(),
+        views,
         set_groups: host::may_set_groups(),
+        resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
+        mounts: mounts::plan(&args.mounts, surroundings)?,
         program,
         stdio,
     })
-}
-
-/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants. On a bare
-/// host a container gets one of its own; so it does in one that the caller has made for itself, whose root the launch is.
-fn default_userns(here: &Surroundings) -> Userns {
-    if here.initial_userns || here.entered {
-        Userns::Identity
-    } else {
-        Userns::Host
-    }
 }

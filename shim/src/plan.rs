@@ -1,18 +1,19 @@
 //! What shall happen, as a value: decided by `runtime`, printed by `--dry-run`, applied by [`crate::launch`] and
 //! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
 
 /// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside the user namespace.
     pub inside: u32,
@@ -29,6 +30,23 @@ impl IdRange {
         outside: 0,
         count: u32::MAX,
     };
+
+    /// A line of `/proc/PID/uid_map` or `gid_map`; none for any other text.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        let numbers: Vec<u32> = line
+            .split_ascii_whitespace()
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        match numbers.as_slice() {
+            &[inside, outside, count] => Some(Self {
+                inside,
+                outside,
+                count,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for IdRange {
@@ -39,12 +57,26 @@ impl fmt::Display for IdRange {
 }
 
 /// The maps of a user namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     /// Of user ids.
     pub users: Vec<IdRange>,
     /// Of group ids.
     pub groups: Vec<IdRange>,
+}
+
+impl IdMaps {
+    /// What a user and a group of the container are outside of it; none where one of them is not mapped.
+    #[must_use]
+    pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let find = |map: &[IdRange], id: u32| {
+            map.iter().find_map(|line| {
+                let offset = id.checked_sub(line.inside)?;
+                (offset < line.count).then(|| line.outside.checked_add(offset))?
+            })
+        };
+        Some((find(&self.users, uid)?, find(&self.groups, gid)?))
+    }
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
@@ -223,6 +255,16 @@ impl Views {
     pub fn cover(&self) -> bool {
         !self.masked.is_empty() || !self.readonly.is_empty()
     }
+
+    /// The path that a step is about.
+    pub(crate) fn path(&self, step: Step) -> Option<&CStr> {
+        match step {
+            Step::Mask(index) => self.masked.get(index),
+            Step::ProtectPath(index) => self.readonly.get(index),
+            _ => None,
+        }
+        .map(CString::as_c_str)
+    }
 }
 
 /// A container to be started.
@@ -244,6 +286,12 @@ pub struct Launch {
     pub views: Views,
     /// False where the caller's user namespace forbids setgroups(2): then all processes keep the caller's groups.
     pub set_groups: bool,
+    /// What becomes its /etc/resolv.conf, if not the image's own.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<Vec<u8>>,
+    /// What it gets mounted, parents before children.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// What PID 1 is.
     pub program: Program,
     /// What becomes of the caller's streams.
@@ -352,6 +400,13 @@ impl<'p> Plan<'p> {
 
 fn length<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{} bytes", bytes.len()))
+}
+
+fn text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    bytes
+        .as_ref()
+        .map(|bytes| String::from_utf8_lossy(bytes))
+        .serialize(serializer)
 }
 
 fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,13 +4,14 @@
 //! still has the plan, finds the words here.
 
 use std::borrow::Cow;
-use std::ffi::CString;
+use std::ffi::CStr;
 
 use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
-use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program, Views};
+use crate::mounts::Mount;
+use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program};
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub enum Step {
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
+    /// The host's resolv.conf replaces the image's.
+    WriteResolvConf,
+    /// The mount with this index is attached.
+    Mount(usize),
     /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
     ShowProc,
     /// The masked path with this index is covered.
@@ -156,6 +161,8 @@ impl Step {
         ]);
         steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
         steps.extend([Self::OwnRootfs, Self::PivotRoot]);
+        steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
+        steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
@@ -244,13 +251,15 @@ impl Step {
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
             Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE)".to_owned(),
+            Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
+            Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
             Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
-            Self::Mask(index) => {
-                let path = masked(plan, index);
+            Self::Mask(_) => {
+                let path = path_of(plan, self);
                 format!("move_mount(null or empty directory, {path})")
             }
-            Self::ProtectPath(index) => {
-                let path = protected(plan, index);
+            Self::ProtectPath(_) => {
+                let path = path_of(plan, self);
                 format!("move_mount(open_tree({path}, OPEN_TREE_CLONE|AT_RECURSIVE), {path}), ro")
             }
             Self::ProtectRoot => "mount_setattr(/, ro)".to_owned(),
@@ -280,10 +289,9 @@ impl Step {
             }
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
-            (Self::Mask(index), _) => Error::sys("mask", masked(plan, index), errno),
-            (Self::ProtectPath(index), _) => {
-                Error::sys("make read-only", protected(plan, index), errno)
-            }
+            (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
+            (Self::Mask(_), _) => Error::sys("mask", path_of(plan, self), errno),
+            (Self::ProtectPath(_), _) => Error::sys("make read-only", path_of(plan, self), errno),
             _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
         };
         // What a PID namespace that is ending answers to a fork (alloc_pid).
@@ -321,6 +329,8 @@ impl Step {
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
             Self::PivotRoot => "change the root directory to",
+            Self::WriteResolvConf => "write resolv.conf in",
+            Self::Mount(_) => "mount in",
             Self::TakeNull => "take the null device over into",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
             Self::ProtectRoot => "make read-only",
@@ -353,6 +363,12 @@ impl Step {
             }
             (Self::MakeProc, Errno::EPERM) => {
                 "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
+            }
+            (Self::WriteResolvConf, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                "the root filesystem needs a real directory named etc"
+            }
+            (Self::WriteResolvConf, Errno::EISDIR | Errno::EBUSY) => {
+                "etc/resolv.conf is a directory or a mount point, which is not replaced"
             }
             (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
             (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {
@@ -402,20 +418,20 @@ fn id_maps(plan: Plan<'_>) -> String {
     )
 }
 
-fn masked(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
-    path_of(plan, |views| &views.masked, index)
-}
-
-fn protected(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
-    path_of(plan, |views| &views.readonly, index)
-}
-
-fn path_of(plan: Plan<'_>, list: fn(&Views) -> &Vec<CString>, index: usize) -> Cow<'_, str> {
+fn mount(plan: Plan<'_>, index: usize) -> Option<&Mount> {
     match plan {
-        Plan::Launch(launch) => list(&launch.views).get(index),
+        Plan::Launch(launch) => launch.mounts.get(index),
         Plan::Exec(_) => None,
     }
-    .map(|path| path.to_string_lossy())
+}
+
+/// The path that covering or protecting it is about.
+fn path_of(plan: Plan<'_>, step: Step) -> Cow<'_, str> {
+    match plan {
+        Plan::Launch(launch) => launch.views.path(step),
+        Plan::Exec(_) => None,
+    }
+    .map(CStr::to_string_lossy)
     .unwrap_or_default()
 }
 

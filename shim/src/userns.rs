@@ -3,12 +3,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, pipe2, read};
 
 use crate::sys::clone::{Clone as Cloned, clone3};
@@ -79,7 +78,7 @@ impl Drop for Blank {
         // It fails only if the process has ended, which is what is wanted.
         let _ = pidfd::send_signal(&self.pidfd, nix::libc::SIGKILL);
         // Bounded: after SIGKILL nothing keeps a process that only sleeps in a pipe read.
-        while waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+        let _ = pidfd::wait(&self.pidfd);
     }
 }
 

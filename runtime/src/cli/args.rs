@@ -4,9 +4,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use shim::mounts::Target;
+use shim::plan::IdRange;
+
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 
 /// One call of start-container.
@@ -20,6 +24,12 @@ pub enum Invocation {
     CreateFs(CreateFsArgs),
     /// `subcontainer destroy-fs`
     DestroyFs(DestroyFsArgs),
+    /// `subcontainer mount add`
+    MountAdd(MountAddArgs),
+    /// `subcontainer mount rm`
+    MountRemove(MountRemoveArgs),
+    /// `subcontainer mount list`
+    MountList(MountListArgs),
     /// `bind-mount`
     BindMount(BindMountArgs),
     /// `pipe-wrap`
@@ -68,6 +78,8 @@ pub struct LaunchArgs {
     pub userns: Option<Userns>,
     /// How much the container is kept from.
     pub confinement: ConfinementArgs,
+    /// `--mount`, `--share`, `--resolv-conf`
+    pub mounts: MountArgs,
     /// `--dry-run` and `--format`: print the plan and do nothing.
     pub dry_run: Option<Format>,
     /// `--base`, `--state`, `--data`
@@ -153,12 +165,16 @@ pub struct PtySize {
 }
 
 /// `--userns`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Userns {
     /// The caller's.
     Host,
     /// A new one that maps every id onto itself.
     Identity,
+    /// A new one with a range of ids that no other container has.
+    Auto,
+    /// A new one with this map, of users and of groups: 1 to 340 lines of which no two share an id.
+    Map(Vec<IdRange>),
 }
 
 /// `--format`
@@ -178,6 +194,8 @@ pub struct CreateFsArgs {
     pub image: ImageId,
     /// A label for people; no control characters, never empty.
     pub name: Option<String>,
+    /// `--userns`: whose ids its files shall have; none leaves them as they are.
+    pub userns: Option<Userns>,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }
@@ -187,6 +205,39 @@ pub struct CreateFsArgs {
 pub struct DestroyFsArgs {
     /// The last component of what create-fs printed.
     pub guid: Guid,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount add ROOTFS MOUNT`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountAddArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// What to mount.
+    pub spec: MountSpec,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount rm ROOTFS PATH`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRemoveArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// Where the mount is, inside.
+    pub target: Target,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount list ROOTFS`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountListArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// `--json`
+    pub json: bool,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

@@ -14,11 +14,12 @@ mod values;
 
 pub use args::{
     BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs, PtySize,
-    Userns,
+    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
 };
 pub use parse::parse;
 pub use run::run;
+pub(crate) use values::parse_userns;
 
 /// How a successful run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

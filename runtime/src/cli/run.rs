@@ -10,8 +10,9 @@ use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
+use crate::idrange::Pool;
 use crate::image::{self, ImportRequest, Rights};
-use crate::{exec, launch, leader, rootfs, rootless};
+use crate::{exec, launch, leader, mounts, rootfs, rootless, userns};
 
 /// Carries out what was asked.
 ///
@@ -31,6 +32,21 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::DestroyFs(args) => {
             destroy_fs(&dirs(&args.dirs)?, args.guid.as_str()).map(|()| Outcome::SILENT)
         }
+        Invocation::MountAdd(args) => {
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::add(&args.rootfs, &args.spec, &dirs).map(|()| Outcome::SILENT)
+        }
+        Invocation::MountRemove(args) => {
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::remove(&args.rootfs, &args.target, &dirs).map(|()| Outcome::SILENT)
+        }
+        Invocation::MountList(args) => {
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::show(&args.rootfs, args.json, &dirs).map(Outcome::text)
+        }
         Invocation::BindMount(args) => {
             let base = dirs(&args.dirs)?.base;
             bind_mount::bind(&bind_request(args, base)).map(|()| Outcome::SILENT)
@@ -49,12 +65,14 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
 }
 
 fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
-    let create = if rootless::enter()?.entered {
-        rootfs::create_deferred
+    let (image, name) = (args.image.as_str(), args.name.as_deref());
+    let created = if rootless::enter()?.entered {
+        userns::check_deferred(args.userns.as_ref())?;
+        rootfs::create_deferred(dirs, image, name)?
     } else {
-        rootfs::create
+        let ids = userns::of_create_fs(args.userns.as_ref(), Pool::of_host())?;
+        rootfs::create(dirs, image, name, &ids)?
     };
-    let created = create(dirs, args.image.as_str(), args.name.as_deref())?;
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
     // A root filesystem that nobody was told of could not be destroyed by anybody.
@@ -105,16 +123,16 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
-    let here = rootless::enter()?;
-    request.rights = if here.single_id.is_some() {
+    let origin = rootless::enter_for_files()?;
+    request.rights = if origin.single_id.is_some() {
         Rights::SingleId
-    } else if here.entered || !here.initial_userns {
+    } else if origin.entered || !origin.initial_userns {
         Rights::UserNamespace
     } else {
         Rights::Root
     };
     let imported = image::import(&request)?;
-    let one_owner = here
+    let one_owner = origin
         .single_id
         .map(|why| format!("all files belong to one user, because {why}"));
     let warnings: Vec<String> = one_owner.into_iter().chain(imported.warning).collect();

@@ -15,7 +15,6 @@ use shim::sys::mount::{Filesystem, attach, attr};
 use shim::{Error, Result, RootDir};
 
 use super::create::{attach_shared, make_overlay};
-use super::journal::Record;
 use super::layers::{self, Layer, Writable};
 use super::{Places, inside, overlay, unmount_at};
 use crate::config::Dirs;
@@ -30,20 +29,20 @@ pub struct Deferred {
 
 impl Deferred {
     /// The deferred root filesystem at `path`; none where something else is there.
-    #[must_use]
-    pub fn at(dirs: &Dirs, path: &Path) -> Option<Self> {
-        let path = std::fs::canonicalize(path).ok()?;
-        let guid = path.file_name()?.to_str()?;
-        let places = Places::new(dirs, guid);
-        if std::fs::canonicalize(&places.rootfs).ok()? != path {
-            return None;
-        }
-        let record = Record::read(&places).filter(|record| record.deferred)?;
-        Some(Self {
-            places,
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn at(dirs: &Dirs, path: &Path) -> Result<Option<Self>> {
+        // What is not there is an error of whoever opens it.
+        let Ok(path) = std::fs::canonicalize(path) else {
+            return Ok(None);
+        };
+        let record = super::record(dirs, &path)?.filter(|record| record.deferred);
+        Ok(record.map(|record| Self {
+            places: Places::new(dirs, &record.guid),
             image: record.image,
             shown: None,
-        })
+        }))
     }
 
     /// Shows the layers read-only at its place.
@@ -75,11 +74,11 @@ impl Deferred {
         let lower = layers::image(&dirs.base, &self.image)?;
         let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
         let open = |layer, _: &Layer| Writable::open(layer);
-        let (mount, warning) = make_overlay(&self.places, &self.image, &lower, &data, open)?;
+        let (mount, warning) = make_overlay(&self.places, &self.image, lower, &data, None, open)?;
         let root = RootDir::from(mount);
         if warning.is_some() {
             // What create-fs has put into it was in memory as well.
-            inside::complete(&root, &self.image)?;
+            inside::complete(&root, &self.image, None)?;
         }
         attach_shared(&self.places, &root)?;
         Ok(warning)

@@ -5,7 +5,7 @@
 //! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write};
+use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,15 +13,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
+use shim::plan::IdMaps;
 use shim::{Error, Result};
 
 use super::{Places, errno_of};
 
 /// Ends the name of a record whose root filesystem is not complete.
 const CREATING: &str = ".creating";
-
-/// No record is longer, in bytes.
-const RECORD_MAX: u64 = 64 * 1024;
 
 /// What is known about a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +41,16 @@ pub struct Record {
     pub created: u64,
     /// In which boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// The ids that its layers are mapped to, which are those of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<IdMaps>,
     /// Whether the overlay is not there yet, but is assembled by each launch.
     #[serde(default)]
     pub deferred: bool,
 }
 
 impl Record {
-    pub(super) fn new(
-        places: &Places,
-        image: &str,
-        name: Option<&str>,
-        deferred: bool,
-    ) -> Result<Self> {
+    pub(super) fn new(places: &Places, image: &str, name: Option<&str>) -> Result<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
             version: 1,
@@ -65,20 +61,9 @@ impl Record {
             data: places.data.clone(),
             created: since.map_or(0, |duration| duration.as_secs()),
             boot_id: boot_id()?,
-            deferred,
+            id_maps: None,
+            deferred: false,
         })
-    }
-
-    /// That of a complete root filesystem; none where there is none that can be read.
-    pub(super) fn read(places: &Places) -> Option<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(places.records.join(&places.guid))
-            .ok()?;
-        let mut bytes = Vec::new();
-        file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
     }
 }
 
@@ -116,19 +101,30 @@ impl Journal {
             Ok(_) | Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(Error::sys("lock record", creating.display(), errno)),
         };
-        let text = serde_json::to_vec(record)
-            .map_err(|error| Error::new("write record").because(error.to_string()))?;
         let mut this = Self {
             complete: places.records.join(&places.guid),
             creating,
             lock,
         };
-        if let Err(error) = this.lock.write_all(&text) {
+        if let Err(error) = this.write(record) {
             this.forget()?;
-            return Err(Error::io("write record", this.creating.display(), &error)
-                .hint("check the space that --state has"));
+            return Err(error);
         }
         Ok(Some(this))
+    }
+
+    /// Writes the record, again perhaps: nobody reads it before it is complete.
+    pub(super) fn write(&mut self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::new("write record").because(error.to_string()))?;
+        self.lock
+            .set_len(0)
+            .and_then(|()| self.lock.rewind())
+            .and_then(|()| self.lock.write_all(&text))
+            .map_err(|error| {
+                Error::io("write record", self.creating.display(), &error)
+                    .hint("check the space that --state has")
+            })
     }
 
     /// The root filesystem is complete.
@@ -201,6 +197,34 @@ fn is_same_file(open: &File, path: &Path) -> bool {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     }
+}
+
+/// The record of a complete root filesystem; none where there is no such one.
+pub(super) fn read(places: &Places) -> Result<Option<Record>> {
+    let path = places.records.join(&places.guid);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(errno_of(&error), Errno::ENOENT | Errno::ENOTDIR) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(
+                Error::io("read record", path.display(), &error).hint("needs root; check --state")
+            );
+        }
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|error| {
+        Error::new("read record")
+            .on(path.display())
+            .because(error.to_string())
+            .hint("only create-fs writes there; destroy-fs removes it and its root filesystem")
+    })
+}
+
+/// Whether there is a record of any kind. One that is being completed is seen under either name.
+pub(super) fn is_recorded(records: &Path, guid: &str) -> bool {
+    let there = |name: &str| std::fs::symlink_metadata(records.join(name)).is_ok();
+    there(&format!("{guid}{CREATING}")) || there(guid)
 }
 
 /// Removes the record of a complete root filesystem.

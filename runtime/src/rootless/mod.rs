@@ -26,6 +26,9 @@ use crate::host;
 use account::Account;
 use subid::Subids;
 
+const CAP_CHOWN: u64 = 1;
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_FOWNER: u64 = 1 << 3;
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SETUID: u64 = 1 << 7;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -42,7 +45,7 @@ const PROGRAM_DIRECTORIES: [&str; 6] = [
 
 /// Where the caller was when it was called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct Origin {
     /// In the machine's own user namespace, and not in somebody's container.
     pub initial_userns: bool,
     /// The caller has left it for one of its own since.
@@ -52,7 +55,7 @@ pub struct Surroundings {
     pub single_id: Option<String>,
 }
 
-impl Surroundings {
+impl Origin {
     /// Before anything is entered.
     ///
     /// # Errors
@@ -71,17 +74,30 @@ impl Surroundings {
 ///
 /// # Errors
 /// A malformed line in /etc/subuid or /etc/subgid; then as [`own_userns::enter`].
-pub fn enter() -> Result<Surroundings> {
-    let mut surroundings = Surroundings::of_caller()?;
+pub fn enter() -> Result<Origin> {
+    enter_without(CAP_SYS_ADMIN)
+}
+
+/// The same for who only makes files: root of a container may make devices there, but not in a user namespace.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_for_files() -> Result<Origin> {
+    enter_without(CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_FOWNER)
+}
+
+/// Enters it where the caller lacks one of these capabilities.
+fn enter_without(capabilities: u64) -> Result<Origin> {
+    let mut origin = Origin::of_caller()?;
     let status = own_status()?;
-    if status.capeff & CAP_SYS_ADMIN != 0 {
-        return Ok(surroundings);
+    if status.capeff & capabilities == capabilities {
+        return Ok(origin);
     }
     let (wanted, lacking) = decide(&status, &Account::of_caller()?)?;
     own_userns::enter(&wanted)?;
-    surroundings.entered = true;
-    surroundings.single_id = lacking;
-    Ok(surroundings)
+    origin.entered = true;
+    origin.single_id = lacking;
+    Ok(origin)
 }
 
 /// Whether the caller has to enter a user namespace of its own in order to mount.
