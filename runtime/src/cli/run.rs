@@ -11,7 +11,7 @@ use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invo
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
 use crate::image::{self, ImportRequest};
-use crate::{exec, launch, leader, rootfs};
+use crate::{exec, inspect, launch, leader, rootfs};
 
 /// Carries out what was asked.
 ///
@@ -24,6 +24,7 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
 
         Invocation::Launch(args) => launch::launch(&args, &dirs(&args.dirs)?),
         Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
+        Invocation::Inspect(args) => inspect::inspect(&args, &dirs(&args.dirs)?),
         Invocation::CreateFs(args) => create_fs(&args, &dirs(&args.dirs)?),
         Invocation::DestroyFs(args) => {
             let dirs = dirs(&args.dirs)?;

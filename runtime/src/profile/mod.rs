@@ -1,5 +1,10 @@
 //! What a container is kept from: a named profile, changed by the configuration and by flags.
 
+mod decide;
+mod views;
+
+pub use decide::{Decision, Facts, decide};
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;

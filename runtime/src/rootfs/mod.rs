@@ -16,6 +16,7 @@
 
 mod create;
 mod destroy;
+mod image_of;
 mod inside;
 mod journal;
 mod layers;
@@ -24,6 +25,7 @@ mod remove;
 
 pub use create::{Created, create};
 pub use destroy::destroy;
+pub use image_of::image_of;
 pub use journal::Record;
 
 use std::ffi::OsStr;
