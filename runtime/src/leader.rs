@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -94,6 +94,20 @@ pub struct Running {
     pub privileges: Privileges,
     /// The profile that it was launched with; none where the record is gone.
     pub profile: Option<String>,
+}
+
+impl Running {
+    /// PID 1's number in the caller's PID namespace, as long as the process has not been reaped: the kernel keeps it
+    /// beside the handle (pidfd_open(2)).
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        let number = self.leader.pidfd.as_fd().as_raw_fd();
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        // -1 once it has been reaped, 0 where it is of another PID namespace.
+        let pid = pid.trim().parse().ok().filter(|pid| *pid > 0)?;
+        Some(Pid::from_raw(pid))
+    }
 }
 
 /// The right to be the one launch of a root filesystem; the record goes when it is dropped.

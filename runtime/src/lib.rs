@@ -14,6 +14,8 @@ pub mod environment;
 pub mod exec;
 /// Facts about the caller's situation.
 pub mod host;
+/// Where the ids of containers come from.
+pub mod idrange;
 /// Names that become file names: image ids and guids.
 pub mod ids;
 /// Image store: archives become root filesystems.
@@ -24,6 +26,8 @@ pub mod inspect;
 pub mod launch;
 /// Which process is the leader of a root filesystem.
 pub mod leader;
+/// `--mount`, `--share`, `--resolv-conf`, `subcontainer mount`.
+pub mod mounts;
 /// What launch and exec decide in the same way.
 pub mod process;
 /// What a container is kept from.

@@ -13,7 +13,8 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, setresuid};
 
-use crate::plan::Views;
+use crate::mounts::{self, Parcel, Unpacking};
+use crate::plan::{Launch, Views};
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
@@ -26,8 +27,10 @@ use crate::views::{self, Covers};
 pub(crate) struct Child<'a> {
     /// The steps and their indexes in the plan.
     pub(crate) steps: &'a [(u16, Step)],
-    /// The paths that some of the steps are about.
-    pub(crate) views: Option<&'a Views>,
+    /// The plan of a launch: the paths and the mounts that some of the steps are about.
+    pub(crate) launch: Option<&'a Launch>,
+    /// What the mounts need of the host.
+    pub(crate) mounts: Option<&'a Parcel>,
     /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
     /// the client is not to be noticed.
     pub(crate) client: RawFd,
@@ -45,15 +48,19 @@ pub(crate) struct Child<'a> {
 
 /// What one step leaves to another.
 #[derive(Default)]
-struct Made {
+struct Made<'a> {
     procfs: Option<OwnedFd>,
     covers: Covers,
+    mounts: Option<Unpacking<'a>>,
 }
 
 /// Takes the steps; the last of them replaces the process.
 pub(crate) fn run(child: &Child<'_>) -> ! {
     process::close(child.client);
-    let mut made = Made::default();
+    let mut made = Made {
+        mounts: child.mounts.map(Parcel::unpack),
+        ..Made::default()
+    };
     for &(index, step) in child.steps {
         if let Err(errno) = take(step, child, &mut made) {
             // An errno is a small positive number.
@@ -67,7 +74,7 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
     process::exit_now(i32::from(crate::error::EXIT_OWN))
 }
 
-fn take(step: Step, child: &Child<'_>, made: &mut Made) -> Result<(), Errno> {
+fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno> {
     match step {
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
         Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
@@ -111,6 +118,17 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made) -> Result<(), Errno> {
             umount2(c".", MntFlags::MNT_DETACH)?;
             chdir(c"/")
         }
+        Step::WriteResolvConf => {
+            let text = child.launch.and_then(|plan| plan.resolv_conf.as_deref());
+            mounts::write_resolv_conf(text.unwrap_or_default())
+        }
+        Step::Mount(index) => {
+            let mount = child.launch.and_then(|plan| plan.mounts.get(index));
+            match (mount, &mut made.mounts) {
+                (Some(mount), Some(parcel)) => mounts::attach(mount, parcel),
+                _ => Err(Errno::EBADF),
+            }
+        }
         Step::ShowProc => views::show(&mut made.procfs),
         Step::Mask(index) => match path(child, |views| &views.masked, index) {
             Some(path) => made.covers.mask(path),
@@ -145,7 +163,7 @@ fn path<'a>(
     list: fn(&Views) -> &Vec<CString>,
     index: usize,
 ) -> Option<&'a CString> {
-    list(child.views?).get(index)
+    list(&child.launch?.views).get(index)
 }
 
 /// Waits for the client's byte. End of file: the client is dead, and so shall we be.

@@ -18,6 +18,7 @@ use nix::unistd::{Pid, chdir, dup2_stdin, fchdir};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::mounts;
 use crate::plan::{IdMaps, Launch, Plan, Program};
 use crate::procfs;
 use crate::rootdir::{RootDir, fd_path};
@@ -46,6 +47,8 @@ pub fn launch(
     started: impl FnOnce(Pid) -> Result<()>,
 ) -> Result<Ended> {
     let words = Plan::Launch(plan);
+    // Before anything is changed: it may well be that something is wrong with them.
+    let mounts = mounts::prepare(&plan.mounts)?;
     procfs::clear(&rootfs).map_err(|errno| Step::ClearProc.failure(words, errno))?;
     let mut ground = Ground::prepare(plan, rootfs)?;
     let init = spawn::sealed_init()?;
@@ -56,6 +59,11 @@ pub fn launch(
         .program
         .process()
         .map_or((0, 0), |process| (process.uid, process.gid));
+    let owner = match &plan.id_maps {
+        None => owner,
+        // Ids that are not mapped fail in init, which names them.
+        Some(maps) => maps.outside(owner.0, owner.1).unwrap_or_default(),
+    };
     let stdio = stdio::open(&plan.stdio, owner)?;
 
     let role = match &plan.program {
@@ -71,12 +79,15 @@ pub fn launch(
         role,
         &stdio,
         &Lifelines::default(),
+        Some(&mounts),
         Parent::Client,
         &init,
     );
     // Staying there would keep ROOTFS busy for whoever wants to unmount it.
     chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
     let spawned = spawned?;
+    // The child has its own.
+    drop(mounts);
     let pid = spawned
         .child
         .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
 
@@ -29,6 +30,23 @@ impl IdRange {
         outside: 0,
         count: u32::MAX,
     };
+
+    /// A line of `/proc/PID/uid_map` or `gid_map`; none for any other text.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        let numbers: Vec<u32> = line
+            .split_ascii_whitespace()
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        match numbers.as_slice() {
+            &[inside, outside, count] => Some(Self {
+                inside,
+                outside,
+                count,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for IdRange {
@@ -45,6 +63,20 @@ pub struct IdMaps {
     pub users: Vec<IdRange>,
     /// Of group ids.
     pub groups: Vec<IdRange>,
+}
+
+impl IdMaps {
+    /// What a user and a group of the container are outside of it; none where one of them is not mapped.
+    #[must_use]
+    pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let find = |map: &[IdRange], id: u32| {
+            map.iter().find_map(|line| {
+                let offset = id.checked_sub(line.inside)?;
+                (offset < line.count).then(|| line.outside.checked_add(offset))?
+            })
+        };
+        Some((find(&self.users, uid)?, find(&self.groups, gid)?))
+    }
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
@@ -242,6 +274,12 @@ pub struct Launch {
     pub privileges: Privileges,
     /// What it may not see or change.
     pub views: Views,
+    /// What becomes its /etc/resolv.conf, if not the image's own.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<Vec<u8>>,
+    /// What it gets mounted, parents before children.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// What PID 1 is.
     pub program: Program,
     /// What becomes of the caller's streams.
@@ -339,6 +377,13 @@ impl<'p> Plan<'p> {
 
 fn length<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{} bytes", bytes.len()))
+}
+
+fn text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    bytes
+        .as_ref()
+        .map(|bytes| String::from_utf8_lossy(bytes))
+        .serialize(serializer)
 }
 
 fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,14 +4,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::{ALL_CAPABILITIES, Role, Spec};
-use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::child::{self, Child};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
+use crate::mounts::Parcel;
 use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
@@ -39,13 +38,9 @@ impl Spawned {
         let Some(pid) = self.child else {
             return Ok(None);
         };
-        loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::sys("wait for", format!("process {pid}"), errno)),
-                Ok(status) => return Ok(Ended::from_wait(status)),
-            }
-        }
+        pidfd::wait(&self.pidfd)
+            .map(Some)
+            .map_err(|errno| Error::sys("wait for", format!("process {pid}"), errno))
     }
 }
 
@@ -83,6 +78,7 @@ pub(crate) fn spawn(
     role: Role,
     stdio: &Stdio,
     lifelines: &Lifelines<'_>,
+    mounts: Option<&Parcel>,
     parent: Parent,
     init: &OwnedFd,
 ) -> Result<Spawned> {
@@ -155,10 +151,11 @@ pub(crate) fn spawn(
 
     let child = Child {
         steps: &steps,
-        views: match plan {
-            Plan::Launch(launch) => Some(&launch.views),
+        launch: match plan {
+            Plan::Launch(launch) => Some(launch),
             Plan::Exec(_) => None,
         },
+        mounts,
         client: client.as_raw_fd(),
         report: other.as_fd(),
         init: init.as_fd(),

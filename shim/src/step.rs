@@ -10,6 +10,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
+use crate::mounts::Mount;
 use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program, Views};
 
 /// Which process takes a step.
@@ -60,6 +61,10 @@ pub enum Step {
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
+    /// The host's resolv.conf replaces the image's.
+    WriteResolvConf,
+    /// The mount with this index is attached.
+    Mount(usize),
     /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
     ShowProc,
     /// The masked path with this index is covered.
@@ -156,6 +161,8 @@ impl Step {
         ]);
         steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
         steps.extend([Self::OwnRootfs, Self::PivotRoot]);
+        steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
+        steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
@@ -237,6 +244,8 @@ impl Step {
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
             Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE)".to_owned(),
+            Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
+            Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
             Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
             Self::Mask(index) => {
                 let path = masked(plan, index);
@@ -273,6 +282,7 @@ impl Step {
             }
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
+            (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
             (Self::Mask(index), _) => Error::sys("mask", masked(plan, index), errno),
             (Self::ProtectPath(index), _) => {
                 Error::sys("make read-only", protected(plan, index), errno)
@@ -314,6 +324,8 @@ impl Step {
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
             Self::PivotRoot => "change the root directory to",
+            Self::WriteResolvConf => "write resolv.conf in",
+            Self::Mount(_) => "mount in",
             Self::TakeNull => "take the null device over into",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
             Self::ProtectRoot => "make read-only",
@@ -346,6 +358,12 @@ impl Step {
             }
             (Self::MakeProc, Errno::EPERM) => {
                 "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
+            }
+            (Self::WriteResolvConf, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                "the root filesystem needs a real directory named etc"
+            }
+            (Self::WriteResolvConf, Errno::EISDIR | Errno::EBUSY) => {
+                "etc/resolv.conf is a directory or a mount point, which is not replaced"
             }
             (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
             (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {
@@ -393,6 +411,13 @@ fn id_maps(plan: Plan<'_>) -> String {
         list(&maps.users),
         list(&maps.groups)
     )
+}
+
+fn mount(plan: Plan<'_>, index: usize) -> Option<&Mount> {
+    match plan {
+        Plan::Launch(launch) => launch.mounts.get(index),
+        Plan::Exec(_) => None,
+    }
 }
 
 fn masked(plan: Plan<'_>, index: usize) -> Cow<'_, str> {

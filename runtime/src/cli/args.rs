@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use shim::mounts::Target;
 use shim::plan::IdRange;
 
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 
 /// One call of start-container.
@@ -24,6 +26,12 @@ pub enum Invocation {
     CreateFs(CreateFsArgs),
     /// `subcontainer destroy-fs`
     DestroyFs(DestroyFsArgs),
+    /// `subcontainer mount add`
+    MountAdd(MountAddArgs),
+    /// `subcontainer mount rm`
+    MountRemove(MountRemoveArgs),
+    /// `subcontainer mount list`
+    MountList(MountListArgs),
     /// `bind-mount`
     BindMount(BindMountArgs),
     /// `pipe-wrap`
@@ -72,6 +80,8 @@ pub struct LaunchArgs {
     pub userns: Option<Userns>,
     /// How much the container is kept from.
     pub confinement: ConfinementArgs,
+    /// `--mount`, `--share`, `--resolv-conf`
+    pub mounts: MountArgs,
     /// `--dry-run` and `--format`: print the plan and do nothing.
     pub dry_run: Option<Format>,
     /// `--base`, `--state`, `--data`
@@ -206,6 +216,39 @@ pub struct CreateFsArgs {
 pub struct DestroyFsArgs {
     /// The last component of what create-fs printed.
     pub guid: Guid,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount add ROOTFS MOUNT`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountAddArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// What to mount.
+    pub spec: MountSpec,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount rm ROOTFS PATH`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRemoveArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// Where the mount is, inside.
+    pub target: Target,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `subcontainer mount list ROOTFS`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountListArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// `--json`
+    pub json: bool,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

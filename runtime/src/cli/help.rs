@@ -29,7 +29,9 @@ pub(super) fn short() -> String {
 pub(super) fn group(group: &str) -> String {
     let mut text =
         format!("Usage: start-container {group} VERB [OPTION...] [OPERAND...]\n\nVerbs:\n");
-    verbs(&mut text, VERBS.iter().filter(|verb| verb.group == group));
+    // A group can have another one in it: "subcontainer mount".
+    let inside = |verb: &&Verb| format!("{} ", verb.group).starts_with(&format!("{group} "));
+    verbs(&mut text, VERBS.iter().filter(inside));
     text
 }
 
@@ -82,7 +84,10 @@ fn names(flag: &Flag) -> String {
         Some(letter) => format!("-{letter}, "),
         None => "    ".to_owned(),
     };
-    let value = flag.value.map(|value| format!("={value}"));
+    let value = flag.value.map(|value| match flag.implied {
+        Some(_) => format!("[={value}]"),
+        None => format!("={value}"),
+    });
     format!("  {letter}{}{}", flag.long, value.unwrap_or_default())
 }
 

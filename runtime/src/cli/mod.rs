@@ -14,8 +14,8 @@ mod values;
 
 pub use args::{
     BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs,
-    PtySize, Userns,
+    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
 };
 pub use parse::parse;
 pub use run::run;

@@ -8,14 +8,15 @@ use shim::Error;
 
 use super::args::{
     BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, PipeWrapArgs, ProcessArgs,
-    Userns,
+    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PipeWrapArgs, ProcessArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, values};
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
 
@@ -51,6 +52,7 @@ fn in_group(group: &str, mut words: impl Iterator<Item = OsString>) -> shim::Res
     match word.to_str() {
         Some("--help" | "-h" | "help") => Ok(Invocation::Help(help::group(group))),
         Some(name) if let Some(verb) = table::verb(group, name) => finish(verb, read(verb, words)),
+        Some(name) if let Some(inner) = table::inner_group(group, name) => in_group(inner, words),
         _ => Err(unknown_verb(group, &word)),
     }
 }
@@ -64,6 +66,13 @@ fn topic(words: impl Iterator<Item = OsString>) -> shim::Result<Invocation> {
         [group] if table::groups().contains(&group.as_ref()) => help::group(group),
         [name] if let Some(verb) = table::verb("", name) => help::verb(verb),
         [group, name] if let Some(verb) = table::verb(group, name) => help::verb(verb),
+        [group, name] if let Some(inner) = table::inner_group(group, name) => help::group(inner),
+        [group, inner, name]
+            if let Some(inner) = table::inner_group(group, inner)
+                && let Some(verb) = table::verb(inner, name) =>
+        {
+            help::verb(verb)
+        }
         [group, name, ..] if table::groups().contains(&group.as_ref()) => {
             return Err(unknown_verb(group, OsStr::new(name.as_ref())));
         }
@@ -81,8 +90,14 @@ fn finish(verb: &Verb, read: Result<Invocation, Stop>) -> shim::Result<Invocatio
 }
 
 fn names_in(group: &str) -> Vec<&'static str> {
-    let verbs = VERBS.iter().filter(|verb| verb.group == group);
-    verbs.map(|verb| verb.name).collect()
+    let next = |verb: &Verb| match verb.group.split_once(' ') {
+        _ if verb.group == group => Some(verb.name),
+        Some((outer, inner)) if outer == group => Some(inner),
+        _ => None,
+    };
+    let mut names: Vec<_> = VERBS.iter().filter_map(next).collect();
+    names.dedup();
+    names
 }
 
 fn unknown_verb(group: &str, word: &OsStr) -> Error {
@@ -118,6 +133,8 @@ struct Options {
     init: bool,
     userns: Option<Userns>,
     confinement: ConfinementArgs,
+    mounts: MountArgs,
+    json: bool,
     dry_run: bool,
     format: Option<Format>,
     source: Option<PathBuf>,
@@ -163,6 +180,18 @@ impl Options {
             FlagId::Seccomp => self.confinement.seccomp = Some(values::seccomp(value)?),
             FlagId::ReadOnly => self.confinement.read_only = true,
             FlagId::NoNewPrivileges => self.confinement.no_new_privileges = true,
+            FlagId::Mount => {
+                let spec = mounts::parse(&values::utf8(name, value)?)?;
+                self.mounts.mounts.push(spec);
+            }
+            FlagId::Share => {
+                let share = &mut self.mounts.share;
+                share.extend(mounts::parse_share(&values::utf8(name, value)?)?);
+                share.sort_unstable();
+                share.dedup();
+            }
+            FlagId::ResolvConf => self.mounts.resolv_conf = Some(values::path(name, value)?),
+            FlagId::Json => self.json = true,
             FlagId::DryRun => self.dry_run = true,
             FlagId::Format => self.format = Some(values::format(&value)?),
             FlagId::Source => self.source = Some(values::path(name, value)?),
@@ -279,6 +308,35 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 dirs: options.dirs,
             }))
         }
+        VerbId::MountAdd => {
+            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+            let entry = values::utf8("MOUNT", options.operand(&mut scan, "MOUNT")?)?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::MountAdd(MountAddArgs {
+                rootfs,
+                spec: mounts::parse(&entry)?,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::MountRemove => {
+            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+            let path = options.operand(&mut scan, "PATH")?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::MountRemove(MountRemoveArgs {
+                rootfs,
+                target: values::target(&path)?,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::MountList => {
+            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+            options.until_end(&mut scan)?;
+            Ok(Invocation::MountList(MountListArgs {
+                rootfs,
+                json: options.json,
+                dirs: options.dirs,
+            }))
+        }
         VerbId::ImageImport => {
             let source = options.operand(&mut scan, "SOURCE")?.into();
             options.until_end(&mut scan)?;
@@ -323,6 +381,7 @@ fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
         init: options.init,
         userns: options.userns,
         confinement: options.confinement,
+        mounts: options.mounts,
         dry_run,
         process: options.process,
         dirs: options.dirs,

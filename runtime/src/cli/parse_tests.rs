@@ -43,6 +43,7 @@ fn launch_without_anything_is_an_idle_leader() {
             init: false,
             userns: None,
             confinement: ConfinementArgs::default(),
+            mounts: MountArgs::default(),
             dry_run: None,
             dirs: DirFlags::default(),
         }

@@ -9,9 +9,10 @@ use shim::idmap::IdMap;
 use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
 use crate::bind_mount::{self, BindMount};
-use crate::config::{self, DirFlags, Dirs};
+use crate::config::{self, Config, DirFlags, Dirs};
+use crate::idrange::Pool;
 use crate::image::{self, ImportRequest};
-use crate::{exec, inspect, launch, leader, rootfs};
+use crate::{exec, inspect, launch, leader, mounts, rootfs, userns};
 
 /// Carries out what was asked.
 ///
@@ -22,14 +23,28 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::Help(text) => Ok(Outcome::text(text)),
         Invocation::Version => Ok(Outcome::text(version())),
 
-        Invocation::Launch(args) => launch::launch(&args, &dirs(&args.dirs)?),
+        Invocation::Launch(args) => {
+            let config = config()?;
+            launch::launch(&args, &config.dirs(&args.dirs)?, &config)
+        }
         Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
         Invocation::Inspect(args) => inspect::inspect(&args, &dirs(&args.dirs)?),
-        Invocation::CreateFs(args) => create_fs(&args, &dirs(&args.dirs)?),
+        Invocation::CreateFs(args) => create_fs(&args, &config()?),
         Invocation::DestroyFs(args) => {
             let dirs = dirs(&args.dirs)?;
             let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
             rootfs::destroy(&dirs, args.guid.as_str(), stop).map(|()| Outcome::SILENT)
+        }
+        Invocation::MountAdd(args) => {
+            mounts::verbs::add(&args.rootfs, &args.spec, &dirs(&args.dirs)?)
+                .map(|()| Outcome::SILENT)
+        }
+        Invocation::MountRemove(args) => {
+            mounts::verbs::remove(&args.rootfs, &args.target, &dirs(&args.dirs)?)
+                .map(|()| Outcome::SILENT)
+        }
+        Invocation::MountList(args) => {
+            mounts::verbs::show(&args.rootfs, args.json, &dirs(&args.dirs)?).map(Outcome::text)
         }
         Invocation::BindMount(args) => {
             let base = dirs(&args.dirs)?.base;
@@ -48,8 +63,12 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
     }
 }
 
-fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
-    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref())?;
+fn create_fs(args: &CreateFsArgs, config: &Config) -> shim::Result<Outcome> {
+    let dirs = &config.dirs(&args.dirs)?;
+    let settings = config.settings(Some(args.image.as_str()));
+    let userns = args.userns.as_ref().or(settings.userns.as_ref());
+    let ids = userns::of_create_fs(userns, config.id_pool.unwrap_or_else(Pool::of_host))?;
+    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref(), &ids)?;
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
     // A root filesystem that nobody was told of could not be destroyed by anybody.
@@ -97,6 +116,10 @@ fn version() -> String {
     format!("start-container {}\n", env!("CARGO_PKG_VERSION"))
 }
 
+fn config() -> shim::Result<Config> {
+    Config::load(Path::new(config::PATH))
+}
+
 fn dirs(flags: &DirFlags) -> shim::Result<Dirs> {
-    Dirs::load(flags, Path::new(config::PATH))
+    config()?.dirs(flags)
 }

@@ -71,7 +71,10 @@ impl Scan {
         let Some(flag) = flag else {
             return Err(self.unknown(&given).into());
         };
-        let value = if flag.value.is_some() {
+        let value = if let Some(implied) = flag.implied {
+            let given = self.parser.optional_value();
+            given.unwrap_or_else(|| implied.into())
+        } else if flag.value.is_some() {
             self.parser.value().map_err(|_| self.no_value(flag))?
         } else if self.parser.optional_value().is_some() {
             // The value is not repeated: with a typing error before it, it may be a secret.

@@ -3,6 +3,7 @@
 //! Parsing, help, suggestions, man page and completions are all read from here; nothing about an option is said twice.
 
 use crate::config::{DEFAULT_BASE, DEFAULT_DATA, DEFAULT_STATE};
+use crate::mounts::RESOLV_CONF;
 
 /// What an option sets. The parser's `match` on it is exhaustive: an option in the table without a meaning does not
 /// compile.
@@ -39,6 +40,10 @@ pub enum FlagId {
     Id,
     Replace,
     Ref,
+    Mount,
+    Share,
+    ResolvConf,
+    Json,
 }
 
 /// An option of a verb.
@@ -52,6 +57,8 @@ pub struct Flag {
     pub short: Option<char>,
     /// What its value is called; none for a switch.
     pub value: Option<&'static str>,
+    /// The value that it has when it is given alone; another one must follow a `=` then.
+    pub implied: Option<&'static str>,
     /// One line, no full stop.
     pub help: &'static str,
     /// What holds without it, where that is a value.
@@ -77,6 +84,9 @@ pub enum VerbId {
     Inspect,
     CreateFs,
     DestroyFs,
+    MountAdd,
+    MountRemove,
+    MountList,
     ImageImport,
     BindMount,
     PipeWrap,
@@ -87,7 +97,7 @@ pub enum VerbId {
 pub struct Verb {
     /// What is run.
     pub id: VerbId,
-    /// `image`, `subcontainer`, or empty for a verb that stands alone.
+    /// `image`, `subcontainer`, `subcontainer mount`, or empty for a verb that stands alone.
     pub group: &'static str,
     /// Its own word.
     pub name: &'static str,
@@ -120,6 +130,7 @@ const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
         long,
         short: None,
         value: None,
+        implied: None,
         help,
         default: None,
         repeat: false,
@@ -143,6 +154,13 @@ const fn short(letter: char, flag: Flag) -> Flag {
 const fn repeated(flag: Flag) -> Flag {
     Flag {
         repeat: true,
+        ..flag
+    }
+}
+
+const fn implying(implied: &'static str, flag: Flag) -> Flag {
+    Flag {
+        implied: Some(implied),
         ..flag
     }
 }
@@ -304,6 +322,32 @@ static CONFINEMENT: &[Flag] = &[
     ),
 ];
 
+static MOUNTS: &[Flag] = &[
+    repeated(valued(
+        FlagId::Mount,
+        "--mount",
+        "MOUNT",
+        "mount something in the container; see: subcontainer mount add --help",
+    )),
+    repeated(valued(
+        FlagId::Share,
+        "--share",
+        "dev,sys,run",
+        "show these directories of the host, with all that is mounted in them",
+    )),
+    implying(
+        RESOLV_CONF,
+        valued(
+            FlagId::ResolvConf,
+            "--resolv-conf",
+            "FILE",
+            "copy the host's /etc/resolv.conf, or FILE, to /etc/resolv.conf inside",
+        ),
+    ),
+];
+
+static JSON: &[Flag] = &[switch(FlagId::Json, "--json", "print JSON, for programs")];
+
 static DRY_RUN: &[Flag] = &[
     switch(
         FlagId::DryRun,
@@ -389,7 +433,7 @@ pub static VERBS: &[Verb] = &[
                 a filter of system calls, and hides or write-protects what of /proc and /sys is the host's; outer\n\
                 (the default inside somebody's user namespace) takes nothing away; hardened leaves no capability\n\
                 and nothing to gain one with, and a read-only root; none is outer, said for a bare host.",
-        flags: &[PROCESS, LAUNCH, CONFINEMENT, DRY_RUN, DIRS],
+        flags: &[PROCESS, LAUNCH, CONFINEMENT, MOUNTS, DRY_RUN, DIRS],
     },
     Verb {
         id: VerbId::Exec,
@@ -431,6 +475,41 @@ pub static VERBS: &[Verb] = &[
         flags: &[DIRS],
     },
     Verb {
+        id: VerbId::MountAdd,
+        group: "subcontainer mount",
+        name: "add",
+        operands: "ROOTFS MOUNT",
+        about: "mount something in a running container",
+        notes: "Every process inside sees it at once. MOUNT is a list of KEY=VALUE with commas between them:\n\
+                \x20 type=bind      src=PATH, dst=PATH, ro, recursive=false, propagation=private|slave|shared,\n\
+                \x20                idmap=FROM:TO[:RANGE][;...], nosuid, nodev, noexec\n\
+                \x20 type=volume    the same with src=NAME, a directory of BASE/volumes\n\
+                \x20 type=tmpfs     dst=PATH, size=64m, mode=1777, nr_inodes=10k, ro, noexec\n\
+                \x20 type=overlay   lower=PATH[:PATH...], upper=PATH, work=PATH, dst=PATH, ro, nosuid, nodev, noexec\n\
+                \x20 type=dev       dst=/dev: a /dev of the container's own, only for launch\n\
+                What is missing of dst is made. A bind shows what is mounted below src, also later; recursive=false\n\
+                does not. An attribute holds for everything below. Symlinks inside are not followed.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::MountRemove,
+        group: "subcontainer mount",
+        name: "rm",
+        operands: "ROOTFS PATH",
+        about: "take a mount of a running container away",
+        notes: "With all that is mounted below it. What has files open there keeps them until it closes them.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::MountList,
+        group: "subcontainer mount",
+        name: "list",
+        operands: "ROOTFS",
+        about: "show what is mounted in a running container",
+        notes: "As the kernel has it, outermost first.",
+        flags: &[JSON, DIRS],
+    },
+    Verb {
         id: VerbId::ImageImport,
         group: "image",
         name: "import",
@@ -460,13 +539,23 @@ pub static VERBS: &[Verb] = &[
     },
 ];
 
-/// The groups of verbs, each once.
+/// The groups of verbs that are in no other group, each once.
 #[must_use]
 pub fn groups() -> Vec<&'static str> {
     let mut groups: Vec<_> = VERBS.iter().map(|verb| verb.group).collect();
-    groups.retain(|group| !group.is_empty());
+    groups.retain(|group| !group.is_empty() && !group.contains(' '));
     groups.dedup();
     groups
+}
+
+/// The group within a group by its word: `mount` in `subcontainer`.
+#[must_use]
+pub fn inner_group(group: &str, name: &str) -> Option<&'static str> {
+    let path = |inner: &str| inner.split_once(' ') == Some((group, name));
+    VERBS
+        .iter()
+        .map(|verb| verb.group)
+        .find(|inner| path(inner))
 }
 
 /// The verb of a group (or of none) by its word.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use shim::Error;
 use shim::idmap::{self, IdMap};
+use shim::mounts::Target;
 use shim::plan::IdRange;
 
 use super::args::{Format, IdmapRange, PtySize, Userns};
@@ -45,6 +46,25 @@ pub(super) fn text(option: &'static str, value: OsString) -> shim::Result<String
         Ok(text) => Ok(text),
         Err(_) => refuse("not UTF-8"),
     }
+}
+
+/// Text that is taken apart further: UTF-8.
+pub(super) fn utf8(option: &'static str, value: OsString) -> shim::Result<String> {
+    value.into_string().map_err(|value| {
+        bad(option)
+            .because(format!("{} is not UTF-8", shown(&value)))
+            .hint("give UTF-8 text; other paths can be had through a symlink")
+    })
+}
+
+/// A mount's place inside.
+pub(super) fn target(value: &OsStr) -> shim::Result<Target> {
+    Target::new(value.as_ref()).map_err(|why| {
+        Error::new("use mount target")
+            .on(shown(value))
+            .because(why)
+            .hint("give an absolute path inside; not / and nothing in /proc")
+    })
 }
 
 /// `NAME=VALUE`, at the first `=`.

@@ -8,18 +8,14 @@
 mod mounts;
 mod process;
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
-
 use procfs::process::Process;
 use serde::Serialize;
 use shim::{Error, Result};
 
 use crate::cli::{InspectArgs, Outcome};
 use crate::config::Dirs;
-use crate::leader;
 use crate::process::Rootfs;
-use crate::rootfs::image_of;
+use crate::{leader, rootfs};
 
 /// The document. Names are stable; new ones may be added.
 #[derive(Debug, Serialize)]
@@ -55,40 +51,28 @@ pub fn inspect(args: &InspectArgs, dirs: &Dirs) -> Result<Outcome> {
             .because("it has just ended")
             .hint("try again if it is being replaced")
     };
-    let pidfd = &running.leader.pidfd;
-    let pid = pid_of(pidfd).ok_or_else(ended)?;
+    let pid = running.pid().ok_or_else(ended)?.as_raw();
     let process = Process::new(pid).map_err(|error| unreadable(pid, &error))?;
     // The directory was opened while the pidfd's process was alive: it is that process's.
-    if pid_of(pidfd) != Some(pid) {
-        return Err(ended());
-    }
+    running.pid().ok_or_else(ended)?;
+    let record = rootfs::record(dirs, &rootfs.path)?;
     let report = Report {
-        image: image_of(dirs, &rootfs.path).map(String::from),
+        image: record.map(|record| record.image),
         rootfs: rootfs.path.to_string_lossy().into_owned(),
-        profile: running.profile,
+        profile: running.profile.clone(),
         pid,
         start_time: process
             .stat()
             .map_err(|error| unreadable(pid, &error))?
             .starttime,
         process: process::read(&process).map_err(|error| unreadable(pid, &error))?,
-        mounts: mounts::read(&process).map_err(|error| unreadable(pid, &error))?,
+        mounts: mounts::read(&running, &process)?,
     };
-    if pid_of(pidfd) != Some(pid) {
-        return Err(ended());
-    }
+    running.pid().ok_or_else(ended)?;
     let mut text = serde_json::to_string_pretty(&report)
         .map_err(|error| Error::new("print as JSON").because(error.to_string()))?;
     text.push('\n');
     Ok(Outcome::text(text))
-}
-
-/// The process that a pidfd holds, while it lives: `Pid:` of its fdinfo (pidfd_open(2)) is -1 afterwards.
-fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
-    let text = std::fs::read_to_string(Path::new(&path)).ok()?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    pid.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 fn unreadable(pid: i32, error: &procfs::ProcError) -> Error {

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 
-use shim::plan::Views;
+use shim::plan::{Capabilities, Privileges, Views};
 use shim::{Error, Result};
 
 use super::{ProfileName, SeccompChoice, views};
@@ -87,6 +87,18 @@ pub struct Decision {
     pub seccomp: SeccompChoice,
     /// What of /proc and /sys, and whether the root filesystem is read-only.
     pub views: Views,
+}
+
+impl Decision {
+    /// What the plan says of it.
+    #[must_use]
+    pub fn privileges(&self) -> Privileges {
+        Privileges {
+            capabilities: self.capabilities.map(|set| Capabilities(set.bits())),
+            no_new_privileges: self.no_new_privileges,
+            seccomp: None,
+        }
+    }
 }
 
 /// Decides: the flags over the configuration over the profile.

@@ -1,0 +1,186 @@
+//! What is mounted in a running container, as the kernel has it. The names in it are the container's to choose, so the
+//! table shows them with control characters escaped.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use procfs::process::{MountInfo, MountOptFields, Process};
+use serde::Serialize;
+use shim::{Error, Result};
+
+use crate::leader::Running;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Where, inside.
+    pub target: PathBuf,
+    /// A device or another name that its filesystem goes by; with the part of it that is shown, where that is not all.
+    pub source: String,
+    /// The filesystem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Of the mount, not of the filesystem below it.
+    pub options: Vec<String>,
+    /// `private`, or some of `shared`, `slave`, `unbindable`.
+    pub propagation: Vec<&'static str>,
+}
+
+/// Reads the mount table of PID 1.
+///
+/// # Errors
+/// The container has ended.
+pub fn read(running: &Running) -> Result<Vec<Line>> {
+    let gone = || {
+        Error::new("read the mounts of the container")
+            .because("it has just ended")
+            .hint("see: start-container subcontainer launch --help")
+    };
+    let pid = running.pid().ok_or_else(gone)?;
+    let mut table = Vec::new();
+    Process::new(pid.as_raw())
+        .and_then(|process| process.open_relative("mountinfo"))
+        .and_then(|mut file| Ok(file.read_to_end(&mut table)?))
+        .map_err(|_| gone())?;
+    // The number was the container's for as long as the handle says that it lives.
+    if running.pid().is_none() {
+        return Err(gone());
+    }
+    // A name inside need not be UTF-8, and shall not be able to keep this from working.
+    let lines = String::from_utf8_lossy(&table);
+    let lines = lines.lines().map(MountInfo::from_line);
+    Ok(lines
+        .filter_map(|line| Some(Line::new(line.ok()?)))
+        .collect())
+}
+
+impl Line {
+    fn new(mount: MountInfo) -> Self {
+        let mut source = unescape(&mount.mount_source.unwrap_or_default());
+        if mount.root != "/" {
+            source.push_str(&format!("[{}]", unescape(&mount.root)));
+        }
+        let mut options: Vec<String> = mount
+            .mount_options
+            .into_iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name,
+            })
+            .collect();
+        options.sort();
+        let mut propagation: Vec<_> = mount
+            .opt_fields
+            .iter()
+            .filter_map(|field| match field {
+                MountOptFields::Shared(_) => Some("shared"),
+                MountOptFields::Master(_) => Some("slave"),
+                MountOptFields::Unbindable => Some("unbindable"),
+                MountOptFields::PropagateFrom(_) => None,
+            })
+            .collect();
+        if propagation.is_empty() {
+            propagation.push("private");
+        }
+        Self {
+            target: unescape(&mount.mount_point.to_string_lossy()).into(),
+            source,
+            kind: mount.fs_type,
+            options,
+            propagation,
+        }
+    }
+}
+
+/// Spaces, tabs, newlines and backslashes stand in the table as three octal digits (proc_pid_mountinfo(5)).
+fn unescape(text: &str) -> String {
+    let mut rest = text;
+    let mut plain = String::with_capacity(text.len());
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = after
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push('\\');
+                rest = after;
+            }
+        }
+    }
+    plain + rest
+}
+
+/// For people: a heading, and a line per mount.
+#[must_use]
+pub fn table(lines: &[Line]) -> String {
+    let escaped = |text: &str| -> String { text.escape_debug().to_string().replace("\\'", "'") };
+    let mut rows = vec![["TARGET", "SOURCE", "TYPE", "OPTIONS"].map(str::to_owned)];
+    rows.extend(lines.iter().map(|line| {
+        let options = line
+            .options
+            .iter()
+            .map(String::as_str)
+            .chain(line.propagation.iter().copied())
+            .collect::<Vec<_>>()
+            .join(",");
+        [
+            escaped(&line.target.to_string_lossy()),
+            escaped(&line.source),
+            escaped(&line.kind),
+            escaped(&options),
+        ]
+    }));
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths = [width(0), width(1), width(2)];
+    let mut text = String::new();
+    for [target, source, kind, options] in &rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{target:0$}  {source:1$}  {kind:2$}  {options}",
+            widths[0], widths[1], widths[2]
+        );
+    }
+    text
+}
+
+/// For programs.
+///
+/// # Errors
+/// None that can happen: every value is text.
+pub fn json(lines: &[Line]) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(lines)
+        .map_err(|error| Error::new("print the mounts as JSON").because(error.to_string()))?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_octal_and_anything_else_stays() {
+        for (text, plain) in [
+            ("/plain", "/plain"),
+            ("/a\\040b\\011\\012\\134", "/a b\t\n\\"),
+            ("/a\\04", "/a\\04"),
+            ("/a\\", "/a\\"),
+            ("\\999", "\\999"),
+        ] {
+            assert_eq!(unescape(text), plain);
+        }
+    }
+}

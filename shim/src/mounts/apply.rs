@@ -1,0 +1,60 @@
+//! Attaches a mount inside; for a process whose root is the container's. Allocates nothing: a child that has been
+//! cloned uses it.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{UnlinkatFlags, unlinkat, write};
+
+use super::{Content, Mount, Unpacking, dev, target};
+use crate::rootdir::RootDir;
+use crate::sys::mount::{Filesystem, attach as attach_to};
+
+/// Attaches `mount`; what it needs of the host is the next in the parcel.
+pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Errno> {
+    let place = target::open(&mount.target, mount.is_file(), mount.make_target)?.fd;
+    match &mount.content {
+        Content::Bind { .. } | Content::Overlay { .. } => attach_to(parcel.next()?, place),
+        Content::Tmpfs { options } => {
+            let filesystem = Filesystem::open(c"tmpfs")?;
+            for (key, value) in options {
+                filesystem.set(key, value)?;
+            }
+            attach_to(filesystem.mount(mount.attributes.bits())?, place)
+        }
+        Content::Dev => dev::attach_all(&place, parcel),
+    }
+}
+
+/// Replaces /etc/resolv.conf at once: who reads it finds the old text or the new. A symlink of this name, for instance
+/// systemd's, is replaced and not followed.
+pub(crate) fn write_resolv_conf(text: &[u8]) -> Result<(), Errno> {
+    const NAME: &std::ffi::CStr = c"resolv.conf";
+    const NEW: &std::ffi::CStr = c".resolv.conf.new";
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let root = nix::fcntl::open(c"/", directory | OFlag::O_CLOEXEC, Mode::empty())?;
+    let etc = RootDir::from(root).open_plain(c"etc", directory, Mode::empty())?;
+    // One that a killed launch has left.
+    match unlinkat(&etc, NEW, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    let file = openat(&etc, NEW, flags, mode)?;
+    // Whatever mask the caller has.
+    fchmod(&file, mode)?;
+    let mut rest = text;
+    while !rest.is_empty() {
+        match write(&file, rest) {
+            Err(Errno::EINTR) => {}
+            written => rest = rest.get(written?..).unwrap_or_default(),
+        }
+    }
+    let replaced = renameat(&etc, NEW, &etc, NAME);
+    if replaced.is_err() {
+        let _ = unlinkat(&etc, NEW, UnlinkatFlags::NoRemoveDir);
+    }
+    replaced
+}

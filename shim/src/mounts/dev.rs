@@ -1,0 +1,123 @@
+//! A /dev of the container's own: the nodes that every program may expect and no other, a devpts, and /dev/shm.
+//!
+//! The nodes are binds of the host's, because mknod(2) of a device needs the initial user namespace. The client opens
+//! them and believes only what fstat(2) says of the opened file; the child puts everything together.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::libc::dev_t;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, umask};
+use nix::unistd::symlinkat;
+
+use super::Unpacking;
+use crate::rootdir::RootDir;
+use crate::sys::mount::{Filesystem, attach, attr, clone_tree};
+
+/// A node and its numbers (Documentation/admin-guide/devices.txt).
+struct Node {
+    name: &'static CStr,
+    major: u64,
+    minor: u64,
+}
+
+const fn node(name: &'static CStr, major: u64, minor: u64) -> Node {
+    Node { name, major, minor }
+}
+
+const NODES: [Node; 6] = [
+    node(c"null", 1, 3),
+    node(c"zero", 1, 5),
+    node(c"full", 1, 7),
+    node(c"random", 1, 8),
+    node(c"urandom", 1, 9),
+    node(c"tty", 5, 0),
+];
+
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"ptmx", c"pts/ptmx"),
+];
+
+/// The group `tty` of every distribution, which grantpt(3) and wall(1) expect.
+const TTY_GROUP: &CStr = c"5";
+
+/// The host's nodes as detached mounts, in the order in which [`attach_all`] takes them.
+pub(super) fn nodes() -> impl Iterator<Item = Result<OwnedFd, Errno>> {
+    NODES.iter().map(|node| {
+        let dev = RootDir::open(std::path::Path::new("/dev"))?;
+        let file = dev.open_plain(node.name, OFlag::O_PATH, Mode::empty())?;
+        let stat = fstat(&file)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        let number: dev_t = makedev(node.major, node.minor);
+        if kind != SFlag::S_IFCHR || stat.st_rdev != number {
+            return Err(Errno::ENODEV);
+        }
+        clone_tree(&file, false)
+    })
+}
+
+/// Puts it together on `place`. Allocates nothing.
+pub(super) fn attach_all(place: &OwnedFd, nodes: &mut Unpacking<'_>) -> Result<(), Errno> {
+    let filesystem = Filesystem::open(c"tmpfs")?;
+    filesystem.set(c"mode", c"755")?;
+    // Room for small files and sockets; nobody's place to store anything.
+    filesystem.set(c"size", c"64m")?;
+    let dev = RootDir::from(filesystem.mount(attr::NOSUID | attr::NOEXEC)?);
+    let mask = umask(Mode::empty());
+    let filled = fill(&dev);
+    umask(mask);
+    filled?;
+
+    // Before Linux 6.15 nothing can be attached to what is detached itself.
+    attach(&dev, place)?;
+    for node in &NODES {
+        let place = dev.open_plain(node.name, OFlag::O_PATH, Mode::empty())?;
+        attach(nodes.next()?, place)?;
+    }
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    attach(devpts()?, dev.open_plain(c"pts", directory, Mode::empty())?)?;
+    let shm = Filesystem::open(c"tmpfs")?;
+    shm.set(c"mode", c"1777")?;
+    attach(
+        shm.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?,
+        dev.open_plain(c"shm", directory, Mode::empty())?,
+    )
+}
+
+fn fill(dev: &RootDir) -> Result<(), Errno> {
+    for name in [c"pts", c"shm"] {
+        mkdirat(dev, name, Mode::from_bits_truncate(0o755))?;
+    }
+    for (name, text) in LINKS {
+        symlinkat(text, dev, name)?;
+    }
+    for node in &NODES {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        openat(dev, node.name, flags, Mode::from_bits_truncate(0o666))?;
+    }
+    Ok(())
+}
+
+/// Every mount of it is an instance of its own (Linux 4.7).
+fn devpts() -> Result<OwnedFd, Errno> {
+    let with = |group: Option<&CStr>| {
+        let filesystem = Filesystem::open(c"devpts")?;
+        filesystem.set(c"ptmxmode", c"0666")?;
+        filesystem.set(c"mode", c"0620")?;
+        if let Some(group) = group {
+            filesystem.set(c"gid", group)?;
+        }
+        filesystem.mount(attr::NOSUID | attr::NOEXEC)
+    };
+    match with(Some(TTY_GROUP)) {
+        // The container's user namespace has no such group.
+        Err(Errno::EINVAL) => with(None),
+        made => made,
+    }
+}

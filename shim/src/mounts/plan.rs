@@ -1,0 +1,365 @@
+//! A mount as a value: what, where, how; its words for `--dry-run` and for a failure. Changes nothing.
+
+use std::borrow::Cow;
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::{Serialize, Serializer};
+
+use crate::Error;
+use crate::idmap::IdMap;
+use crate::sys::mount::{Propagation, attr};
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Where, inside.
+    pub target: Target,
+    /// Whether what is missing of the target is made: directories, and an empty file for a file.
+    pub make_target: bool,
+    /// What.
+    #[serde(flatten)]
+    pub content: Content,
+    /// Attributes that it gets, with everything below it, beyond those that the source has.
+    pub attributes: Attributes,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Content {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute; symlinks of the host are followed.
+        source: PathBuf,
+        /// Whether it is anything but a directory.
+        file: bool,
+        /// With everything that is mounted below it.
+        recursive: bool,
+        /// Of the mount and all below it, towards the source.
+        #[serde(serialize_with = "propagation_name")]
+        propagation: Propagation,
+        /// Ids on disk and as seen; empty: as they are.
+        #[serde(serialize_with = "texts")]
+        idmap: Vec<IdMap>,
+    },
+    /// A new filesystem in memory.
+    Tmpfs {
+        /// Its options, name and value.
+        #[serde(serialize_with = "settings")]
+        options: Vec<(CString, CString)>,
+    },
+    /// Directories of the host, one above the other.
+    Overlay {
+        /// The topmost first.
+        lower: Vec<PathBuf>,
+        /// Where changes go; none makes it read-only.
+        upper: Option<Upper>,
+    },
+    /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
+    Dev,
+}
+
+/// The writable layer of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upper {
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// An empty directory on the same filesystem, for the kernel.
+    pub work: PathBuf,
+}
+
+/// A path inside: absolute, not the root, without `..`; kept in components, because the child looks up one after the
+/// other.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    components: Vec<CString>,
+}
+
+impl Target {
+    /// Takes a path apart.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn new(path: &Path) -> Result<Self, &'static str> {
+        let mut components = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => components
+                    .push(CString::new(name.as_bytes()).map_err(|_| "it contains a NUL byte")?),
+                Component::ParentDir => return Err("it has \"..\" in it"),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        match components.first().map(|name| name.to_bytes()) {
+            _ if !path.is_absolute() => Err("it is not absolute"),
+            None => Err("it is the root directory"),
+            Some(b"proc") => Err("it is in /proc, which is the container's own"),
+            Some(_) => Ok(Self { components }),
+        }
+    }
+
+    /// Its components, at least one.
+    #[must_use]
+    pub fn components(&self) -> &[CString] {
+        &self.components
+    }
+
+    /// Whether it is `other` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.components.starts_with(&other.components)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.components {
+            write!(f, "/{}", name.to_string_lossy())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A set of mount attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes(u64);
+
+impl Attributes {
+    /// Nothing can be changed.
+    pub const READONLY: Self = Self(attr::RDONLY);
+    /// Set-user-ID bits and file capabilities are ignored.
+    pub const NOSUID: Self = Self(attr::NOSUID);
+    /// Device nodes cannot be opened.
+    pub const NODEV: Self = Self(attr::NODEV);
+    /// Nothing can be executed.
+    pub const NOEXEC: Self = Self(attr::NOEXEC);
+
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::READONLY, "ro"),
+        (Self::NOSUID, "nosuid"),
+        (Self::NODEV, "nodev"),
+        (Self::NOEXEC, "noexec"),
+    ];
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The bits of `mount_setattr(2)`.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The names of those that are in the set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .into_iter()
+            .filter(move |(one, _)| self.0 & one.0 != 0)
+            .map(|(_, name)| name)
+    }
+}
+
+impl Serialize for Attributes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names())
+    }
+}
+
+impl Mount {
+    /// Whether the target has to be a file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self.content, Content::Bind { file: true, .. })
+    }
+
+    /// Whether mounts below it also appear at its source, on the host.
+    #[must_use]
+    pub fn sends_to_source(&self) -> bool {
+        matches!(
+            self.content,
+            Content::Bind {
+                propagation: Propagation::Shared,
+                ..
+            }
+        )
+    }
+
+    /// The system calls, for `--dry-run`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let made = match &self.content {
+            Content::Bind {
+                source, recursive, ..
+            } => {
+                let recursive = if *recursive { "|AT_RECURSIVE" } else { "" };
+                format!("open_tree({}, OPEN_TREE_CLONE{recursive}", source.display())
+            }
+            Content::Tmpfs { .. } => "fsmount(tmpfs".to_owned(),
+            Content::Overlay { .. } => "fsmount(overlay".to_owned(),
+            Content::Dev => "fsmount(tmpfs, null zero full random urandom tty pts shm".to_owned(),
+        };
+        let words = self.words();
+        let separator = if words.is_empty() { "" } else { ", " };
+        format!("move_mount({made}{separator}{words}), {})", self.target)
+    }
+
+    /// How it is mounted, comma separated.
+    fn words(&self) -> String {
+        let mut words: Vec<Cow<'_, str>> = self.attributes.names().map(Cow::Borrowed).collect();
+        match &self.content {
+            Content::Bind {
+                propagation, idmap, ..
+            } => {
+                words.push(Cow::Borrowed(name(*propagation)));
+                words.extend(idmap.iter().map(|line| Cow::Owned(format!("idmap={line}"))));
+            }
+            Content::Tmpfs { options } => words.extend(options.iter().map(|(key, value)| {
+                Cow::Owned(format!(
+                    "{}={}",
+                    key.to_string_lossy(),
+                    value.to_string_lossy()
+                ))
+            })),
+            Content::Overlay { lower, upper } => {
+                let lower: Vec<_> = lower.iter().map(|dir| dir.to_string_lossy()).collect();
+                words.push(Cow::Owned(format!("lower={}", lower.join(":"))));
+                words.extend(upper.iter().map(|dirs| {
+                    let (upper, work) = (dirs.upper.display(), dirs.work.display());
+                    Cow::Owned(format!("upper={upper},work={work}"))
+                }));
+            }
+            Content::Dev => {}
+        }
+        words.join(",")
+    }
+
+    /// What the entry says, for messages: `bind /srv/data,ro,slave`.
+    fn entry(&self) -> String {
+        let source = match &self.content {
+            Content::Bind { source, .. } => format!("bind {}", source.display()),
+            Content::Tmpfs { .. } => "tmpfs".to_owned(),
+            Content::Overlay { .. } => "overlay".to_owned(),
+            Content::Dev => "dev".to_owned(),
+        };
+        let words = self.words();
+        let separator = if words.is_empty() { "" } else { "," };
+        format!("{source}{separator}{words}")
+    }
+
+    /// The words for its not having been attached.
+    #[must_use]
+    pub fn failure(&self, errno: Errno) -> Error {
+        let error = Error::sys("mount at", &self.target, errno).flags(self.entry());
+        match errno {
+            Errno::ELOOP => error.hint(
+                "the target, or something on the way to it, is a symlink inside; give its real path",
+            ),
+            Errno::ENOENT if !self.make_target => {
+                error.hint("it would have to be made in a directory that is shared with the host; make it there first")
+            }
+            Errno::ENOENT => error.hint("it was removed at the same moment"),
+            Errno::EROFS => error.hint("the target does not exist, and what it lies in is read-only: make it there first"),
+            Errno::ENOTDIR => error.hint(
+                "source and target must both be directories, or neither; and what leads to the target must be directories",
+            ),
+            Errno::EACCES | Errno::EPERM | Errno::EOVERFLOW => error.hint(
+                "the container's root may not do this: is the place its own by its id map? an idmap= of the entry that it lies in may help",
+            ),
+            Errno::ENOSPC => error.hint("the disk is full, or there are more mounts than sysctl fs.mount-max allows"),
+            Errno::EINVAL => error.hint("the kernel refuses the combination; dmesg may have its reason"),
+            Errno::EMFILE => error.hint("too many open files: raise the limit (ulimit -n)"),
+            _ => error.hint("what is there now? try: subcontainer exec ROOTFS ls -la"),
+        }
+    }
+
+    /// The words for its source not being what it should.
+    pub(crate) fn source_failure(&self, errno: Errno) -> Error {
+        Error::sys("prepare the mount at", &self.target, errno).flags(self.entry())
+    }
+}
+
+fn name(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Shared => "shared",
+        Propagation::Slave => "slave",
+        Propagation::Private => "private",
+    }
+}
+
+fn propagation_name<S: Serializer>(
+    propagation: &Propagation,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name(*propagation))
+}
+
+fn texts<S: Serializer>(list: &[impl fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(ToString::to_string))
+}
+
+fn settings<S: Serializer>(list: &[(CString, CString)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        list.iter()
+            .map(|(key, value)| (key.to_string_lossy(), value.to_string_lossy())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_absolute_and_below_the_root_and_not_in_proc() {
+        for (given, kept) in [
+            ("/data", "/data"),
+            ("//a/./b//c/", "/a/b/c"),
+            ("/process", "/process"),
+            ("/a/proc", "/a/proc"),
+        ] {
+            assert_eq!(Target::new(Path::new(given)).unwrap().to_string(), kept);
+        }
+        for bad in [
+            "",
+            "data",
+            "./data",
+            "/",
+            "//",
+            "/.",
+            "/a/../b",
+            "/..",
+            "/proc",
+            "/proc/sys",
+            "/a\0b",
+        ] {
+            assert!(Target::new(Path::new(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn within_goes_by_components() {
+        let target = |text| Target::new(Path::new(text)).unwrap();
+        assert!(target("/a/b").is_within(&target("/a")));
+        assert!(target("/a").is_within(&target("/a")));
+        assert!(!target("/ab").is_within(&target("/a")));
+        assert!(!target("/a").is_within(&target("/a/b")));
+    }
+}

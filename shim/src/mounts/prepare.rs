@@ -1,0 +1,212 @@
+//! The client's part: opens what comes from the host, in the host's namespaces, and makes detached mounts of it that
+//! are complete before anybody can see them.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+use super::parcel::{Packing, Parcel};
+use super::{Content, Mount, Upper, dev};
+use crate::idmap::{IdMap, user_namespace};
+use crate::rootdir::{RootDir, fd_path};
+use crate::sys::mount::{
+    Change, Filesystem, Propagation, clone_tree, clone_tree_with, set_attributes,
+};
+use crate::{Error, Result};
+
+/// Everything that `mounts` need of the host, in their order.
+///
+/// # Errors
+/// Names the mount: a source that is missing or of another type, an id map that it does not take, and what the kernel
+/// refuses for the lack of privilege. Nothing is left then.
+pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
+    let failed = |errno| {
+        Error::new("pass mounts on").errno(errno).hint(match errno {
+            Errno::EAGAIN | Errno::ETOOMANYREFS => "these are more mounts than a socket carries",
+            _ => "raise the limit of open files (ulimit -n)",
+        })
+    };
+    let mut packing = Packing::start().map_err(failed)?;
+    for mount in mounts {
+        match &mount.content {
+            Content::Bind {
+                source,
+                file,
+                recursive,
+                propagation,
+                idmap,
+            } => {
+                let source = open(mount, source, *file)?;
+                let change = Change {
+                    set: mount.attributes.bits(),
+                    propagation: Some(*propagation),
+                    recursive: *recursive,
+                    ..Change::default()
+                };
+                packing.add(bind(mount, &source, change, idmap)?)
+            }
+            Content::Overlay { lower, upper } => {
+                packing.add(overlay(mount, lower, upper.as_ref())?)
+            }
+            Content::Tmpfs { .. } => Ok(()),
+            Content::Dev => {
+                for node in dev::nodes() {
+                    let node = node.map_err(|errno| {
+                        mount
+                            .source_failure(errno)
+                            .hint("the host's /dev needs null, zero, full, random, urandom and tty")
+                    })?;
+                    packing.add(node).map_err(failed)?;
+                }
+                Ok(())
+            }
+        }
+        .map_err(failed)?;
+    }
+    packing.close().map_err(failed)
+}
+
+fn open(mount: &Mount, path: &Path, file: bool) -> Result<OwnedFd> {
+    let source = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| source_missing(mount, errno))?;
+    let stat = fstat(&source).map_err(|errno| source_missing(mount, errno))?;
+    let is_directory =
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
+    if is_directory == file {
+        return Err(mount
+            .source_failure(if file { Errno::EISDIR } else { Errno::ENOTDIR })
+            .hint("the source has just been replaced by something of another type"));
+    }
+    Ok(source)
+}
+
+fn source_missing(mount: &Mount, errno: Errno) -> Error {
+    mount.source_failure(errno).hint(match errno {
+        Errno::ENOENT | Errno::ENOTDIR => "the source must exist on the host; it is not created",
+        Errno::EMFILE => "too many open files: raise the limit (ulimit -n)",
+        _ => "is the source readable for the caller?",
+    })
+}
+
+fn bind(mount: &Mount, source: &OwnedFd, change: Change<'_>, map: &[IdMap]) -> Result<OwnedFd> {
+    let tree = clone_tree(source, change.recursive).map_err(|errno| {
+        mount.source_failure(errno).hint(match errno {
+            Errno::EPERM => "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
+            Errno::EINVAL if change.recursive => "the source's mount is unbindable, or not in this mount namespace",
+            Errno::EINVAL => "the source's mount is unbindable, or has mounts below that hide something and are locked: take recursive=true",
+            _ => "is the source still there?",
+        })
+    })?;
+    if map.is_empty() {
+        set_attributes(&tree, change).map_err(|errno| {
+            mount.source_failure(errno).hint(match errno {
+                Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
+                _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
+            })
+        })?;
+        return Ok(tree);
+    }
+    let namespace = user_namespace(map)?;
+    let change = Change {
+        idmap: Some(namespace.as_fd()),
+        ..change
+    };
+    let Err(first) = set_attributes(&tree, change) else {
+        return Ok(tree);
+    };
+    // An idmapped mount does not take a second map; a copy can be made with another one (Linux 6.15).
+    clone_tree_with(source, change).map_err(|second| {
+        let errno = match second {
+            Errno::ENOSYS | Errno::EINVAL => first,
+            other => other,
+        };
+        mount.source_failure(errno).hint(match errno {
+            Errno::EINVAL if change.recursive => "its filesystem, or that of a mount below it, cannot be idmapped; recursive=false leaves those out",
+            Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
+            _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
+        })
+    })
+}
+
+fn overlay(mount: &Mount, lower: &[std::path::PathBuf], upper: Option<&Upper>) -> Result<OwnedFd> {
+    let directory = |path: &std::path::PathBuf| {
+        RootDir::open(path).map_err(|errno| {
+            mount
+                .source_failure(errno)
+                .because(path.display().to_string())
+                .hint("an overlay's layers are directories that exist; they are not created")
+        })
+    };
+    let lower: Vec<RootDir> = lower.iter().map(directory).collect::<Result<_>>()?;
+    let upper = match upper {
+        None => None,
+        Some(dirs) => Some((directory(&dirs.upper)?, directory(&dirs.work)?)),
+    };
+    let attempt = |by_fd: bool| -> Result<OwnedFd, (Errno, Option<String>)> {
+        let filesystem = Filesystem::open(c"overlay").map_err(|errno| (errno, None))?;
+        layers(&filesystem, by_fd, &lower, upper.as_ref())
+            .and_then(|()| filesystem.mount(mount.attributes.bits()))
+            .map_err(|errno| (errno, filesystem.explanation()))
+    };
+    // By descriptor since Linux 6.13; before that by a path that needs no escaping.
+    let (errno, explanation) = match attempt(true).or_else(|_| attempt(false)) {
+        Ok(tree) => {
+            let change = Change {
+                propagation: Some(Propagation::Private),
+                ..Change::default()
+            };
+            return set_attributes(&tree, change)
+                .map(|()| tree)
+                .map_err(|errno| mount.source_failure(errno).hint("needs Linux 5.12"));
+        }
+        Err(refusal) => refusal,
+    };
+    let error = mount.source_failure(errno);
+    let error = match explanation {
+        Some(text) if !text.is_empty() => error.because(text),
+        _ => error,
+    };
+    Err(error.hint(match errno {
+        Errno::ENODEV => "the kernel has no overlay filesystem: modprobe overlay",
+        Errno::EPERM | Errno::EACCES => "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
+        _ => "upper and work must be two directories on one filesystem that is no overlay, work empty; dmesg has the kernel's reason",
+    }))
+}
+
+fn layers(
+    filesystem: &Filesystem,
+    by_fd: bool,
+    lower: &[RootDir],
+    upper: Option<&(RootDir, RootDir)>,
+) -> Result<(), Errno> {
+    filesystem.set(c"source", c"start-container")?;
+    let path = |dir: &RootDir| fd_path(dir.as_fd());
+    if by_fd {
+        for dir in lower {
+            filesystem.set_fd(c"lowerdir+", dir)?;
+        }
+    } else {
+        let mut list = String::new();
+        for dir in lower {
+            let separator = if list.is_empty() { "" } else { ":" };
+            // Writing to a String cannot fail.
+            let _ = write!(list, "{separator}{}", path(dir).to_string_lossy());
+        }
+        let list = std::ffi::CString::new(list).map_err(|_| Errno::EINVAL)?;
+        filesystem.set(c"lowerdir", &list)?;
+    }
+    if let Some((upper, work)) = upper {
+        for (key, dir) in [(c"upperdir", upper), (c"workdir", work)] {
+            if by_fd {
+                filesystem.set_fd(key, dir)?;
+            } else {
+                filesystem.set(key, &path(dir))?;
+            }
+        }
+    }
+    Ok(())
+}
