@@ -1,7 +1,7 @@
 //! What shall happen, as a value: decided by `runtime`, printed by `--dry-run`, applied by [`crate::launch`] and
 //! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -254,6 +254,16 @@ impl Views {
     #[must_use]
     pub fn cover(&self) -> bool {
         !self.masked.is_empty() || !self.readonly.is_empty()
+    }
+
+    /// The path that a step is about.
+    pub(crate) fn path(&self, step: Step) -> Option<&CStr> {
+        match step {
+            Step::Mask(index) => self.masked.get(index),
+            Step::ProtectPath(index) => self.readonly.get(index),
+            _ => None,
+        }
+        .map(CString::as_c_str)
     }
 }
 
