@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
-use shim::idmap::{IdMap, user_namespace};
-use shim::sys::mount::{
-    Change, Propagation, attach, attr, clone_tree, clone_tree_with, set_attributes,
-};
+use shim::idmap::{IdMap, Refused, idmapped_copy, user_namespace};
+use shim::sys::mount::{Change, Propagation, attach, attr, clone_tree, set_attributes};
 use shim::{Error, Result};
 
 use target::{Kind, Target};
+
+use crate::host;
 
 /// What to mount, where, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,15 +127,17 @@ fn detached(request: &BindMount, source: &OwnedFd) -> Result<OwnedFd> {
         [] => None,
         map => Some(user_namespace(map)?),
     };
-    let clone = || {
-        clone_tree(source, request.recursive).map_err(|errno| {
-            failed(errno).hint(match errno {
-                Errno::EPERM => "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
-                Errno::EINVAL => "what hides mounts from a user namespace cannot be copied alone: try --recursive",
-                _ => "is the source still there?",
-            })
+    let mount = clone_tree(source, request.recursive).map_err(|errno| {
+        failed(errno).hint(match errno {
+            Errno::EPERM => {
+                "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace"
+            }
+            Errno::EINVAL => {
+                "what hides mounts from a user namespace cannot be copied alone: try --recursive"
+            }
+            _ => "is the source still there?",
         })
-    };
+    })?;
     let change = Change {
         set: if request.readonly { attr::RDONLY } else { 0 },
         propagation: Some(Propagation::Slave),
@@ -143,7 +145,6 @@ fn detached(request: &BindMount, source: &OwnedFd) -> Result<OwnedFd> {
         ..Change::default()
     };
     let Some(userns) = userns else {
-        let mount = clone()?;
         set_attributes(&mount, change)
             .map_err(|errno| failed(errno).hint("needs Linux 5.12 and CAP_SYS_ADMIN"))?;
         return Ok(mount);
@@ -152,16 +153,8 @@ fn detached(request: &BindMount, source: &OwnedFd) -> Result<OwnedFd> {
         idmap: Some(std::os::fd::AsFd::as_fd(&userns)),
         ..change
     };
-    let mount = clone()?;
-    let first = match set_attributes(&mount, idmapped) {
-        Ok(()) => return Ok(mount),
-        Err(errno) => errno,
-    };
-    // An idmapped mount does not take a second map; a copy can be made with another one (Linux 6.15).
-    match clone_tree_with(source, idmapped) {
-        Ok(mount) => Ok(mount),
-        Err(second) => Err(explain_idmap(request, source, idmapped, first, second)),
-    }
+    idmapped_copy(source, idmapped)
+        .map_err(|refused| explain_idmap(request, source, idmapped, refused))
 }
 
 /// Which of two failures counts, and which mount is to blame.
@@ -169,13 +162,9 @@ fn explain_idmap(
     request: &BindMount,
     source: &OwnedFd,
     idmapped: Change<'_>,
-    first: Errno,
-    second: Errno,
+    refused: Refused,
 ) -> Error {
-    let errno = match second {
-        Errno::ENOSYS | Errno::EINVAL => first,
-        other => other,
-    };
+    let errno = refused.errno();
     let culprit = if request.recursive {
         mount_that_refuses(request, idmapped)
     } else {
@@ -193,7 +182,7 @@ fn explain_idmap(
     let error =
         Error::sys("apply id map to mount of", subject.display(), errno).flags(request.flags());
     match errno {
-        Errno::EPERM if second == Errno::ENOSYS => error.hint(
+        Errno::EPERM if refused.replacing == Errno::ENOSYS => error.hint(
             "if the source is idmapped itself, Linux 6.15 is needed; else CAP_SYS_ADMIN in the user namespace that owns its filesystem",
         ),
         Errno::EPERM => error.hint(
@@ -211,8 +200,7 @@ fn explain_idmap(
 }
 
 fn takes(source: &OwnedFd, idmapped: Change<'_>) -> bool {
-    clone_tree(source, false).is_ok_and(|mount| set_attributes(mount, idmapped).is_ok())
-        || clone_tree_with(source, idmapped).is_ok()
+    idmapped_copy(source, idmapped).is_ok()
 }
 
 /// The first mount below the source that does not take the map, and its filesystem's type.
@@ -222,11 +210,7 @@ fn mount_that_refuses(request: &BindMount, idmapped: Change<'_>) -> Option<(Path
         ..idmapped
     };
     let source = std::fs::canonicalize(&request.source).ok()?;
-    // The calling thread's mounts, should it have a mount namespace of its own.
-    let thread = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
-    let thread = procfs::process::Process::new_with_root(thread);
-    let mounts = thread.ok()?.mountinfo().ok()?;
-    mounts
+    host::mounts()?
         .into_iter()
         .filter(|mount| mount.mount_point.starts_with(&source))
         .find(|mount| refuses(&mount.mount_point, single))

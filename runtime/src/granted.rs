@@ -1,11 +1,11 @@
 //! What a container was granted when it was launched, so that every later exec gets neither more nor less.
 //!
-//! A part of the leader's record. The seccomp filter is a file beside it: compiled once, whatever becomes of the
+//! A part of the leader's record. The seccomp filter is a file of its own: compiled once, whatever becomes of the
 //! profile that it was made from.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Error as IoError, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::libc::O_NOFOLLOW;
@@ -49,14 +49,14 @@ impl Granted {
         }
     }
 
-    /// What an exec gets, with the filter from beside `record`. None where that is not what was written, because the
+    /// What an exec gets, with the filter that belongs to `record`. None where that is not what was written, because the
     /// launch has ended meanwhile: without its filter nothing may run.
     pub(crate) fn privileges(&self, record: &Path) -> Option<Privileges> {
         let seccomp = match &self.seccomp {
             None => None,
             Some(filter) => Some(Seccomp {
                 name: filter.name.clone(),
-                program: read(&beside(record), filter.length)?,
+                program: read(&filter_of(record), filter.length)?,
                 flags: filter.flags,
             }),
         };
@@ -68,9 +68,11 @@ impl Granted {
     }
 }
 
-/// Where the filter of the container with this record is.
-pub(crate) fn beside(record: &Path) -> PathBuf {
-    record.with_added_extension("seccomp")
+/// Where the filter of the container with this record is: `STATE/filters/KEY` for `STATE/leaders/KEY`.
+fn filter_of(record: &Path) -> PathBuf {
+    let state = record.parent().and_then(Path::parent);
+    let filters = state.unwrap_or(Path::new("")).join("filters");
+    filters.join(record.file_name().unwrap_or_default())
 }
 
 /// Writes the filter of a plan, before the record tells of it.
@@ -79,8 +81,14 @@ pub(crate) fn write(record: &Path, plan: &Launch) -> Result<(), IoError> {
         return Ok(());
     };
     // Never into a file that somebody reads already: a launch that was killed may have left one.
-    let path = beside(record);
+    let path = filter_of(record);
     remove(record)?;
+    if let Some(directory) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+    }
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -91,7 +99,7 @@ pub(crate) fn write(record: &Path, plan: &Launch) -> Result<(), IoError> {
 
 /// Removes the filter, if there is one.
 pub(crate) fn remove(record: &Path) -> Result<(), IoError> {
-    match std::fs::remove_file(beside(record)) {
+    match std::fs::remove_file(filter_of(record)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

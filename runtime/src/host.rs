@@ -1,7 +1,10 @@
 //! Facts about the caller's situation.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
+use procfs::process::{MountInfos, Process};
 use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result};
 
@@ -36,17 +39,25 @@ pub fn identity_maps() -> Result<IdMaps> {
     })
 }
 
+/// The type of the filesystem that something open is on, as the mount table names it; none for a detached mount.
+pub(crate) fn filesystem_of(file: impl AsFd) -> Option<String> {
+    let mount = shim::sys::statx::place(file).ok()?.mount_id;
+    let mut mounts = mounts()?.into_iter();
+    mounts
+        .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
+        .map(|entry| entry.fs_type)
+}
+
+/// The mount table of the calling thread, should it have one of its own.
+pub(crate) fn mounts() -> Option<MountInfos> {
+    let thread = PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid()));
+    Process::new_with_root(thread).ok()?.mountinfo().ok()
+}
+
 fn identity_line(line: &str) -> Option<IdRange> {
-    let mut numbers = line.split_ascii_whitespace().map(str::parse);
-    let (Some(Ok(inside)), Some(_), Some(Ok(count))) =
-        (numbers.next(), numbers.next(), numbers.next())
-    else {
-        return None;
-    };
-    Some(IdRange {
-        inside,
-        outside: inside,
-        count,
+    IdRange::from_line(line).map(|line| IdRange {
+        outside: line.inside,
+        ..line
     })
 }
 

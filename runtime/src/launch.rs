@@ -4,11 +4,11 @@ use nix::errno::Errno;
 use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
 use shim::{Ended, Error, Result};
 
-use crate::cli::{LaunchArgs, Outcome, Userns};
+use crate::cli::{LaunchArgs, Outcome};
 use crate::config::Dirs;
 use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
-use crate::{dry_run, host, leader};
+use crate::{dry_run, leader, rootfs, userns};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -18,7 +18,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, &rootfs, dirs)?;
+    let mut plan = plan(args, dirs, &rootfs)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
@@ -26,7 +26,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, &rootfs, dirs)?;
+        plan = self::plan(args, dirs, &rootfs)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -34,7 +34,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
+fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -50,8 +50,8 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
             }
         }
     };
-    let userns = args.userns.map_or_else(default_userns, Ok)?;
-    let namespaces = Namespaces::SUBCONTAINER;
+    let record = rootfs::record(dirs, &rootfs.path)?;
+    let id_maps = userns::of_launch(args.userns.as_ref(), record.as_ref())?;
     let views = Views::default();
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
@@ -67,14 +67,11 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
             .map_err(failed)?
             .is_mount_root,
         rootfs: rootfs.path.clone(),
-        namespaces: match userns {
-            Userns::Host => namespaces,
-            Userns::Identity => namespaces.with_user(),
+        namespaces: match id_maps {
+            None => Namespaces::SUBCONTAINER,
+            Some(_) => Namespaces::SUBCONTAINER.with_user(),
         },
-        id_maps: match userns {
-            Userns::Host => None,
-            Userns::Identity => Some(host::identity_maps()?),
-        },
+        id_maps,
         profile: "none".to_owned(),
         privileges: Privileges::default(),
         views,
@@ -82,15 +79,5 @@ fn plan(args: &LaunchArgs, rootfs: &Rootfs, dirs: &Dirs) -> Result<Launch> {
         mounts: mounts::plan(&args.mounts, surroundings)?,
         program,
         stdio,
-    })
-}
-
-/// Inside somebody's user namespace that one is the boundary already, and services there need what it grants; on a
-/// bare host a container gets one of its own.
-fn default_userns() -> Result<Userns> {
-    Ok(if host::in_initial_user_namespace()? {
-        Userns::Identity
-    } else {
-        Userns::Host
     })
 }

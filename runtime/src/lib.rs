@@ -14,6 +14,8 @@ pub mod environment;
 pub mod exec;
 /// Facts about the caller's situation.
 pub mod host;
+/// Where the ids of containers come from.
+pub mod idrange;
 /// Names that become file names: image ids and guids.
 pub mod ids;
 /// Image store: archives become root filesystems.
@@ -39,3 +41,4 @@ mod dry_run;
 mod granted;
 mod regular;
 mod suggest;
+mod userns;

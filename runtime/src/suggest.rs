@@ -32,15 +32,27 @@ impl Wrong {
     }
 }
 
-/// What one of a few words means.
-pub(crate) fn word<T: Clone>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+impl From<&Error> for Wrong {
+    /// What the error says, with its hint.
+    fn from(error: &Error) -> Self {
+        let text = error.to_string();
+        let (why, hint) = text.split_once("\n  hint: ").unwrap_or((&text, ""));
+        Self::new(why, hint)
+    }
+}
+
+/// What one of a few words means; `hint` says what may be given where nothing is near.
+pub(crate) fn word<T: Clone>(
+    text: &str,
+    words: &[(&'static str, T)],
+    hint: &'static str,
+) -> Result<T, Wrong> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| text == *word) {
         return Ok(meaning.clone());
     }
-    let names = words.iter().map(|(word, _)| *word);
-    let hint = match nearest(text, names.clone()) {
+    let hint = match nearest(text, words.iter().map(|(word, _)| *word)) {
         Some(word) => format!("did you mean {word}?"),
-        None => format!("give {}", names.collect::<Vec<_>>().join(" or ")),
+        None => hint.to_owned(),
     };
     let text = shown(text.as_ref());
     Err(Wrong::new(format!("{text} is not one of its values"), hint))

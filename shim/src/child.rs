@@ -3,7 +3,7 @@
 //! Everything it needs was made before `clone3`; here nothing allocates, formats, locks or returns. A step that fails
 //! is reported by its index and its errno.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::Record;
@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, setresuid};
 
 use crate::mounts::{self, Parcel, Unpacking};
-use crate::plan::{Launch, Views};
+use crate::plan::Launch;
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
@@ -130,14 +130,8 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             }
         }
         Step::ShowProc => views::show(&mut made.procfs),
-        Step::Mask(index) => match path(child, |views| &views.masked, index) {
-            Some(path) => made.covers.mask(path),
-            None => Ok(()),
-        },
-        Step::ProtectPath(index) => match path(child, |views| &views.readonly, index) {
-            Some(path) => views::make_readonly(path),
-            None => Ok(()),
-        },
+        Step::Mask(_) => made.covers.mask(path(child, step)?),
+        Step::ProtectPath(_) => views::make_readonly(path(child, step)?),
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);
@@ -158,12 +152,10 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
     }
 }
 
-fn path<'a>(
-    child: &Child<'a>,
-    list: fn(&Views) -> &Vec<CString>,
-    index: usize,
-) -> Option<&'a CString> {
-    list(&child.launch?.views).get(index)
+/// The path that a step is about.
+fn path<'a>(child: &Child<'a>, step: Step) -> Result<&'a CStr, Errno> {
+    let launch = child.launch.ok_or(Errno::EBADF)?;
+    launch.views.path(step).ok_or(Errno::EBADF)
 }
 
 /// Waits for the client's byte. End of file: the client is dead, and so shall we be.

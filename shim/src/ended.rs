@@ -3,8 +3,6 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use nix::sys::wait::WaitStatus;
-
 use crate::sys::process;
 
 /// How a process ended, as its parent saw it.
@@ -21,16 +19,6 @@ impl Ended {
     #[must_use]
     pub fn from_raw(status: u32) -> Self {
         Self::from(ExitStatus::from_raw(status.cast_signed()))
-    }
-
-    /// From what waitid has told; none for a process that still lives.
-    #[must_use]
-    pub fn from_wait(status: WaitStatus) -> Option<Self> {
-        match status {
-            WaitStatus::Exited(_, code) => Some(Self::Exited(code)),
-            WaitStatus::Signaled(_, signal, _) => Some(Self::Signaled(signal as i32)),
-            _ => None,
-        }
     }
 
     /// The exit status for this end. After a death by signal the same signal is raised here first, so that the parent

@@ -1,17 +1,20 @@
 //! Applies an exec plan: joins the leader's namespaces and runs a command there, with init's attendant in between.
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use init::protocol::Role;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sched::setns;
 use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
-use crate::plan::{Exec, Plan};
+use crate::plan::{Exec, IdMaps, IdRange, Plan};
 use crate::spawn::{self, Lifelines, Parent};
 use crate::stdio;
 use crate::step::Step;
@@ -53,7 +56,8 @@ impl From<Error> for Failure {
 pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Failure> {
     let words = Plan::Exec(plan);
     let init = spawn::sealed_init()?;
-    let stdio = stdio::open(&plan.stdio, (plan.process.uid, plan.process.gid))?;
+    let owner = owner(plan, &leader).map_err(|errno| refused(words, Step::DetachProc, errno))?;
+    let stdio = stdio::open(&plan.stdio, owner)?;
     let (heard, liveness) = pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| Error::sys("make a pipe for", plan.rootfs.display(), errno))?;
 
@@ -92,11 +96,36 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Fa
     Ok(ended)
 }
 
+/// Whom the command's streams are made for, as the client sees its ids: the kernel shows the leader's maps to the
+/// client in the client's own terms (user_namespaces(7)). Ids that are not mapped fail in init, which names them.
+fn owner(plan: &Exec, leader: &Leader) -> Result<(u32, u32), Errno> {
+    let (uid, gid) = (plan.process.uid, plan.process.gid);
+    if !plan.namespaces.has_user() {
+        return Ok((uid, gid));
+    }
+    let read = |name: &CStr| {
+        let fd = openat(
+            &leader.procfs,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        let text = std::io::read_to_string(File::from(fd))
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        Ok(text.lines().filter_map(IdRange::from_line).collect())
+    };
+    let maps = IdMaps {
+        users: read(c"1/uid_map")?,
+        groups: read(c"1/gid_map")?,
+    };
+    Ok(maps.outside(uid, gid).unwrap_or_default())
+}
+
 /// The leader has ended (ESRCH), or its procfs has just been taken away (EINVAL).
 fn refused(words: Plan<'_>, step: Step, errno: Errno) -> Failure {
     let error = step.failure(words, errno);
     match (step, errno) {
-        (_, Errno::ESRCH) | (Step::DetachProc, Errno::EINVAL) => {
+        (_, Errno::ESRCH) | (Step::DetachProc, Errno::EINVAL | Errno::ENOENT) => {
             Failure::Gone(error.or_hint("the container has just ended"))
         }
         _ => Failure::Failed(error),

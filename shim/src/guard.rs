@@ -4,12 +4,11 @@
 //! root before it executes the service is the rule. So a process of the host waits for the client's end beside it. It
 //! is not for our own init, which never changes its ids.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{pipe2, read, setsid};
 
 use crate::sys::clone::{Clone, clone3};
@@ -44,7 +43,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         // It fails only if the process has ended, which is what is wanted.
         let _ = pidfd::send_signal(&self.pidfd, nix::libc::SIGKILL);
-        while waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+        let _ = pidfd::wait(&self.pidfd);
     }
 }
 

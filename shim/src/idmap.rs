@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::plan::IdRange;
 use crate::sys::clone::{Clone as Cloned, clone3};
+use crate::sys::mount::{Change, clone_tree, clone_tree_with, set_attributes};
 use crate::sys::{pidfd, process};
 use crate::{Error, Result};
 
@@ -30,6 +31,17 @@ pub struct IdMap {
     pub to: u32,
     /// How many ids, at least one.
     pub range: u32,
+}
+
+impl From<IdRange> for IdMap {
+    /// What is in a container as `inside` is on disk as `inside`, and seen outside as `outside`.
+    fn from(line: IdRange) -> Self {
+        Self {
+            from: line.inside,
+            to: line.outside,
+            range: line.count,
+        }
+    }
 }
 
 impl std::fmt::Display for IdMap {
@@ -138,6 +150,46 @@ fn write_and_open(pid: Pid, map: &[IdMap]) -> std::result::Result<OwnedFd, Errno
         .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
+/// Why there is no idmapped copy of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// What `mount_setattr(2)` said.
+    pub plain: Errno,
+    /// What `open_tree_attr(2)` said: ENOSYS before Linux 6.15.
+    pub replacing: Errno,
+}
+
+impl Refused {
+    /// The one that counts: the second call says the same or less where the filesystem is to blame.
+    #[must_use]
+    pub fn errno(self) -> Errno {
+        match self.replacing {
+            Errno::ENOSYS | Errno::EINVAL => self.plain,
+            other => other,
+        }
+    }
+}
+
+/// A detached copy of the mount at `source` with `change`, which has an id map.
+///
+/// An idmapped mount does not take a second map; a copy can be made with another one instead (Linux 6.15).
+///
+/// # Errors
+/// EINVAL where the filesystem cannot be idmapped; EPERM without CAP_SYS_ADMIN in the user namespace that owns it, and
+/// before Linux 6.15 where `source` is idmapped itself.
+pub fn idmapped_copy(
+    source: impl AsFd,
+    change: Change<'_>,
+) -> std::result::Result<OwnedFd, Refused> {
+    let plain = || {
+        let copy = clone_tree(&source, change.recursive)?;
+        set_attributes(&copy, change).map(|()| copy)
+    };
+    plain().or_else(|plain| {
+        clone_tree_with(&source, change).map_err(|replacing| Refused { plain, replacing })
+    })
+}
+
 /// Of a mount's map the kernel reads the first column, the id "inside", as the id on disk.
 fn text_of(map: &[IdMap], separator: &str) -> String {
     let mut text = String::new();
@@ -154,13 +206,10 @@ fn text_of(map: &[IdMap], separator: &str) -> String {
 /// Bounded: after SIGKILL nothing keeps a process that only sleeps in a pipe read.
 fn end(child: &OwnedFd) -> std::result::Result<(), Errno> {
     pidfd::send_signal(child, libc::SIGKILL)?;
-    loop {
-        match waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED) {
-            Err(Errno::EINTR) => {}
-            // Where the caller ignores SIGCHLD the kernel reaps by itself.
-            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
-            Err(errno) => return Err(errno),
-        }
+    match pidfd::wait(child) {
+        // Where the caller ignores SIGCHLD the kernel reaps by itself.
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 

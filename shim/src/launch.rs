@@ -59,6 +59,11 @@ pub fn launch(
         .program
         .process()
         .map_or((0, 0), |process| (process.uid, process.gid));
+    let owner = match &plan.id_maps {
+        None => owner,
+        // Ids that are not mapped fail in init, which names them.
+        Some(maps) => maps.outside(owner.0, owner.1).unwrap_or_default(),
+    };
     let stdio = stdio::open(&plan.stdio, owner)?;
 
     let role = match &plan.program {

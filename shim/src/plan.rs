@@ -1,7 +1,7 @@
 //! What shall happen, as a value: decided by `runtime`, printed by `--dry-run`, applied by [`crate::launch`] and
 //! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::stdio::StdioPlan;
 use crate::step::Step;
 
 /// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside the user namespace.
     pub inside: u32,
@@ -30,6 +30,23 @@ impl IdRange {
         outside: 0,
         count: u32::MAX,
     };
+
+    /// A line of `/proc/PID/uid_map` or `gid_map`; none for any other text.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        let numbers: Vec<u32> = line
+            .split_ascii_whitespace()
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        match numbers.as_slice() {
+            &[inside, outside, count] => Some(Self {
+                inside,
+                outside,
+                count,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for IdRange {
@@ -40,12 +57,26 @@ impl fmt::Display for IdRange {
 }
 
 /// The maps of a user namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     /// Of user ids.
     pub users: Vec<IdRange>,
     /// Of group ids.
     pub groups: Vec<IdRange>,
+}
+
+impl IdMaps {
+    /// What a user and a group of the container are outside of it; none where one of them is not mapped.
+    #[must_use]
+    pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let find = |map: &[IdRange], id: u32| {
+            map.iter().find_map(|line| {
+                let offset = id.checked_sub(line.inside)?;
+                (offset < line.count).then(|| line.outside.checked_add(offset))?
+            })
+        };
+        Some((find(&self.users, uid)?, find(&self.groups, gid)?))
+    }
 }
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
@@ -223,6 +254,16 @@ impl Views {
     #[must_use]
     pub fn cover(&self) -> bool {
         !self.masked.is_empty() || !self.readonly.is_empty()
+    }
+
+    /// The path that a step is about.
+    pub(crate) fn path(&self, step: Step) -> Option<&CStr> {
+        match step {
+            Step::Mask(index) => self.masked.get(index),
+            Step::ProtectPath(index) => self.readonly.get(index),
+            _ => None,
+        }
+        .map(CString::as_c_str)
     }
 }
 

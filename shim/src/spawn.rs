@@ -4,9 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::{ALL_CAPABILITIES, Role, Spec};
-use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::child::{self, Child};
@@ -40,13 +38,9 @@ impl Spawned {
         let Some(pid) = self.child else {
             return Ok(None);
         };
-        loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::sys("wait for", format!("process {pid}"), errno)),
-                Ok(status) => return Ok(Ended::from_wait(status)),
-            }
-        }
+        pidfd::wait(&self.pidfd)
+            .map(Some)
+            .map_err(|errno| Error::sys("wait for", format!("process {pid}"), errno))
     }
 }
 

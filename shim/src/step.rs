@@ -4,14 +4,14 @@
 //! still has the plan, finds the words here.
 
 use std::borrow::Cow;
-use std::ffi::CString;
+use std::ffi::CStr;
 
 use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::mounts::Mount;
-use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program, Views};
+use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program};
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,12 +247,12 @@ impl Step {
             Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
             Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
             Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
-            Self::Mask(index) => {
-                let path = masked(plan, index);
+            Self::Mask(_) => {
+                let path = path_of(plan, self);
                 format!("move_mount(null or empty directory, {path})")
             }
-            Self::ProtectPath(index) => {
-                let path = protected(plan, index);
+            Self::ProtectPath(_) => {
+                let path = path_of(plan, self);
                 format!("move_mount(open_tree({path}, OPEN_TREE_CLONE|AT_RECURSIVE), {path}), ro")
             }
             Self::ProtectRoot => "mount_setattr(/, ro)".to_owned(),
@@ -283,10 +283,8 @@ impl Step {
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
             (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
-            (Self::Mask(index), _) => Error::sys("mask", masked(plan, index), errno),
-            (Self::ProtectPath(index), _) => {
-                Error::sys("make read-only", protected(plan, index), errno)
-            }
+            (Self::Mask(_), _) => Error::sys("mask", path_of(plan, self), errno),
+            (Self::ProtectPath(_), _) => Error::sys("make read-only", path_of(plan, self), errno),
             _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
         };
         // What a PID namespace that is ending answers to a fork (alloc_pid).
@@ -420,20 +418,13 @@ fn mount(plan: Plan<'_>, index: usize) -> Option<&Mount> {
     }
 }
 
-fn masked(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
-    path_of(plan, |views| &views.masked, index)
-}
-
-fn protected(plan: Plan<'_>, index: usize) -> Cow<'_, str> {
-    path_of(plan, |views| &views.readonly, index)
-}
-
-fn path_of(plan: Plan<'_>, list: fn(&Views) -> &Vec<CString>, index: usize) -> Cow<'_, str> {
+/// The path that covering or protecting it is about.
+fn path_of(plan: Plan<'_>, step: Step) -> Cow<'_, str> {
     match plan {
-        Plan::Launch(launch) => list(&launch.views).get(index),
+        Plan::Launch(launch) => launch.views.path(step),
         Plan::Exec(_) => None,
     }
-    .map(|path| path.to_string_lossy())
+    .map(CStr::to_string_lossy)
     .unwrap_or_default()
 }
 

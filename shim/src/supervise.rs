@@ -54,12 +54,11 @@ struct Learned {
     report_closed: bool,
     failure: Option<Error>,
     ended: Option<Ended>,
-    /// A stop signal that came before the workload was executed.
-    postponed: Option<Signal>,
+    /// The stop signals that came before the workload was executed, in their order.
+    postponed: Vec<Signal>,
     /// The stop signal that we carried out with SIGKILL.
     carried_out: Option<Signal>,
-    /// What the attendant knows of [`Relay::is_closed`].
-    told_closed: [bool; 2],
+    told: Told,
     /// Output that could not be passed on: told when the command is over.
     lost: Result<()>,
 }
@@ -70,9 +69,9 @@ impl Default for Learned {
             report_closed: false,
             failure: None,
             ended: None,
-            postponed: None,
+            postponed: Vec::new(),
             carried_out: None,
-            told_closed: [false; 2],
+            told: Told::default(),
             lost: Ok(()),
         }
     }
@@ -156,18 +155,15 @@ impl Watch<'_> {
             match socket::receive(&self.spawned.report, &mut bytes) {
                 Ok((length @ 1.., _)) => match bytes.get(..length).and_then(Record::from_bytes) {
                     Some(Record::Ended(status)) => {
-                        // Told once: whoever floods us must not fill the pipe, where writing would block.
-                        let heard = learned.ended.replace(Ended::from_raw(status));
-                        if heard.is_none() {
-                            self.tell(Word::EndHeard);
-                        }
+                        learned.ended = Some(Ended::from_raw(status));
+                        learned.told.tell(self.liveness.as_ref(), Word::EndHeard);
                     }
                     Some(record) => learned.failure = failure(self.plan, record),
                     None => {}
                 },
                 _ => {
                     learned.report_closed = true;
-                    if let Some(signal) = learned.postponed.take() {
+                    for signal in std::mem::take(&mut learned.postponed) {
                         self.stop(signal, learned);
                     }
                 }
@@ -198,7 +194,7 @@ impl Watch<'_> {
             }
             match self.subject {
                 Subject::ImmunePid1(_) if stops(signal) && !learned.report_closed => {
-                    learned.postponed = Some(signal);
+                    learned.postponed.push(signal);
                 }
                 Subject::ImmunePid1(_) if stops(signal) => self.stop(signal, learned),
                 _ => self.send(signal),
@@ -219,7 +215,8 @@ impl Watch<'_> {
             return;
         };
         if has_default_disposition(pid, signal) {
-            learned.carried_out = Some(signal);
+            // The first of several is what it died of.
+            learned.carried_out.get_or_insert(signal);
             self.send(Signal::SIGKILL);
         } else {
             self.send(signal);
@@ -230,18 +227,24 @@ impl Watch<'_> {
     /// next write fails as it would without us.
     fn tell_closed(&self, learned: &mut Learned) {
         let words = [Word::StdoutClosed, Word::StderrClosed];
-        let closed = words.into_iter().zip(self.relay.is_closed());
-        for ((word, now), told) in closed.zip(&mut learned.told_closed) {
-            if now && !*told {
-                *told = true;
-                self.tell(word);
+        for (word, closed) in words.into_iter().zip(self.relay.is_closed()) {
+            if closed {
+                learned.told.tell(self.liveness.as_ref(), word);
             }
         }
     }
+}
 
-    /// The pipe holds far more than there are words, and a dead attendant needs no telling.
-    fn tell(&self, word: Word) {
-        if let Some(liveness) = &self.liveness {
+/// Which words the attendant has been told.
+#[derive(Debug, Default)]
+struct Told([bool; 3]);
+
+impl Told {
+    /// Tells a word the first time. Once is enough, and whoever floods us with records must not fill the pipe, where
+    /// writing would block; a dead attendant needs no telling.
+    fn tell(&mut self, liveness: Option<&OwnedFd>, word: Word) {
+        if let (Some(liveness), Some(told @ false)) = (liveness, self.0.get_mut(word as usize)) {
+            *told = true;
             let _ = nix::unistd::write(liveness, &[word as u8]);
         }
     }
@@ -289,5 +292,29 @@ pub(crate) fn failure(plan: Plan<'_>, record: Record) -> Option<Error> {
             let step = InitStep::from_number(number).map_or(Step::ExecuteInit, Step::Init);
             Some(step.failure(plan, errno(raw)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn the_attendant_is_told_each_word_once() {
+        let (mut heard, liveness) = std::io::pipe().unwrap();
+        let liveness = OwnedFd::from(liveness);
+        let mut told = Told::default();
+        for _ in 0..3 {
+            for word in [Word::EndHeard, Word::StderrClosed, Word::StdoutClosed] {
+                told.tell(Some(&liveness), word);
+                told.tell(None, word);
+            }
+        }
+        drop(liveness);
+        let mut words = Vec::new();
+        heard.read_to_end(&mut words).unwrap();
+        let once = [Word::EndHeard, Word::StderrClosed, Word::StdoutClosed];
+        assert_eq!(words, once.map(|word| word as u8));
     }
 }

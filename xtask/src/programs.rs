@@ -124,10 +124,16 @@ pub(crate) fn output_of(command: &mut Command) -> Result<Vec<u8>> {
 
 /// Builds one release program and returns the path that cargo says it has.
 pub(crate) fn build_release(package: &str, bin: &str) -> Result<PathBuf> {
+    build(package, bin, &["--release"])
+}
+
+/// The same with these options of cargo's.
+pub(crate) fn build(package: &str, bin: &str, options: &[&str]) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--release", "--package", package, "--bin", bin]);
+    command.arg("build").args(options);
+    command.args(["--package", package, "--bin", bin]);
+    println!("$ {}", shown(&command));
     command.arg("--message-format=json-render-diagnostics");
-    println!("$ cargo build --release --package {package} --bin {bin}");
     let messages = output_of(&mut command)?;
     String::from_utf8_lossy(&messages)
         .lines()

@@ -25,9 +25,23 @@ const NEEDED: &[(&str, &str)] = &[
 const SDK: &str = "tests/sdk";
 const SDK_SITUATIONS: &[&str] = &["run.mjs", "lxc.mjs"];
 
-/// The two programs under test.
+/// The oldest node that has what these tests use, and the one to run them with where only an older one is installed.
+const NODE_NEEDED: (u32, u32) = (20, 11);
+const NODE_FROM_NPM: &str = "22.23.3";
+
+/// End-to-end tests that go through everything that is cloned. A debug build ends a cloned process that allocates.
+const CLONING: &[&str] = &[
+    "launch::",
+    "exec::",
+    "bind_mount::",
+    "terminal::",
+    "users::",
+];
+
+/// The programs under test.
 struct Programs {
     binary: PathBuf,
+    debug: PathBuf,
     guest: PathBuf,
 }
 
@@ -36,12 +50,14 @@ pub(crate) fn run() -> Result<()> {
     let mut skipped = install_programs();
     let programs = Programs {
         binary: task_build::release_binary()?,
+        debug: programs::build("start-container", "start-container", &[])?,
         guest: task_guest::program()?,
     };
     let mut outcomes = Vec::new();
-    let mut run = |mut command: Command| {
+    let mut run = |command: &Command, binary: &Path| {
+        let mut command = clean(command);
         command
-            .env("START_CONTAINER_BIN", &programs.binary)
+            .env("START_CONTAINER_BIN", binary)
             .env("START_CONTAINER_GUEST", &programs.guest);
         let outcome = programs::run_and_hear(&mut command, |line| {
             if is_skip(line) {
@@ -54,13 +70,15 @@ pub(crate) fn run() -> Result<()> {
     // The output of tests that pass is shown for the sake of those that say that they were skipped.
     rust.args(["test", "--workspace", "--no-fail-fast"]);
     rust.args(["--", "--show-output"]);
-    run(rust);
+    run(&rust, &programs.binary);
+    let mut again = programs::cargo();
+    again.args(["test", "--package", "tests", "--test", "e2e", "--"]);
+    run(again.args(CLONING), &programs.debug);
     match install_node_packages() {
-        Ok(sdk) => {
+        Ok((node, sdk)) => {
             for situation in SDK_SITUATIONS {
-                let mut node = programs::program("node");
-                node.arg(situation).current_dir(&sdk);
-                run(node);
+                let mut node = programs::program(&node);
+                run(node.arg(situation).current_dir(&sdk), &programs.binary);
             }
         }
         Err(why) => skipped.push(format!("skipped {SDK}: {why}")),
@@ -108,15 +126,59 @@ fn install_programs() -> Vec<String> {
         .collect()
 }
 
-/// Installs the pinned npm packages and returns the directory that node's tests run in.
-fn install_node_packages() -> Result<PathBuf> {
+/// The command, below one that gives ^C its default meaning again. A shell without job control (a script, a CI runner)
+/// has what it starts in the background ignore it, that is inherited, and there are tests that press ^C.
+fn clean(command: &Command) -> Command {
+    let mut env = programs::program("env");
+    env.arg("--default-signal=INT,QUIT")
+        .arg(command.get_program())
+        .args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        env.current_dir(directory);
+    }
+    env
+}
+
+/// Installs the pinned npm packages and returns node and the directory that its tests run in.
+fn install_node_packages() -> Result<(PathBuf, PathBuf)> {
     let dir = programs::top().join(SDK);
     if !Path::new(&dir).join("package-lock.json").is_file() {
         return Err("there are no tests".into());
     }
     let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     programs::run(programs::program("npm").args(options).current_dir(&dir))?;
-    Ok(dir)
+    Ok((node()?, dir))
+}
+
+/// The node that is installed, or a newer one from npm if it is too old (Debian 12 has node 18).
+fn node() -> Result<PathBuf> {
+    let version = programs::output_of(programs::program("node").arg("--version"))?;
+    if node_version(&String::from_utf8_lossy(&version)) >= Some(NODE_NEEDED) {
+        return Ok("node".into());
+    }
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => return Err(format!("node is too old, and npm has none for {other}")),
+    };
+    // The file alone, without the scripts of the package `node`.
+    let package = format!("node-linux-{architecture}");
+    let place = programs::top().join("target/node");
+    std::fs::create_dir_all(&place)
+        .map_err(|error| format!("cannot make {}: {error}", place.display()))?;
+    let mut npm = programs::program("npm");
+    npm.args(["install", "--no-save", "--ignore-scripts"])
+        .args(["--no-audit", "--no-fund", "--prefix"])
+        .arg(&place)
+        .arg(format!("{package}@{NODE_FROM_NPM}"));
+    programs::run(&mut npm)?;
+    Ok(place.join("node_modules").join(package).join("bin/node"))
+}
+
+/// Major and minor of `v20.11.1`.
+fn node_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().strip_prefix('v')?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Whether a test says with this line that it was skipped: `skipped NAME: REASON` or `skipped: NAME: REASON`.
@@ -158,6 +220,14 @@ mod tests {
         ] {
             assert!(!is_skip(line), "{line}");
         }
+    }
+
+    #[test]
+    fn nodes_are_told_apart_by_age() {
+        assert_eq!(node_version("v18.20.4\n"), Some((18, 20)));
+        assert!(node_version("v20.11.0") >= Some(NODE_NEEDED));
+        assert!(node_version("v20.9.1") < Some(NODE_NEEDED));
+        assert!(node_version("none") < Some(NODE_NEEDED));
     }
 
     #[test]

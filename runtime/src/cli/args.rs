@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use shim::mounts::Target;
+use shim::plan::IdRange;
 
 use crate::capabilities;
 use crate::config::DirFlags;
@@ -164,12 +165,16 @@ pub struct PtySize {
 }
 
 /// `--userns`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Userns {
     /// The caller's.
     Host,
     /// A new one that maps every id onto itself.
     Identity,
+    /// A new one with a range of ids that no other container has.
+    Auto,
+    /// A new one with this map, of users and of groups: 1 to 340 lines of which no two share an id.
+    Map(Vec<IdRange>),
 }
 
 /// `--format`
@@ -189,6 +194,8 @@ pub struct CreateFsArgs {
     pub image: ImageId,
     /// A label for people; no control characters, never empty.
     pub name: Option<String>,
+    /// `--userns`: whose ids its files shall have; none leaves them as they are.
+    pub userns: Option<Userns>,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

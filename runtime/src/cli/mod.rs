@@ -19,6 +19,7 @@ pub use args::{
 };
 pub use parse::parse;
 pub use run::run;
+pub(crate) use values::parse_userns;
 
 /// How a successful run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -288,6 +288,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
             Ok(Invocation::CreateFs(CreateFsArgs {
                 image,
                 name: name.filter(|name| !name.is_empty()),
+                userns: options.userns,
                 dirs: options.dirs,
             }))
         }

@@ -271,6 +271,7 @@ fn the_other_verbs() {
         let expected = CreateFsArgs {
             image: ImageId::new("main").unwrap(),
             name: None,
+            userns: None,
             dirs: dirs.clone(),
         };
         assert_eq!(
@@ -285,6 +286,8 @@ fn the_other_verbs() {
         panic!("not create-fs");
     };
     assert_eq!(args.name.as_deref(), Some("my sub"));
+    let ids = parse(words("subcontainer create-fs --userns=auto main")).unwrap();
+    assert!(matches!(ids, Invocation::CreateFs(args) if args.userns == Some(Userns::Auto)));
     let mut unnamed = words("subcontainer create-fs main");
     unnamed.push("".into());
     assert!(matches!(parse(unnamed).unwrap(), Invocation::CreateFs(args) if args.name.is_none()));

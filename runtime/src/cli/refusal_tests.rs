@@ -136,8 +136,15 @@ const WRONG: &[(&str, &[&str])] = &[
         &["did you mean json?"],
     ),
     (
-        "subcontainer launch --userns=auto /r",
-        &["auto is not one of its values", "give host or identity"],
+        "subcontainer launch --userns=private /r",
+        &[
+            "private is not one of its values",
+            "give host, identity, auto or",
+        ],
+    ),
+    (
+        "subcontainer create-fs --userns=0:100:10,5:200:1 main",
+        &["0:100:10 and 5:200:1", "share an id"],
     ),
     (
         "subcontainer launch --profile=hardend /r",
@@ -148,7 +155,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "subcontainer launch --profile=strict /r",
-        &["give confined or outer or hardened or none"],
+        &["give confined, outer, hardened or none"],
     ),
     (
         "subcontainer launch --profile= /r",
@@ -193,7 +200,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "subcontainer launch --seccomp=profile.json /r",
-        &["a file is a path with a slash in it"],
+        &["or a path with a slash in it"],
     ),
     ("subcontainer launch --seccomp= /r", &["\"--seccomp\""]),
     (

@@ -10,8 +10,9 @@ use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, DirFlags, Dirs};
+use crate::idrange::Pool;
 use crate::image::{self, ImportRequest};
-use crate::{exec, launch, leader, mounts, rootfs};
+use crate::{exec, launch, leader, mounts, rootfs, userns};
 
 /// Carries out what was asked.
 ///
@@ -59,7 +60,8 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
 }
 
 fn create_fs(args: &CreateFsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
-    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref())?;
+    let ids = userns::of_create_fs(args.userns.as_ref(), Pool::of_host())?;
+    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref(), &ids)?;
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
     // A root filesystem that nobody was told of could not be destroyed by anybody.

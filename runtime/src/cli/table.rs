@@ -263,10 +263,20 @@ static LAUNCH: &[Flag] = &[
     valued(
         FlagId::Userns,
         "--userns",
-        "host|identity",
-        "the caller's user namespace, or a new one with the same ids",
+        USERNS,
+        "the caller's user namespace, or a new one with these ids",
     ),
 ];
+
+static CREATE_FS: &[Flag] = &[valued(
+    FlagId::Userns,
+    "--userns",
+    USERNS,
+    "ids of its own for what is in it (auto), or as MAP has them",
+)];
+
+/// MAP is INSIDE:OUTSIDE:COUNT, of users and groups, and more of these after commas.
+const USERNS: &str = "host|identity|auto|MAP";
 
 static CONFINEMENT: &[Flag] = &[
     valued(
@@ -439,8 +449,10 @@ pub static VERBS: &[Verb] = &[
         name: "create-fs",
         operands: "IMAGE_ID [NAME]",
         about: "make a root filesystem from an image and print its path",
-        notes: "The last component of the path is the GUID that destroy-fs takes. NAME is a label for people.",
-        flags: &[DIRS],
+        notes: "The last component of the path is the GUID that destroy-fs takes. NAME is a label for people.\n\
+                With --userns=auto, or with a MAP of lines INSIDE:OUTSIDE:COUNT and commas between them, files\n\
+                keep their ids on disk, and the container that is launched there has these ids to itself.",
+        flags: &[CREATE_FS, DIRS],
     },
     Verb {
         id: VerbId::DestroyFs,

@@ -5,14 +5,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use shim::Error;
+use shim::idmap::{self, IdMap};
 use shim::mounts::Target;
+use shim::plan::IdRange;
 
 use super::args::{Format, IdmapRange, PtySize, Userns};
 use crate::capabilities;
 use crate::decimal::decimal;
 use crate::environment;
 use crate::profile::{ProfileName, SeccompChoice};
-use crate::suggest::{self, shown};
+use crate::suggest::{self, Wrong, shown};
 
 /// The kernel's limit for one mapping (user_namespaces(7), since Linux 4.15).
 const IDMAP_ENTRIES: usize = 340;
@@ -153,18 +155,58 @@ pub(super) fn idmap(value: &OsStr, earlier: &[IdmapRange]) -> shim::Result<Idmap
     Ok(IdmapRange { from, to, range })
 }
 
-/// `host` or `identity`
+/// A user namespace, for the command line.
 pub(super) fn userns(value: &OsStr) -> shim::Result<Userns> {
-    word(
-        "--userns",
-        value,
-        &[("host", Userns::Host), ("identity", Userns::Identity)],
+    parse_userns(&value.to_string_lossy()).map_err(|wrong| wrong.at(bad("--userns")))
+}
+
+/// `host`, `identity`, `auto`, or `INSIDE:OUTSIDE:COUNT` and more of these after commas.
+pub(crate) fn parse_userns(text: &str) -> Result<Userns, Wrong> {
+    if text.contains(':') {
+        return user_map(text).map(Userns::Map);
+    }
+    suggest::word(
+        text,
+        &[
+            ("host", Userns::Host),
+            ("identity", Userns::Identity),
+            ("auto", Userns::Auto),
+        ],
+        "give host, identity, auto or INSIDE:OUTSIDE:COUNT[,...]",
     )
+}
+
+fn user_map(text: &str) -> Result<Vec<IdRange>, Wrong> {
+    let line = |entry: &str| {
+        let fields: Option<Vec<u32>> = entry.split(':').map(|f| decimal(f.as_bytes())).collect();
+        match fields.as_deref() {
+            Some([inside, outside, count]) => Ok(IdRange {
+                inside: *inside,
+                outside: *outside,
+                count: *count,
+            }),
+            _ => Err(Wrong::new(
+                format!("\"{}\" is no line of a map", shown(entry.as_ref())),
+                "give INSIDE:OUTSIDE:COUNT, numbers from 0 to 4294967295",
+            )),
+        }
+    };
+    let map: Vec<IdRange> = text.split(',').map(line).collect::<Result<_, _>>()?;
+    idmap::check(&map.iter().copied().map(IdMap::from).collect::<Vec<_>>())
+        .map_err(|error| Wrong::from(&error))?;
+    if !map.iter().any(|line| line.inside == 0) {
+        return Err(Wrong::new(
+            "the map has no id 0",
+            "a container needs a root: one line must begin with 0",
+        ));
+    }
+    Ok(map)
 }
 
 /// `confined`, `outer`, `hardened` or `none`
 pub(super) fn profile(value: &OsStr) -> shim::Result<ProfileName> {
-    word("--profile", value, &ProfileName::WORDS)
+    let profile = ProfileName::parse(&value.to_string_lossy());
+    profile.map_err(|wrong| wrong.at(bad("--profile")))
 }
 
 /// Names of capabilities with commas between them.
@@ -179,19 +221,9 @@ pub(super) fn seccomp(value: OsString) -> shim::Result<SeccompChoice> {
 
 /// `text` or `json`
 pub(super) fn format(value: &OsStr) -> shim::Result<Format> {
-    word(
-        "--format",
-        value,
-        &[("text", Format::Text), ("json", Format::Json)],
-    )
-}
-
-fn word<T: Clone>(
-    option: &'static str,
-    value: &OsStr,
-    words: &[(&'static str, T)],
-) -> shim::Result<T> {
-    suggest::word(&value.to_string_lossy(), words).map_err(|wrong| wrong.at(bad(option)))
+    let words = [("text", Format::Text), ("json", Format::Json)];
+    suggest::word(&value.to_string_lossy(), &words, "give text or json")
+        .map_err(|wrong| wrong.at(bad("--format")))
 }
 
 #[cfg(test)]
@@ -333,6 +365,51 @@ mod tests {
         full.push((339, 339, 1));
         let error = parse("1000:1000", &full).unwrap_err().to_string();
         assert!(error.contains("more than 340"), "{error}");
+    }
+
+    #[test]
+    fn user_namespaces() {
+        let parse = |text: &str| userns(OsStr::new(text));
+        let line = |inside, outside, count| IdRange {
+            inside,
+            outside,
+            count,
+        };
+        assert_eq!(parse("auto").unwrap(), Userns::Auto);
+        for (text, map) in [
+            ("0:100000:65536", vec![line(0, 100_000, 65536)]),
+            (
+                "1:200000:10,0:5:1",
+                vec![line(1, 200_000, 10), line(0, 5, 1)],
+            ),
+            ("0:0:4294967295", vec![line(0, 0, u32::MAX)]),
+        ] {
+            assert_eq!(parse(text).unwrap(), Userns::Map(map), "{text}");
+        }
+        for (text, named) in [
+            ("0:1", "\"0:1\" is no line"),
+            ("0:1:2:3", "\"0:1:2:3\" is no line"),
+            ("0:1:2,", "\"\" is no line"),
+            ("0:1:2,1:01:1", "\"1:01:1\" is no line"),
+            ("0:1:-1", "\"0:1:-1\" is no line"),
+            ("0:1:4294967296", "is no line"),
+            ("0:1:0", "0:1:0\": the range is empty"),
+            ("0:1:4294967295", "ends beyond the largest id"),
+            ("0:100:10,9:200:1", "0:100:10 and 9:200:1"),
+            ("0:100:10,50:109:1", "0:100:10 and 50:109:1"),
+            ("1:100:10", "the map has no id 0"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+            assert!(error.contains("hint: "), "{text}: {error}");
+        }
+        let map = |lines: u32| {
+            let lines = (0..lines).map(|n| format!("{n}:{}:1", 100_000 + n));
+            parse(&lines.collect::<Vec<_>>().join(","))
+        };
+        assert!(map(340).is_ok());
+        let error = map(341).unwrap_err().to_string();
+        assert!(error.contains("341 lines"), "{error}");
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Staging<'_> {
         // What is replaced stays locked while it is removed, so that no other import takes it for its own to remove.
         let old = store.open_directory(self.id).ok();
         if let Some(old) = &old {
+            // Nobody has it: an import unlocks what it has published before it unlocks the store.
             let _ = old.try_lock();
         }
         let mut steps = Vec::new();
@@ -64,6 +65,8 @@ impl Staging<'_> {
         if durable {
             fsync(&store.images).map_err(|errno| store.failed("write to disk", self.id, errno))?;
         }
+        // It is an image now. Whoever replaces it can lock it before we have done the rest, and has to.
+        let _ = self.directory.unlock();
         drop(lock);
         if steps
             .iter()

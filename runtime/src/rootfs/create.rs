@@ -7,13 +7,17 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use shim::plan::IdMaps;
 use shim::sys::mount::{Change, Propagation, attach, set_attributes};
 use shim::{Error, Result, RootDir};
 
+use super::idmapped::{self, Ids, LayerIds};
 use super::journal::{self, Journal, Record, State};
 use super::layers::{self, Layer, Writable};
-use super::{Places, destroy, errno_of, inside, overlay, remove};
+use super::overlay::Refusal;
+use super::{Places, destroy, errno_of, inside, overlay, probe, ranges, remove};
 use crate::config::Dirs;
+use crate::host;
 
 /// How many names may be lost to another create-fs that takes our journal for a dead one's.
 const ATTEMPTS: usize = 16;
@@ -33,21 +37,17 @@ pub struct Created {
 /// removes what killed creates and earlier boots have left.
 ///
 /// # Errors
-/// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; whatever the kernel
-/// refuses. Nothing is left then.
-pub fn create(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
+/// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; no free ids, or a
+/// filesystem whose ids cannot be mapped; whatever the kernel refuses. Nothing is left then.
+pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
     let lower = layers::image(&dirs.base, image)?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
     }
     let mut warnings = clear_remains(dirs);
-    let (places, journal) = begin(dirs, image, name)?;
-    let made = build(&places, image, &lower).and_then(|warning| {
-        journal.finish()?;
-        Ok(warning)
-    });
-    match made {
+    let (places, record, mut journal) = begin(dirs, image, name)?;
+    match make(&places, lower, ids, record, &mut journal) {
         Ok(warning) => {
             warnings.extend(warning);
             Ok(Created {
@@ -67,12 +67,12 @@ pub fn create(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
     }
 }
 
-fn begin(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<(Places, Journal)> {
+fn begin(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<(Places, Record, Journal)> {
     for _ in 0..ATTEMPTS {
         let places = Places::new(dirs, &random_guid()?);
         let record = Record::new(&places, image, name)?;
         if let Some(journal) = Journal::begin(&places, &record)? {
-            return Ok((places, journal));
+            return Ok((places, record, journal));
         }
     }
     Err(Error::new("write record")
@@ -91,12 +91,33 @@ fn random_guid() -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-fn build(places: &Places, image: &str, lower: &Layer) -> Result<Option<String>> {
+/// Everything after the record: the result is a warning.
+fn make(
+    places: &Places,
+    lower: Layer,
+    ids: &Ids,
+    mut record: Record,
+    journal: &mut Journal,
+) -> Result<Option<String>> {
+    record.id_maps = match ids {
+        Ids::AsOnDisk => None,
+        Ids::Private(pool) => Some(ranges::claim(places, *pool)?),
+        Ids::Mapped(maps) => Some(maps.clone()),
+    };
+    if record.id_maps.is_some() {
+        journal.write(&record)?;
+    }
+    let maps = record.id_maps.as_ref();
     let data = make_data(places)?;
-    let (mount, warning) = make_overlay(places, image, lower, &data)?;
+    let (mount, warning) = make_overlay(places, &record.image, lower, &data, maps)?;
     let root = RootDir::from(mount);
-    inside::complete(&root, image)?;
+    if let Some(maps) = maps {
+        probe::write(&root, &format!(".probe-{}", places.guid), maps)
+            .map_err(|errno| idmapped::cannot_store(&record.image, &places.data, errno))?;
+    }
+    inside::complete(&root, &record.image, maps)?;
     attach_shared(places, &root)?;
+    journal.finish()?;
     Ok(warning)
 }
 
@@ -116,31 +137,51 @@ fn make_data(places: &Places) -> Result<RootDir> {
 /// Names the boot that a data directory was made in: after another one nobody can be using it.
 const BOOT: &str = "boot";
 
+/// The overlay, attached nowhere, and perhaps a warning. Its layers show the ids that `maps` has.
 fn make_overlay(
     places: &Places,
     image: &str,
-    lower: &Layer,
+    lower: Layer,
     data: &RootDir,
+    maps: Option<&IdMaps>,
 ) -> Result<(OwnedFd, Option<String>)> {
+    let ids = maps.map(LayerIds::new).transpose()?;
+    let lower = match &ids {
+        None => lower,
+        Some(ids) => ids.image(lower, &places.images.join(image))?,
+    };
     let layer = Layer {
         dir: RootDir::open(&places.data)
             .map_err(|errno| Error::sys("open", places.data.display(), errno))?,
         detached: false,
     };
-    let on_disk = Writable::make(layer, lower).map_err(|errno| {
-        Error::sys("make upper directory in", places.data.display(), errno)
-            .hint("check --data: space, quota, and that its filesystem has owners")
-    })?;
-    let refusal = match overlay::assemble(lower, &on_disk, data) {
-        Ok(mount) => return Ok((mount, None)),
-        Err(refusal) => refusal,
+    let kind = host::filesystem_of(&layer);
+    let layer = match &ids {
+        None => Ok(layer),
+        Some(ids) => ids.writable(layer),
+    };
+    let refusal = match layer {
+        Ok(layer) => {
+            let on_disk = Writable::make(layer, &lower).map_err(|errno| {
+                Error::sys("make upper directory in", places.data.display(), errno)
+                    .hint("check --data: space, quota, and that its filesystem has owners")
+            })?;
+            match overlay::assemble(&lower, &on_disk, data) {
+                Ok(mount) => return Ok((mount, None)),
+                Err(refusal) => refusal,
+            }
+        }
+        // A filesystem that cannot be idmapped.
+        Err(Errno::EINVAL) => Refusal::from(Errno::EINVAL),
+        Err(errno) => return Err(idmapped::refused(&places.data, kind.as_deref(), errno)),
     };
     if refusal.may_be_the_upper()
-        && let Ok(memory) = Writable::memory(lower)
-        && let Ok(mount) = overlay::assemble(lower, &memory, data)
+        && let Ok(memory) = Writable::memory(&lower, ids.as_ref())
+        && let Ok(mount) = overlay::assemble(&lower, &memory, data)
     {
         let warning = format!(
-            "upper directory on overlay is not possible at {}: using tmpfs; changes live in memory",
+            "upper directory on {} is not possible at {}: using tmpfs; changes live in memory",
+            kind.as_deref().unwrap_or("its filesystem"),
             places.containers.display()
         );
         return Ok((mount, Some(warning)));

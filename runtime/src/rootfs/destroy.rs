@@ -18,7 +18,7 @@ use shim::sys::statx::place;
 use shim::{Error, Result, RootDir};
 
 use super::journal::{self, State};
-use super::{Places, open_if_there, overlay, remove, unmount_at};
+use super::{Places, open_if_there, overlay, ranges, remove, unmount_at};
 use crate::config::Dirs;
 
 /// How many mounts may be stacked on one place.
@@ -97,7 +97,7 @@ fn destroy_unrecorded(
     take_down(places)
 }
 
-/// Mounts, mount point, writable layer. Whatever of it does not exist is done already.
+/// Mounts, mount point, writable layer, ids. Whatever of it does not exist is done already.
 pub(super) fn take_down(places: &Places) -> Result<()> {
     let open = |path: &Path| {
         open_if_there(path).map_err(|errno| {
@@ -113,7 +113,9 @@ pub(super) fn take_down(places: &Places) -> Result<()> {
             unmount_all(&data, stage, &places.data.join(stage))?;
         }
     }
-    remove::tree(&places.containers, &places.guid)
+    remove::tree(&places.containers, &places.guid)?;
+    // Not before the last file and mount that had them.
+    ranges::release(places)
 }
 
 fn open_directory(parent: &RootDir, name: &str) -> Result<RootDir, Errno> {

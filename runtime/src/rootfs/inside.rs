@@ -5,13 +5,19 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use shim::plan::IdMaps;
 use shim::{Error, Result, RootDir};
+
+use super::probe;
+
+/// Who something is given to.
+type Owner = (Uid, Gid);
 
 /// Directories that launch or the client mounts on, or that create-fs writes in, and what they are made with.
 /// `true`: must be a real directory, because a client on the host follows what it finds there.
@@ -24,11 +30,22 @@ const DIRECTORIES: [(&str, u32, bool); 6] = [
     ("tmp", 0o1777, false),
 ];
 
-/// Completes the tree at `root`, which is a mount that nobody else can see yet.
-pub(super) fn complete(root: &RootDir, image: &str) -> Result<()> {
+/// Completes the tree at `root`, which is a mount that nobody else can see yet. What is made belongs to root of the
+/// container, whose ids are `maps` where it has its own.
+pub(super) fn complete(root: &RootDir, image: &str, maps: Option<&IdMaps>) -> Result<()> {
+    let owner = maps
+        .map(probe::owner)
+        .transpose()
+        .map_err(|errno| refuse(image, "", errno))?;
     for (name, mode, must_be_real) in DIRECTORIES {
-        directory(root, name, Mode::from_bits_truncate(mode), must_be_real)
-            .map_err(|errno| refuse(image, name, errno))?;
+        directory(
+            root,
+            name,
+            Mode::from_bits_truncate(mode),
+            must_be_real,
+            owner,
+        )
+        .map_err(|errno| refuse(image, name, errno))?;
     }
     let hostname = hostname();
     let etc: RootDir = root
@@ -39,7 +56,8 @@ pub(super) fn complete(root: &RootDir, image: &str) -> Result<()> {
         ("hostname", format!("{hostname}\n")),
         ("hosts", hosts(&hostname)),
     ] {
-        write(&etc, name, &text).map_err(|errno| refuse(image, &format!("etc/{name}"), errno))?;
+        write(&etc, name, &text, owner)
+            .map_err(|errno| refuse(image, &format!("etc/{name}"), errno))?;
     }
     Ok(())
 }
@@ -58,12 +76,19 @@ fn refuse(image: &str, name: &str, errno: Errno) -> Error {
     }
 }
 
-fn directory(root: &RootDir, name: &str, mode: Mode, must_be_real: bool) -> Result<(), Errno> {
+fn directory(
+    root: &RootDir,
+    name: &str,
+    mode: Mode,
+    must_be_real: bool,
+    owner: Option<Owner>,
+) -> Result<(), Errno> {
     match mkdirat(root, name, Mode::from_bits_truncate(0o700)) {
         Ok(()) => {
             // The umask of the caller does not decide what a container sees.
             let made =
                 root.open_plain(name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+            give(&made, owner)?;
             fchmod(made, mode)
         }
         Err(Errno::EEXIST) if must_be_real => root
@@ -74,14 +99,23 @@ fn directory(root: &RootDir, name: &str, mode: Mode, must_be_real: bool) -> Resu
     }
 }
 
+/// Before the mode, because chown(2) clears the set-id bits.
+fn give(made: &OwnedFd, owner: Option<Owner>) -> Result<(), Errno> {
+    match owner {
+        None => Ok(()),
+        Some((user, group)) => fchown(made, Some(user), Some(group)),
+    }
+}
+
 /// The old file is removed, not written through: it may be a symlink, a device, or a hard link of another file.
-fn write(etc: &RootDir, name: &str, text: &str) -> Result<(), Errno> {
+fn write(etc: &RootDir, name: &str, text: &str, owner: Option<Owner>) -> Result<(), Errno> {
     match unlinkat(etc.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
     let mode = Mode::from_bits_truncate(0o644);
     let fd = etc.open_plain(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, mode)?;
+    give(&fd, owner)?;
     fchmod(&fd, mode)?;
     File::from(fd)
         .write_all(text.as_bytes())

@@ -5,7 +5,7 @@
 //! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
+use shim::plan::IdMaps;
 use shim::{Error, Result};
 
 use super::{Places, errno_of};
@@ -40,6 +41,9 @@ pub struct Record {
     pub created: u64,
     /// In which boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// The ids that its layers are mapped to, which are those of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<IdMaps>,
 }
 
 impl Record {
@@ -54,6 +58,7 @@ impl Record {
             data: places.data.clone(),
             created: since.map_or(0, |duration| duration.as_secs()),
             boot_id: boot_id()?,
+            id_maps: None,
         })
     }
 }
@@ -92,19 +97,30 @@ impl Journal {
             Ok(_) | Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(Error::sys("lock record", creating.display(), errno)),
         };
-        let text = serde_json::to_vec(record)
-            .map_err(|error| Error::new("write record").because(error.to_string()))?;
         let mut this = Self {
             complete: places.records.join(&places.guid),
             creating,
             lock,
         };
-        if let Err(error) = this.lock.write_all(&text) {
+        if let Err(error) = this.write(record) {
             this.forget()?;
-            return Err(Error::io("write record", this.creating.display(), &error)
-                .hint("check the space that --state has"));
+            return Err(error);
         }
         Ok(Some(this))
+    }
+
+    /// Writes the record, again perhaps: nobody reads it before it is complete.
+    pub(super) fn write(&mut self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::new("write record").because(error.to_string()))?;
+        self.lock
+            .set_len(0)
+            .and_then(|()| self.lock.rewind())
+            .and_then(|()| self.lock.write_all(&text))
+            .map_err(|error| {
+                Error::io("write record", self.creating.display(), &error)
+                    .hint("check the space that --state has")
+            })
     }
 
     /// The root filesystem is complete.
@@ -177,6 +193,34 @@ fn is_same_file(open: &File, path: &Path) -> bool {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     }
+}
+
+/// The record of a complete root filesystem; none where there is no such one.
+pub(super) fn read(places: &Places) -> Result<Option<Record>> {
+    let path = places.records.join(&places.guid);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(errno_of(&error), Errno::ENOENT | Errno::ENOTDIR) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(
+                Error::io("read record", path.display(), &error).hint("needs root; check --state")
+            );
+        }
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|error| {
+        Error::new("read record")
+            .on(path.display())
+            .because(error.to_string())
+            .hint("only create-fs writes there; destroy-fs removes it and its root filesystem")
+    })
+}
+
+/// Whether there is a record of any kind. One that is being completed is seen under either name.
+pub(super) fn is_recorded(records: &Path, guid: &str) -> bool {
+    let there = |name: &str| std::fs::symlink_metadata(records.join(name)).is_ok();
+    there(&format!("{guid}{CREATING}")) || there(guid)
 }
 
 /// Removes the record of a complete root filesystem.

@@ -18,6 +18,8 @@ use shim::sys::loopdev::LoopDevice;
 use shim::sys::mount::{Filesystem, attr};
 use shim::{Error, Result, RootDir};
 
+use super::idmapped::LayerIds;
+
 /// Something that holds one or more layers.
 #[derive(Debug)]
 pub(super) struct Layer {
@@ -160,13 +162,17 @@ impl Writable {
     }
 
     /// A tmpfs that nobody else sees, for where the disk will not do.
-    pub(super) fn memory(lower: &Layer) -> Result<Self, Errno> {
+    pub(super) fn memory(lower: &Layer, ids: Option<&LayerIds>) -> Result<Self, Errno> {
         let filesystem = Filesystem::open(c"tmpfs")?;
         filesystem.set(c"source", c"start-container")?;
         filesystem.set(c"mode", c"0700")?;
         let layer = Layer {
             dir: filesystem.mount(0)?.into(),
             detached: true,
+        };
+        let layer = match ids {
+            None => layer,
+            Some(ids) => ids.writable(layer)?,
         };
         Self::make(layer, lower)
     }

@@ -9,6 +9,7 @@
 //! | `DATA/containers/GUID/boot` | the boot it was made in | |
 //! | `BASE/subcontainers/GUID` | the mount point, then the overlay | attached when it is complete |
 //! | `STATE/subcontainers/GUID` | the same journal, renamed | last; removed last |
+//! | `STATE/ranges/START/GUID` | whose the 65,536 ids from START on are | where it has ids of its own |
 //!
 //! The overlay and everything in it is made while the mount is detached: a create that is killed leaves files that
 //! the next create (or `destroy`) removes, and no mount, except in the instant between attaching and renaming.
@@ -16,14 +17,18 @@
 
 mod create;
 mod destroy;
+mod idmapped;
 mod inside;
 mod journal;
 mod layers;
 mod overlay;
+mod probe;
+mod ranges;
 mod remove;
 
 pub use create::{Created, create};
 pub use destroy::destroy;
+pub use idmapped::{Ids, compose, layer_maps};
 pub use journal::Record;
 
 use std::ffi::OsStr;
@@ -32,8 +37,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use shim::RootDir;
+use shim::plan::IdMaps;
 use shim::rootdir::fd_path;
+use shim::{Error, Result, RootDir};
 use sys_mount::{UnmountFlags, unmount};
 
 use crate::config::Dirs;
@@ -42,12 +48,16 @@ use crate::config::Dirs;
 #[derive(Debug, Clone)]
 struct Places {
     guid: String,
+    /// `BASE/images`
+    images: PathBuf,
     /// `BASE/subcontainers`
     subcontainers: PathBuf,
     /// `BASE/subcontainers/GUID`
     rootfs: PathBuf,
     /// `STATE/subcontainers`
     records: PathBuf,
+    /// `STATE/ranges`
+    ranges: PathBuf,
     /// `DATA/containers`
     containers: PathBuf,
     /// `DATA/containers/GUID`
@@ -60,13 +70,49 @@ impl Places {
         let containers = dirs.data.join("containers");
         Self {
             guid: guid.to_owned(),
+            images: dirs.base.join("images"),
             rootfs: subcontainers.join(guid),
             subcontainers,
             records: dirs.state.join("subcontainers"),
+            ranges: dirs.state.join("ranges"),
             data: containers.join(guid),
             containers,
         }
     }
+}
+
+/// What create-fs wrote down about the root filesystem at `rootfs`, an absolute path free of symlinks; nothing where it
+/// is no directory in `BASE/subcontainers`, or has no record.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn record(dirs: &Dirs, rootfs: &Path) -> Result<Option<Record>> {
+    let Some(guid) = rootfs.file_name().and_then(OsStr::to_str) else {
+        return Ok(None);
+    };
+    let places = Places::new(dirs, guid);
+    let parent = std::fs::canonicalize(&places.subcontainers).ok();
+    if parent.as_deref() != rootfs.parent() {
+        return Ok(None);
+    }
+    let record = journal::read(&places)?;
+    if let Some(record) = &record
+        && std::fs::canonicalize(&record.rootfs).ok().as_deref() != Some(rootfs)
+    {
+        return Err(Error::new("use record of")
+            .on(rootfs.display())
+            .because(format!("it is of {}", record.rootfs.display()))
+            .hint("each --base needs a --state of its own"));
+    }
+    Ok(record)
+}
+
+/// The ids that the container of the root filesystem at `rootfs` has; none where they are the caller's.
+///
+/// # Errors
+/// As [`record`].
+pub fn id_maps(dirs: &Dirs, rootfs: &Path) -> Result<Option<IdMaps>> {
+    Ok(record(dirs, rootfs)?.and_then(|record| record.id_maps))
 }
 
 /// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.

@@ -229,7 +229,7 @@ mod tests {
         alone("staged", |lower, data, temp| {
             let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
             let before = table();
-            let writable = Writable::memory(lower).unwrap();
+            let writable = Writable::memory(lower, None).unwrap();
             let mount = assemble_staged(lower, &writable, data).expect("staged");
             drop(writable);
             assert_eq!(content(mount), b"lower");

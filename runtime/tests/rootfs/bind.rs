@@ -106,6 +106,35 @@ fn what_was_made_for_a_mount_that_fails_is_removed() {
 }
 
 #[test]
+fn what_was_made_for_a_mount_that_cannot_be_attached_is_removed() {
+    on_host(Propagation::Shared, |host| {
+        let made = host.create();
+        let before = mount_table();
+        // The last call of all refuses it: a mount namespace is not mounted within itself (ELOOP).
+        let request = BindMount {
+            file: true,
+            ..host.request(
+                Path::new("/proc/thread-self/ns/mnt"),
+                &made.rootfs.join("new/a/namespace"),
+            )
+        };
+        let text = bind(&request).expect_err("a loop").to_string();
+        assert!(text.contains("mount at"), "{text}");
+        assert!(!made.rootfs.join("new").exists());
+        assert_eq!(mount_table(), before);
+        // What was there before stays.
+        let request = BindMount {
+            target: made.rootfs.join("data/namespace"),
+            ..request
+        };
+        bind(&request).expect_err("a loop");
+        assert_eq!(names(&made.rootfs.join("data")), [""; 0]);
+        host.destroy(&made.guid).unwrap();
+        host.assert_clean();
+    });
+}
+
+#[test]
 fn links_of_a_container_lead_inside_it_wherever_they_point() {
     on_host(Propagation::Shared, |host| {
         let volume = host.volume("volume");

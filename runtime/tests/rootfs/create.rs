@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::MsFlags;
-use runtime::rootfs::{self, Record};
+use runtime::rootfs::{self, Ids, Record};
 use shim::sys::mount::Propagation;
 
 use crate::host::{
@@ -143,7 +143,8 @@ fn an_image_whose_own_directories_lead_elsewhere_is_refused_and_nothing_is_left(
                 } else {
                     symlink(&outside, image.join(name)).unwrap();
                 }
-                let error = rootfs::create(&host.dirs, "bad", None).expect_err(name);
+                let error =
+                    rootfs::create(&host.dirs, "bad", None, &Ids::AsOnDisk).expect_err(name);
                 let text = error.to_string();
                 assert!(text.contains(&format!("bad:/{name}")), "{text}");
                 assert!(text.contains("hint: "), "{text}");
@@ -158,7 +159,8 @@ fn an_image_whose_own_directories_lead_elsewhere_is_refused_and_nothing_is_left(
 #[test]
 fn an_unknown_image_names_both_places_and_changes_nothing() {
     on_host(Propagation::Private, |host| {
-        let error = rootfs::create(&host.dirs, "absent", None).expect_err("unknown");
+        let error =
+            rootfs::create(&host.dirs, "absent", None, &Ids::AsOnDisk).expect_err("unknown");
         let text = error.to_string();
         let place = host.images().join("absent");
         assert!(text.contains(place.to_str().unwrap()), "{text}");
@@ -176,7 +178,7 @@ fn a_squashfs_image_is_mounted_through_a_loop_device_that_goes_with_the_containe
         std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o4755)).unwrap();
         squashfs(&image, &host.images().join("packed.squashfs"));
         std::fs::remove_dir_all(&image).unwrap();
-        let made = rootfs::create(&host.dirs, "packed", None).expect("create");
+        let made = rootfs::create(&host.dirs, "packed", None, &Ids::AsOnDisk).expect("create");
         assert_eq!(mode(&made.rootfs.join("bin/tool")), 0o4755);
         std::fs::write(made.rootfs.join("bin/new"), "new").unwrap();
         let line = mount_line(&made.rootfs).unwrap();
@@ -195,7 +197,7 @@ fn a_broken_squashfs_is_refused_with_a_hint() {
         std::fs::write(host.images().join("broken.squashfs"), vec![7; 65536]).unwrap();
         std::fs::create_dir(host.images().join("dir.squashfs")).unwrap();
         for id in ["broken", "dir"] {
-            let text = rootfs::create(&host.dirs, id, None)
+            let text = rootfs::create(&host.dirs, id, None, &Ids::AsOnDisk)
                 .expect_err(id)
                 .to_string();
             assert!(text.contains("hint: "), "{text}");
@@ -256,7 +258,7 @@ fn paths_that_overlay_would_split_and_long_ones_work() {
         }
         std::fs::create_dir_all(&dirs.base).unwrap();
         std::fs::rename(host.images(), dirs.base.join("images")).unwrap();
-        let made = rootfs::create(&dirs, "img", None).expect("create");
+        let made = rootfs::create(&dirs, "img", None, &Ids::AsOnDisk).expect("create");
         assert_eq!(
             std::fs::read_to_string(made.rootfs.join("bin/tool")).unwrap(),
             "tool"
@@ -270,7 +272,7 @@ fn paths_that_overlay_would_split_and_long_ones_work() {
 fn a_mount_point_that_cannot_be_made_leaves_nothing() {
     on_host(Propagation::Private, |host| {
         std::fs::write(host.dirs.base.join("subcontainers"), "a file").unwrap();
-        let text = rootfs::create(&host.dirs, "img", None)
+        let text = rootfs::create(&host.dirs, "img", None, &Ids::AsOnDisk)
             .expect_err("refused")
             .to_string();
         assert!(text.contains("hint: "), "{text}");

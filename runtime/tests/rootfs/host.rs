@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use runtime::bind_mount::{BindMount, bind};
 use runtime::config::Dirs;
-use runtime::rootfs::{self, Created};
+use runtime::rootfs::{self, Created, Ids};
 use shim::sys::mount::{Change, Propagation, set_attributes_at};
 
 pub(crate) struct Host {
@@ -75,7 +75,7 @@ impl Host {
     }
 
     pub(crate) fn create(&self) -> Created {
-        rootfs::create(&self.dirs, "img", Some("a name")).expect("create")
+        rootfs::create(&self.dirs, "img", Some("a name"), &Ids::AsOnDisk).expect("create")
     }
 
     pub(crate) fn destroy(&self, guid: &str) -> shim::Result<()> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::mount::MsFlags;
 use runtime::bind_mount::{BindMount, bind};
-use runtime::rootfs;
+use runtime::rootfs::{self, Ids};
 use shim::idmap::{IdMap, user_namespace};
 use shim::sys::mount::Propagation;
 
@@ -220,7 +220,7 @@ fn in_user_namespace() {
         state: temp.join("state"),
         data: temp.join("data"),
     };
-    let made = rootfs::create(&dirs, "img", None).expect("create");
+    let made = rootfs::create(&dirs, "img", None, &Ids::AsOnDisk).expect("create");
     assert_eq!(made.warning, None);
     assert!(mount_line(&made.rootfs).unwrap().contains("userxattr"));
     // A directory that is removed and made again is opaque: needs extended attributes that work here.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use runtime::config::Dirs;
-use runtime::rootfs;
+use runtime::rootfs::{self, Ids};
 use shim::sys::mount::Propagation;
 
 use crate::host::{mounts_below, names, on_host, squashfs, until};
@@ -23,7 +23,7 @@ fn create_for_ever() {
         data: temp.join("data"),
     };
     loop {
-        rootfs::create(&dirs, "packed", None).expect("create");
+        rootfs::create(&dirs, "packed", None, &Ids::AsOnDisk).expect("create");
     }
 }
 
@@ -88,7 +88,8 @@ fn many_at_once_do_not_take_each_other_for_dead() {
                 // A thread inherits the mount namespace of its maker.
                 std::thread::spawn(move || {
                     for _ in 0..10 {
-                        let made = rootfs::create(&dirs, "img", None).expect("create");
+                        let made =
+                            rootfs::create(&dirs, "img", None, &Ids::AsOnDisk).expect("create");
                         assert!(made.rootfs.join("bin/tool").exists());
                         assert_eq!(made.warning, None);
                         rootfs::destroy(&dirs, &made.guid, |_| Ok(())).expect("destroy");

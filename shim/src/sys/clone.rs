@@ -39,7 +39,7 @@ pub enum Clone {
 
 /// Forks into new namespaces. Memory is copied (no CLONE_VM), so the child runs on, on a copy of the caller's stack.
 ///
-/// The child must leave by `execve` or `_exit` and, if the caller had threads, must not allocate or lock before that.
+/// The child must leave by `execve` or `_exit` and must not allocate or lock before that; a debug build ends it if it does.
 ///
 /// # Errors
 /// Those of clone3(2): EPERM without the privilege for a namespace, ENOSPC or EUSERS beyond a namespace limit, EAGAIN
@@ -59,6 +59,8 @@ pub fn clone3(namespaces: CloneFlags) -> Result<Clone, Errno> {
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     let pid = check(result)?;
     if pid == 0 {
+        #[cfg(debug_assertions)]
+        super::alloc::forbid();
         return Ok(Clone::Child);
     }
     let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::EOVERFLOW)?;

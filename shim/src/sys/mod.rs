@@ -1,9 +1,11 @@
 //! The only place with `unsafe` on the host side: one system call family per file, safe wrappers that return
 //! `OwnedFd` and `Errno`.
 //!
-//! Calls that run in a forked child allocate nothing; their docs say so.
+//! Calls that run in a forked child allocate nothing; their docs say so, and debug builds hold them to it.
 #![allow(unsafe_code)]
 
+#[cfg(debug_assertions)]
+mod alloc;
 pub mod clone;
 pub mod loopdev;
 pub mod mount;

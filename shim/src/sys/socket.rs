@@ -152,3 +152,59 @@ pub fn receive_all<const N: usize>(
     }
     Ok((length, passed))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, PipeReader, pipe};
+    use std::os::fd::AsRawFd as _;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    };
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+    }
+
+    /// Whether nobody has the other end. Another test may hold a copy for a moment, between its fork and its exec.
+    fn is_hung_up(reader: &PipeReader) -> bool {
+        let mut set = [PollFd::new(reader.as_fd(), PollFlags::empty())];
+        poll(&mut set, PollTimeout::from(5_000_u16)) == Ok(1)
+    }
+
+    #[test]
+    fn a_descriptor_arrives_and_is_closed_on_exec() {
+        let (ours, theirs) = pair();
+        let (reader, writer) = pipe().unwrap();
+        send(&theirs, b"word", Some(writer.as_raw_fd())).unwrap();
+        drop(writer);
+        let mut buffer = [0; 8];
+        let (length, passed) = receive(&ours, &mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"word");
+        let passed = passed.unwrap();
+        let flags = nix::fcntl::fcntl(&passed, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+        drop(passed);
+        assert!(is_hung_up(&reader));
+    }
+
+    #[test]
+    fn of_several_descriptors_only_the_first_is_let_in() {
+        let (ours, theirs) = pair();
+        let (first, one) = pipe().unwrap();
+        let (second, two) = pipe().unwrap();
+        let both = [one.as_raw_fd(), two.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&both)];
+        let word = [IoSlice::new(b"word")];
+        sendmsg::<()>(theirs.as_raw_fd(), &word, &rights, MsgFlags::empty(), None).unwrap();
+        drop((one, two));
+        let (_, passed) = receive(&ours, &mut [0; 8]).unwrap();
+        assert!(is_hung_up(&second), "the second has been left open in us");
+        drop(passed.unwrap());
+        assert!(is_hung_up(&first));
+    }
+}

@@ -5,6 +5,7 @@
 mod bad_image;
 mod bad_input;
 mod bind_mount;
+mod deaths;
 mod dry_run;
 mod environment;
 mod exec;

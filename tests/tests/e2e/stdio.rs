@@ -382,7 +382,7 @@ fn other_descriptors_of_the_caller_are_not_passed_on() {
     let (root, leader) = world.idle();
     leader.stop().expect_code(0);
     // Descriptors 3 to 9 and one far away are open and inherited by start-container.
-    let wrap = "exec 3</etc/hosts 4</ 5</dev 6<>/dev/null 7</proc 9</etc; exec \"$@\"";
+    let wrap = "exec 3</etc/passwd 4</ 5</dev 6<>/dev/null 7</proc 9</etc; exec \"$@\"";
     let wrapped =
         |run: Run| run.wrap([tests::tool("sh").to_str().expect("path"), "-c", wrap, "sh"]);
     let leader = wrapped(world.launch_run(&root)).spawn();

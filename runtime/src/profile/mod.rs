@@ -30,6 +30,14 @@ impl ProfileName {
         ("hardened", Self::Hardened),
         ("none", Self::None),
     ];
+
+    /// The profile with this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        word(text, &Self::WORDS, "give confined, outer, hardened or none")
+    }
 }
 
 /// Which filter of system calls.
@@ -54,9 +62,10 @@ impl SeccompChoice {
             return Ok(Self::File(text.into()));
         }
         let words = [("default", Self::Default), ("unconfined", Self::Unconfined)];
-        word(&text.to_string_lossy(), &words).map_err(|mut wrong| {
-            wrong.hint.push_str("; a file is a path with a slash in it");
-            wrong
-        })
+        word(
+            &text.to_string_lossy(),
+            &words,
+            "give default, unconfined, or a path with a slash in it",
+        )
     }
 }

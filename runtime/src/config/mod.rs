@@ -1,0 +1,126 @@
+//! Decides where things are and what containers are like: flags over `/etc/start-container/config.toml` over defaults.
+//! Creates nothing.
+//!
+//! The file is optional. What it says is checked strictly, also when flags make it irrelevant and for images that are
+//! not in use: a setting that is silently ignored because of a misspelling is found on the day when it matters.
+
+mod file;
+mod settings;
+
+pub use settings::{IdPool, Settings};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use shim::Error;
+
+use crate::ids::ImageId;
+
+/// Where the configuration is read from.
+pub const PATH: &str = "/etc/start-container/config.toml";
+
+/// Default of `base`: images, and the root filesystems made from them.
+pub const DEFAULT_BASE: &str = "/media/startos";
+/// Default of `state`: what is true until the next boot; mode 0700.
+pub const DEFAULT_STATE: &str = "/run/start-container";
+/// Default of `data`: layers and writable uppers; mode 0700.
+pub const DEFAULT_DATA: &str = "/var/lib/start-container";
+
+/// The directories that a command works in: absolute, not necessarily existing, not necessarily UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirs {
+    /// `images/ID`, `images/ID.squashfs`, `images/ID.env`, `images/ID.json`, `subcontainers/GUID`.
+    pub base: PathBuf,
+    /// `leaders/KEY`, `subcontainers/GUID`.
+    pub state: PathBuf,
+    /// `containers/GUID/{upper,work}`.
+    pub data: PathBuf,
+}
+
+/// The directories as the command line gives them; relative ones are relative to the working directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirFlags {
+    /// `--base DIR`
+    pub base: Option<PathBuf>,
+    /// `--state DIR`
+    pub state: Option<PathBuf>,
+    /// `--data DIR`
+    pub data: Option<PathBuf>,
+}
+
+/// What the configuration file says; nothing where there is no file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    base: Option<PathBuf>,
+    state: Option<PathBuf>,
+    data: Option<PathBuf>,
+    /// `id_pool`: what private ranges of ids are cut from.
+    pub id_pool: Option<IdPool>,
+    everywhere: Settings,
+    images: BTreeMap<ImageId, Settings>,
+}
+
+impl Config {
+    /// Reads the configuration file, usually [`PATH`].
+    ///
+    /// # Errors
+    /// A file that exists and is not a readable regular file of at most 1 MiB of TOML with known keys and good values;
+    /// the line is named.
+    pub fn load(path: &Path) -> shim::Result<Self> {
+        file::read(path)
+    }
+
+    /// The directories, with the flags winning.
+    ///
+    /// # Errors
+    /// A flag that is empty.
+    pub fn dirs(&self, flags: &DirFlags) -> shim::Result<Dirs> {
+        let choose = |option,
+                      flag: &Option<PathBuf>,
+                      configured: &Option<PathBuf>,
+                      default: &str| match flag {
+            Some(path) => absolute(option, path),
+            None => Ok(configured.clone().unwrap_or_else(|| default.into())),
+        };
+        Ok(Dirs {
+            base: choose("--base", &flags.base, &self.base, DEFAULT_BASE)?,
+            state: choose("--state", &flags.state, &self.state, DEFAULT_STATE)?,
+            data: choose("--data", &flags.data, &self.data, DEFAULT_DATA)?,
+        })
+    }
+
+    /// What holds for containers of `image`, or of a root filesystem that no image is known of: the table
+    /// `[image.ID]` over the keys of the whole file.
+    #[must_use]
+    pub fn settings(&self, image: Option<&ImageId>) -> Settings {
+        match image.and_then(|image| self.images.get(image)) {
+            Some(own) => own.clone().over(self.everywhere.clone()),
+            None => self.everywhere.clone(),
+        }
+    }
+}
+
+impl Dirs {
+    /// The directories alone, from the configuration file and the flags.
+    ///
+    /// # Errors
+    /// As [`Config::load`] and [`Config::dirs`].
+    pub fn load(flags: &DirFlags, config: &Path) -> shim::Result<Self> {
+        Config::load(config)?.dirs(flags)
+    }
+}
+
+fn absolute(option: &'static str, path: &Path) -> shim::Result<PathBuf> {
+    let bad = || Error::new("read option").on(option);
+    if path.as_os_str().is_empty() {
+        return Err(bad().because("the path is empty").hint("give a directory"));
+    }
+    std::path::absolute(path).map_err(|error| {
+        bad()
+            .because(format!("no working directory for a relative path: {error}"))
+            .hint("give an absolute path")
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,409 @@
+//! Files that are right, files that are wrong, and what wins.
+
+use super::*;
+use crate::capabilities::{List, Request};
+use crate::cli::Userns;
+use crate::profile::{ProfileName, SeccompChoice};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("runtime-config-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn file(&self, content: &[u8]) -> PathBuf {
+        let path = self.0.join("config.toml");
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn dirs(base: &str, state: &str, data: &str) -> Dirs {
+    Dirs {
+        base: base.into(),
+        state: state.into(),
+        data: data.into(),
+    }
+}
+
+#[test]
+fn without_a_file_the_defaults() {
+    let scratch = Scratch::new("none");
+    let found = Dirs::load(&DirFlags::default(), &scratch.0.join("absent")).unwrap();
+    assert_eq!(found, dirs(DEFAULT_BASE, DEFAULT_STATE, DEFAULT_DATA));
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_defaults() {
+    let scratch = Scratch::new("order");
+    let file = scratch.file(b"# where\nbase = \"/b\"\ndata = \"/d\"\n");
+    let flags = DirFlags {
+        base: Some("/flag".into()),
+        ..DirFlags::default()
+    };
+    assert_eq!(
+        Dirs::load(&flags, &file).unwrap(),
+        dirs("/flag", DEFAULT_STATE, "/d")
+    );
+    let found = Dirs::load(&DirFlags::default(), &file).unwrap();
+    assert_eq!(found, dirs("/b", DEFAULT_STATE, "/d"));
+    let empty = scratch.file(b"");
+    let found = Dirs::load(&DirFlags::default(), &empty).unwrap();
+    assert_eq!(found, dirs(DEFAULT_BASE, DEFAULT_STATE, DEFAULT_DATA));
+}
+
+#[test]
+fn a_relative_flag_is_relative_to_the_working_directory_and_need_not_be_utf8() {
+    let flags = DirFlags {
+        base: Some("some/dir".into()),
+        state: Some(OsStr::from_bytes(b"/s\xff").into()),
+        data: None,
+    };
+    let found = Dirs::load(&flags, Path::new("/nonexistent/config.toml")).unwrap();
+    assert_eq!(
+        found.base,
+        std::env::current_dir().unwrap().join("some/dir")
+    );
+    assert_eq!(found.state.as_os_str().as_bytes(), b"/s\xff");
+    let flags = DirFlags {
+        base: Some("".into()),
+        ..DirFlags::default()
+    };
+    let error = Dirs::load(&flags, Path::new("/nonexistent")).unwrap_err();
+    assert!(
+        error.to_string().contains("\"--base\": the path is empty"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_line() {
+    let scratch = Scratch::new("wrong");
+    for (content, line, words) in [
+        (
+            &b"base = \"/b\"\nbsae = \"/c\"\n"[..],
+            2,
+            &["unknown key bsae", "did you mean base?"][..],
+        ),
+        (
+            b"\n\nelephant = 1\n",
+            3,
+            &[
+                "unknown key elephant",
+                "the keys are base, state, data, id_pool",
+            ],
+        ),
+        (b"base = 7\n", 1, &["base is of type integer"]),
+        (
+            b"\nstate = \"run\"\n",
+            2,
+            &["state is not an absolute path"],
+        ),
+        (b"base = \"\"\n", 1, &["base is not an absolute path"]),
+        (b"base = \"/a\\u0000b\"\n", 1, &["NUL byte"]),
+        (
+            b"base = \"/a\"\nbase = \"/b\"\n",
+            2,
+            &["hint: the file is TOML"],
+        ),
+        (b"base = /a\n", 1, &["hint: the file is TOML"]),
+        (b"[base]\nx = 1\n", 1, &["base is of type table"]),
+        (b"x\n", 1, &["hint: the file is TOML"]),
+        (b"base = \"/a\"\nstate = \"\xff\"\n", 2, &["not UTF-8"]),
+    ] {
+        let file = scratch.file(content);
+        let error = Dirs::load(&DirFlags::default(), &file).unwrap_err();
+        assert_eq!(error.exit_status(), 125);
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{}\" (line {line})", file.display())),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for word in words {
+            assert!(text.contains(word), "{word:?} in {text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_file_is_an_error_and_does_not_block() {
+    let scratch = Scratch::new("kind");
+    let fifo = scratch.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let looped = scratch.0.join("loop");
+    std::os::unix::fs::symlink(&looped, &looped).unwrap();
+    let large = scratch.file(&vec![b'#'; 1_048_577]);
+    for (path, word) in [
+        (scratch.0.clone(), "is a directory"),
+        (fifo, "is a FIFO"),
+        (looped, "ELOOP"),
+        (large, "larger than 1048576 bytes"),
+    ] {
+        let error = Dirs::load(&DirFlags::default(), &path).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(word) && text.contains("hint:"),
+            "{word}: {text}"
+        );
+    }
+}
+
+fn settings(text: &str, image: &str) -> Settings {
+    let scratch = Scratch::new(image);
+    let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
+    config.settings(Some(&ImageId::new(image).unwrap()))
+}
+
+#[test]
+fn an_image_has_its_own_table_over_the_whole_file() {
+    let text = r#"
+        profile = "outer"
+        userns = "host"
+        caps = ["ALL"]
+        seccomp = "unconfined"
+        no_new_privileges = true
+        share = ["dev"]
+        mounts = ["type=tmpfs,dst=/a"]
+        resolv_conf = "/etc/resolv.conf"
+        id_pool = "100000:65536"
+
+        [image.main]
+        profile = "hardened"
+        caps = { add = ["CAP_KILL"], drop = ["mknod", "NET_RAW"] }
+        seccomp = "/etc/p.json"
+        no_new_privileges = false
+        read_only = true
+        share = []
+        mounts = ["type=tmpfs,dst=/b"]
+
+        [image."nginx-1.27"]
+        userns = "0:100000:65536"
+    "#;
+    let list = |names| List::parse(names).unwrap();
+    let all = Request {
+        exact: Some(list("ALL")),
+        ..Request::default()
+    };
+    let whole = Settings {
+        profile: Some(ProfileName::Outer),
+        userns: Some(Userns::Host),
+        caps: vec![all],
+        seccomp: Some(SeccompChoice::Unconfined),
+        no_new_privileges: Some(true),
+        read_only: None,
+        share: Some(vec!["dev".to_owned()]),
+        mounts: vec!["type=tmpfs,dst=/a".to_owned()],
+        resolv_conf: Some("/etc/resolv.conf".to_owned()),
+    };
+    assert_eq!(settings(text, "other"), whole);
+    let own = Request {
+        exact: None,
+        add: list("KILL"),
+        drop: list("MKNOD,NET_RAW"),
+    };
+    assert_eq!(
+        settings(text, "main"),
+        Settings {
+            profile: Some(ProfileName::Hardened),
+            caps: vec![all, own],
+            seccomp: Some(SeccompChoice::File("/etc/p.json".into())),
+            no_new_privileges: Some(false),
+            read_only: Some(true),
+            share: Some(Vec::new()),
+            mounts: vec![
+                "type=tmpfs,dst=/a".to_owned(),
+                "type=tmpfs,dst=/b".to_owned()
+            ],
+            ..whole.clone()
+        }
+    );
+    let map = vec![shim::plan::IdRange {
+        inside: 0,
+        outside: 100_000,
+        count: 65_536,
+    }];
+    assert_eq!(
+        settings(text, "nginx-1.27"),
+        Settings {
+            userns: Some(Userns::Map(map)),
+            ..whole.clone()
+        }
+    );
+    let scratch = Scratch::new("whole");
+    let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
+    assert_eq!(config.settings(None), whole);
+    let pool = IdPool {
+        start: 100_000,
+        count: 65_536,
+    };
+    assert_eq!(config.id_pool, Some(pool));
+}
+
+/// A line, and what its message must contain.
+const WRONG: &[(&str, &[&str])] = &[
+    (
+        "profle = \"none\"",
+        &["unknown key profle", "did you mean profile?"],
+    ),
+    (
+        "no-new-privileges = true",
+        &["did you mean no_new_privileges?"],
+    ),
+    (
+        "profile = \"strict\"",
+        &[
+            "profile is wrong: strict is not one of its values",
+            "give confined, outer",
+        ],
+    ),
+    ("profile = \"hardend\"", &["did you mean hardened?"]),
+    ("profile = true", &["profile is of type boolean"]),
+    (
+        "userns = \"hots\"",
+        &["userns is wrong: hots is not one", "did you mean host?"],
+    ),
+    (
+        "userns = \"0:1\"",
+        &["userns is wrong: \"0:1\" is no line of a map"],
+    ),
+    (
+        "userns = \"0:0:10,5:100:1\"",
+        &["userns is wrong: use id map", "the lines share an id"],
+    ),
+    (
+        "caps = \"ALL\"",
+        &["caps is of type string", "give [\"ALL\"]"],
+    ),
+    (
+        "caps = [\"NET_ADMN\"]",
+        &[
+            "caps is wrong: NET_ADMN is no capability",
+            "did you mean NET_ADMIN?",
+        ],
+    ),
+    ("caps = [1]", &["caps is of type integer", "list of texts"]),
+    (
+        "caps = { ad = [] }",
+        &[
+            "caps has an unknown key ad",
+            "{ add = [...], drop = [...] }",
+        ],
+    ),
+    (
+        "caps = { add = [\"ALL\"], drop = [\"all\"] }",
+        &["ALL is both added and dropped"],
+    ),
+    ("caps = { add = \"KILL\" }", &["caps is of type string"]),
+    (
+        "seccomp = \"defualt\"",
+        &["seccomp is wrong: defualt is not", "did you mean default?"],
+    ),
+    (
+        "seccomp = \"./p.json\"",
+        &["seccomp is not an absolute path"],
+    ),
+    (
+        "no_new_privileges = \"yes\"",
+        &["no_new_privileges is of type string", "true or false"],
+    ),
+    ("read_only = 1", &["read_only is of type integer"]),
+    (
+        "share = \"dev\"",
+        &["share is of type string", "list of texts"],
+    ),
+    ("mounts = [\"a\\u0000\"]", &["mounts contains a NUL byte"]),
+    (
+        "resolv_conf = \"resolv.conf\"",
+        &["resolv_conf is not an absolute path"],
+    ),
+    (
+        "id_pool = \"100000\"",
+        &["\"100000\" is no pool of ids", "START:COUNT"],
+    ),
+    ("id_pool = \"100000:65535\"", &["is no pool of ids"]),
+    (
+        "id_pool = \"0:65536\"",
+        &["is no pool of ids", "which is root"],
+    ),
+    ("id_pool = \"4294901760:65536\"", &["is no pool of ids"]),
+    ("id_pool = \"0100000:65536\"", &["is no pool of ids"]),
+    ("image = 1", &["image is of type integer", "[image.ID]"]),
+    ("image.main = 1", &["main is of type integer", "[image.ID]"]),
+    (
+        "image.\"a/b\".profile = \"none\"",
+        &["use image id \"a/b\": a character", "hint: an id is"],
+    ),
+    (
+        "image.main.base = \"/b\"",
+        &[
+            "unknown key base",
+            "base is said once, above the first table",
+        ],
+    ),
+    (
+        "image.main.id_pool = \"1:65536\"",
+        &["id_pool is said once"],
+    ),
+    (
+        "image.main.read_onyl = true",
+        &["unknown key read_onyl", "did you mean read_only?"],
+    ),
+    (
+        "image.main.caps = [\"x\"]",
+        &["caps is wrong: x is no capability"],
+    ),
+];
+
+#[test]
+fn every_value_is_checked_also_of_images_that_are_not_in_use() {
+    let scratch = Scratch::new("strict");
+    for (line, parts) in WRONG {
+        let file = scratch.file(format!("\n{line}\n").as_bytes());
+        let text = Config::load(&file).expect_err(line).to_string();
+        assert!(text.contains("(line 2): "), "{line}: {text}");
+        assert_eq!(text.lines().count(), 2, "{line}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{line}: {part:?} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_example_is_all_comments_and_each_of_them_is_right() {
+    let text = include_str!("../../../docs/config.toml");
+    let scratch = Scratch::new("example");
+    let as_it_is = Config::load(&scratch.file(text.as_bytes())).unwrap();
+    assert_eq!(as_it_is, Config::default());
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => rest,
+            _ => line,
+        })
+        .collect();
+    let text = uncommented.join("\n");
+    for key in file::OF_THE_FILE.iter().chain(&file::OF_CONTAINERS) {
+        let stands = |line: &&str| {
+            line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[{key}."))
+        };
+        assert!(uncommented.iter().any(|line| stands(line)), "{key}");
+    }
+    let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
+    assert!(config.id_pool.is_some() && config.images.len() == 2);
+    let main = config.settings(Some(&ImageId::new("main").unwrap()));
+    assert_eq!(main.profile, Some(ProfileName::Hardened));
+    assert_eq!(main.caps.len(), 2);
+}
