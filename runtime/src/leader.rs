@@ -97,6 +97,8 @@ pub struct Running {
     pub namespaces: Namespaces,
     /// What its processes may do.
     pub privileges: Privileges,
+    /// The profile that it was launched with; none where the record is gone.
+    pub profile: Option<String>,
 }
 
 impl Running {
@@ -472,7 +474,8 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         if let Some((pidfd, namespaces, privileges)) = found
             && let Some(Ok(procfs)) = opened.as_ref().map(shim::procfs::open)
         {
-            let reaps = record.is_some_and(|record| record.reaps);
+            let reaps = record.as_ref().is_some_and(|record| record.reaps);
+            let profile = record.and_then(|record| Some(record.granted?.profile));
             let leader = Leader {
                 pidfd,
                 procfs,
@@ -482,6 +485,7 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
                 leader,
                 namespaces,
                 privileges,
+                profile,
             });
         }
         if begun.elapsed() > patience(file.as_ref()) {

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -32,7 +32,8 @@ impl Blank {
         let (waiting, held) = pipe2(OFlag::O_CLOEXEC)?;
         match clone3(CloneFlags::CLONE_NEWUSER)? {
             Cloned::Child => {
-                drop(held);
+                // Its copies of what we hold, locks above all, must not outlive us until it has heard of our end.
+                process::close_all_but([waiting.as_raw_fd(); 2]);
                 let mut byte = [0];
                 while read(&waiting, &mut byte) == Err(Errno::EINTR) {}
                 process::exit_now(0);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::capabilities::{List, Request};
 use crate::cli::Userns;
+use crate::mounts::{self, MountArgs, Share};
 use crate::profile::{ProfileName, SeccompChoice};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -182,7 +183,7 @@ fn what_is_no_file_is_an_error_and_does_not_block() {
 fn settings(text: &str, image: &str) -> Settings {
     let scratch = Scratch::new(image);
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
-    config.settings(Some(&ImageId::new(image).unwrap()))
+    config.settings(Some(image))
 }
 
 #[test]
@@ -211,6 +212,7 @@ fn an_image_has_its_own_table_over_the_whole_file() {
         userns = "0:100000:65536"
     "#;
     let list = |names| List::parse(names).unwrap();
+    let mount = |target| mounts::parse(&format!("type=tmpfs,dst={target}")).unwrap();
     let all = Request {
         exact: Some(list("ALL")),
         ..Request::default()
@@ -222,9 +224,9 @@ fn an_image_has_its_own_table_over_the_whole_file() {
         seccomp: Some(SeccompChoice::Unconfined),
         no_new_privileges: Some(true),
         read_only: None,
-        share: Some(vec!["dev".to_owned()]),
-        mounts: vec!["type=tmpfs,dst=/a".to_owned()],
-        resolv_conf: Some("/etc/resolv.conf".to_owned()),
+        share: Some(vec![Share::Dev]),
+        mounts: vec![mount("/a")],
+        resolv_conf: Some("/etc/resolv.conf".into()),
     };
     assert_eq!(settings(text, "other"), whole);
     let own = Request {
@@ -241,10 +243,7 @@ fn an_image_has_its_own_table_over_the_whole_file() {
             no_new_privileges: Some(false),
             read_only: Some(true),
             share: Some(Vec::new()),
-            mounts: vec![
-                "type=tmpfs,dst=/a".to_owned(),
-                "type=tmpfs,dst=/b".to_owned()
-            ],
+            mounts: vec![mount("/a"), mount("/b")],
             ..whole.clone()
         }
     );
@@ -260,10 +259,23 @@ fn an_image_has_its_own_table_over_the_whole_file() {
             ..whole.clone()
         }
     );
+    let flags = MountArgs {
+        mounts: vec![mount("/c")],
+        share: vec![Share::Sys],
+        resolv_conf: None,
+    };
+    let together = MountArgs {
+        mounts: vec![mount("/a"), mount("/c")],
+        share: vec![Share::Sys],
+        resolv_conf: Some("/etc/resolv.conf".into()),
+    };
+    assert_eq!(whole.mounts_with(&flags), together);
+    assert_eq!(whole.mounts_with(&MountArgs::default()).share, [Share::Dev]);
+
     let scratch = Scratch::new("whole");
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
     assert_eq!(config.settings(None), whole);
-    let pool = IdPool {
+    let pool = Pool {
         start: 100_000,
         count: 65_536,
     };
@@ -344,6 +356,14 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("mounts = [\"a\\u0000\"]", &["mounts contains a NUL byte"]),
     (
+        "share = [\"dev\", \"sis\"]",
+        &["share is wrong: read share", "did you mean sys?"],
+    ),
+    (
+        "mounts = [\"type=tmpfs,dst=/a\", \"type=tmpf,dst=/b\"]",
+        &["mounts is wrong: ", "tmpf", "did you mean tmpfs?"],
+    ),
+    (
         "resolv_conf = \"resolv.conf\"",
         &["resolv_conf is not an absolute path"],
     ),
@@ -417,11 +437,11 @@ fn the_example_is_all_comments_and_each_of_them_is_right() {
         let stands = |line: &&str| {
             line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[{key}."))
         };
-        assert!(uncommented.iter().any(|line| stands(line)), "{key}");
+        assert!(uncommented.iter().any(stands), "{key}");
     }
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
     assert!(config.id_pool.is_some() && config.images.len() == 2);
-    let main = config.settings(Some(&ImageId::new("main").unwrap()));
+    let main = config.settings(Some("main"));
     assert_eq!(main.profile, Some(ProfileName::Hardened));
     assert_eq!(main.caps.len(), 2);
 }
