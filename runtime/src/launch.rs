@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::procfs::ProcfsOrigin;
 use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome};
@@ -59,7 +60,15 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
-    let started = |pid| claim.publish(pid, &plan);
+    let started = |pid, origin| {
+        if origin == ProcfsOrigin::Surroundings {
+            warning::say(&format!(
+                "/proc inside is a read-only copy of the one outside, and shows what runs there; {}",
+                shim::surroundings::proc_hint()
+            ));
+        }
+        claim.publish(pid, &plan)
+    };
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
 }

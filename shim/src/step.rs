@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::mounts::Mount;
 use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program};
+use crate::surroundings;
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,9 +344,10 @@ impl Step {
         let text = match (self, errno) {
             (_, Errno::EMFILE) => "too many open files: raise the limit (ulimit -n)",
             (_, Errno::ENOMEM) => "out of memory",
-            (Self::Clone | Self::JoinNamespaces | Self::DetachProc, Errno::EPERM) => {
-                "this needs root (CAP_SYS_ADMIN); inside another container its seccomp filter may forbid namespaces"
-            }
+            (
+                Self::Clone | Self::JoinNamespaces | Self::DetachProc,
+                Errno::EPERM | Errno::ENOSYS,
+            ) => return Some(surroundings::namespaces_hint().into()),
             (Self::JoinNamespaces, Errno::EINVAL) => {
                 "what the record names as the leader shares namespaces with the caller; see --state"
             }
@@ -362,7 +364,8 @@ impl Step {
                 "this needs root (CAP_SYS_ADMIN)"
             }
             (Self::MakeProc, Errno::EPERM) => {
-                "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
+                let hint = surroundings::proc_hint();
+                return Some(format!("{hint}; or launch with --userns=identity").into());
             }
             (Self::WriteResolvConf, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 "the root filesystem needs a real directory named etc"
