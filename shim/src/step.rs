@@ -345,7 +345,7 @@ impl Step {
             (_, Errno::EMFILE) => "too many open files: raise the limit (ulimit -n)",
             (_, Errno::ENOMEM) => "out of memory",
             (
-                Self::Clone | Self::JoinNamespaces | Self::DetachProc,
+                Self::Clone | Self::JoinNamespaces | Self::DetachProc | Self::PivotRoot,
                 Errno::EPERM | Errno::ENOSYS,
             ) => return Some(surroundings::namespaces_hint().into()),
             (Self::JoinNamespaces, Errno::EINVAL) => {

@@ -24,6 +24,7 @@ mod lifecycle;
 mod mount_verbs;
 mod mounts;
 mod namespaces;
+mod nested;
 mod pipe_wrap;
 mod rootfs;
 mod rootless;

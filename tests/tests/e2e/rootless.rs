@@ -214,10 +214,13 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
     // Nothing is mounted where others would see it.
     assert_eq!(fs::read_dir(&root.path).expect("mount point").count(), 0);
 
-    let launch = ann.launch(&root).spawn();
+    let launch = ann.launch(&root).opt("--share=dev").spawn();
     // exec waits for it.
     let sh = |script: &str| ann.exec(&root).sh(script).text();
-    assert_eq!(sh("id -u; id -G; echo $PATH"), "0\n0 29\n/bin");
+    assert_eq!(
+        sh("id -u; id -G; echo $PATH > /dev/null; echo $PATH"),
+        "0\n0 29\n/bin"
+    );
     let app = ann.exec(&root).opt("--user=app");
     assert_eq!(
         app.sh("id -u; echo $HOME; echo x > ~/mine").text(),
