@@ -5,6 +5,8 @@
 mod bad_image;
 mod bad_input;
 mod bind_mount;
+mod capabilities;
+mod config;
 mod deaths;
 mod dry_run;
 mod environment;
@@ -13,6 +15,7 @@ mod exit;
 mod forms;
 mod hostile;
 mod identity;
+mod inspect;
 mod invariants;
 mod kills;
 mod launch;
