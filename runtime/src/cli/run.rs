@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use shim::idmap::IdMap;
 
@@ -47,8 +47,8 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             mounts::verbs::show(&args.rootfs, args.json, &dirs(&args.dirs)?).map(Outcome::text)
         }
         Invocation::BindMount(args) => {
-            let base = dirs(&args.dirs)?.base;
-            bind_mount::bind(&bind_request(args, base)).map(|()| Outcome::SILENT)
+            let dirs = dirs(&args.dirs)?;
+            bind_mount::bind(&bind_request(args, dirs)).map(|()| Outcome::SILENT)
         }
         Invocation::ImageImport(args) => {
             let dirs = dirs(&args.dirs)?;
@@ -88,7 +88,7 @@ fn create_fs(args: &CreateFsArgs, config: &Config) -> shim::Result<Outcome> {
     })
 }
 
-fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
+fn bind_request(args: BindMountArgs, dirs: Dirs) -> BindMount {
     let range = |line: &IdmapRange| IdMap {
         from: line.from,
         to: line.to,
@@ -101,7 +101,7 @@ fn bind_request(args: BindMountArgs, base: PathBuf) -> BindMount {
         readonly: args.readonly,
         file: args.file,
         idmap: args.idmap.iter().map(range).collect(),
-        base,
+        dirs,
     }
 }
 

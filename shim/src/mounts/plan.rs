@@ -278,7 +278,7 @@ impl Mount {
             }
             Errno::ENOENT => error.hint("it was removed at the same moment"),
             Errno::EROFS => error.hint("the target does not exist, and what it lies in is read-only: make it there first"),
-            Errno::ENOTDIR => error.hint(
+            Errno::ENOTDIR | Errno::EISDIR => error.hint(
                 "source and target must both be directories, or neither; and what leads to the target must be directories",
             ),
             Errno::EACCES | Errno::EPERM | Errno::EOVERFLOW => error.hint(

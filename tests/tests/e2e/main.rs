@@ -2,6 +2,7 @@
 //!
 //! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
 
+mod auto_ids;
 mod bad_image;
 mod bad_input;
 mod bind_mount;
@@ -19,7 +20,11 @@ mod inspect;
 mod invariants;
 mod kills;
 mod launch;
+mod launch_mounts;
+mod launch_mounts_hostile;
+mod launch_share;
 mod lifecycle;
+mod mount_verbs;
 mod mounts;
 mod namespaces;
 mod pipe_wrap;

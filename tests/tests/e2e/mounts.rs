@@ -7,13 +7,13 @@ use nix::mount::{MsFlags, mount};
 use tests::{Run, World, binary, mounts_below, tool, until, write_file};
 
 /// A directory with one file, to be bound somewhere.
-fn source(world: &World, name: &str) -> std::path::PathBuf {
+pub(super) fn source(world: &World, name: &str) -> std::path::PathBuf {
     let dir = world.dir.join(name);
     write_file(dir.join("file"), format!("{name}\n"));
     dir
 }
 
-fn bind(source: &Path, target: &Path) {
+pub(super) fn bind(source: &Path, target: &Path) {
     fs::create_dir_all(target).expect("directory");
     mount(
         Some(source),
@@ -163,7 +163,7 @@ fn the_hosts_dev_and_sys_are_there_after_rbind() {
 }
 
 /// Runs a script in a private copy of the mount table in which every mount is shared, as on a host with systemd.
-fn on_a_shared_host(world: &World, script: &str) -> Run {
+pub(super) fn on_a_shared_host(world: &World, script: &str) -> Run {
     let places = world.places().join(" ");
     let script = format!(
         "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin; mount --make-rshared /; \
