@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use tests::{Run, World, binary, mounts_below, tool, until, write_file};
+use tests::{Launch, Run, World, binary, mounts_below, tool, until, write_file};
 
 /// A directory with one file, to be bound somewhere.
 pub(super) fn source(world: &World, name: &str) -> std::path::PathBuf {
@@ -88,7 +88,9 @@ fn mounts_made_before_launch_are_seen() {
 #[test]
 fn mounts_made_inside_do_not_appear_outside_but_in_the_next_exec() {
     let Some(world) = World::new() else { return };
-    let (root, leader) = world.idle();
+    let root = world.create();
+    // A confined container makes no mounts.
+    let leader = Launch::start(world.launch_run(&root).opt("--profile=none"), &root);
     let before = mounts_below(&world.dir);
     let _ = world
         .exec(&root)
