@@ -24,6 +24,8 @@ pub mod leader;
 pub mod process;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
+/// What a container's processes may ask the kernel for.
+pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
 
