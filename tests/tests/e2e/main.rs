@@ -29,6 +29,7 @@ mod mounts;
 mod namespaces;
 mod pipe_wrap;
 mod rootfs;
+mod seccomp;
 mod signals;
 mod stdio;
 mod terminal;
