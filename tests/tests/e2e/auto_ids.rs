@@ -542,6 +542,35 @@ fn the_writable_layer_may_be_on_other_filesystems() {
     }
 }
 
+/// As where the whole machine of the caller is on an idmapped mount: the layers' maps replace that one, so ids inside are
+/// those on disk (Linux 6.15). Before, the refusal names the kernel that is needed.
+#[test]
+fn directories_on_an_idmapped_mount_are_mapped_anew() {
+    let Some(world) = World::new() else { return };
+    fs::create_dir(&world.data).expect("data");
+    for place in [world.base.join("images"), world.data.clone()] {
+        let _ = bind(&world, &place, &place)
+            .opts(["--idmap=0:0", "--idmap=1:200001:65535"])
+            .text();
+    }
+    let shifted = owner(world.base.join("images/img/home/app"));
+    assert_eq!(shifted, (201_000, 201_000));
+    let done = create(&world, "auto", "img").done();
+    if done.code() != Some(0) {
+        done.expect_refused(&[125]);
+        assert!(done.err_text().contains("6.15"), "{}", done.err_text());
+        println!("skipped: needs open_tree_attr (Linux 6.15), and was refused");
+        return;
+    }
+    let root = rootfs(&done);
+    let _leader = world.launch(&root);
+    let start = start_of(&world, &root);
+    let script = "touch /f && chown 1000:1000 /f && stat -c %u / /home/app /f";
+    assert_eq!(world.exec(&root).sh(script).text(), "0\n1000\n1000");
+    assert_eq!(owner(root.join("f")), (start + 1000, start + 1000));
+    write_file(root.join("mark"), "");
+}
+
 /// Files on disk keep the ids that they have inside, so a set-user-ID file of the container's root is one of the host's
 /// root there: nobody else may get to it.
 #[test]
