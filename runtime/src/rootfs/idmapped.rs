@@ -180,10 +180,11 @@ pub(super) fn refused(path: &Path, kind: Option<&str>, errno: Errno) -> Error {
         Errno::EINVAL => error
             .because(format!("idmap is not supported by {kind}"))
             .hint("ext4, xfs, btrfs, tmpfs, squashfs and erofs can; or create-fs without --userns"),
+        // Before Linux 6.15 also the answer to a second map.
         Errno::EPERM => error
             .because(format!("{kind} belongs to another user namespace"))
-            .hint("the kernel asks for CAP_SYS_ADMIN in the user namespace that the filesystem was mounted in; give the surrounding container a filesystem of its own there"),
-        _ => error.hint("needs Linux 5.12; 6.15 where it is idmapped already"),
+            .hint("inside a container --base and --data must be on a filesystem that was mounted there (tmpfs, or a block device of its own); on an idmapped mount needs Linux 6.15"),
+        _ => error.hint("needs Linux 5.12, user namespaces, and memory"),
     }
 }
 
