@@ -142,8 +142,7 @@ impl LayerIds {
 
     /// The image's layer with its ids mapped.
     pub(super) fn image(&self, layer: Layer, path: &Path) -> Result<Layer> {
-        let kind = host::filesystem_of(&layer);
-        map(layer, &self.image).map_err(|errno| refused(path, kind.as_deref(), errno))
+        map(layer, &self.image).map_err(|errno| refused(path, errno))
     }
 
     /// What holds the writable layer, with its ids mapped.
@@ -170,12 +169,12 @@ fn map(layer: Layer, userns: &OwnedFd) -> Result<Layer, Errno> {
 }
 
 /// The words for a layer that cannot have ids of its own.
-pub(super) fn refused(path: &Path, kind: Option<&str>, errno: Errno) -> Error {
+pub(super) fn refused(path: &Path, errno: Errno) -> Error {
     let error = Error::sys("give ids of its own to", path.display(), errno);
-    let kind = kind.unwrap_or("its filesystem");
+    let kind = host::filesystem_at(path);
     match errno {
         Errno::EINVAL if kind == "overlay" => error
-            .because("idmap is not supported by overlay: it cannot be idmapped after merge")
+            .because("idmap is not supported here: an overlay cannot be idmapped after merge")
             .hint("put --base and --data on ext4, xfs, btrfs or tmpfs, or create-fs without --userns"),
         Errno::EINVAL => error
             .because(format!("idmap is not supported by {kind}"))

@@ -356,7 +356,16 @@ fn a_volume_shows_its_ids_inside() {
     let _ = bind(&world, Path::new("/sys"), &root.join("sys"))
         .opt("--recursive")
         .text();
-    let _ = world.exec(&root).cmd(["ls", "/sys/kernel"]).text();
+    let _ = bind(&world, Path::new("/dev/full"), &root.join("dev/full"))
+        .opt("--file")
+        .text();
+    let script = "ls /sys/kernel && echo x > /dev/full";
+    let done = world.exec(&root).sh(script).done();
+    assert!(
+        done.err_text().contains("No space left"),
+        "{}",
+        done.err_text()
+    );
     let beyond = bind(&world, &volume, &root.join("beyond")).opt("--idmap=0:65535:2");
     refuse_all(&world, vec![case(beyond, "the container has no id 65536")]);
 }
@@ -378,6 +387,10 @@ fn an_explicit_map_is_what_the_container_has() {
     write_file(root.join("mark"), "");
     assert_eq!(owner(upper(&world, &root).join("mark")), (1001, 1001));
     leader.stop().expect_code(0);
+    let planned = world.launch_run(&root).opts(["--dry-run", "--format=json"]);
+    let planned: serde_json::Value = serde_json::from_str(&planned.text()).expect("JSON");
+    let users = &planned["id_maps"]["users"];
+    assert_eq!(users[2]["outside"], 500_000, "{users}");
     // Said again, it agrees.
     let again = world.launch_run(&root).opt(format!("--userns={map}"));
     let _ = again.cmd(["true"]).text();
@@ -480,7 +493,7 @@ fn an_image_that_cannot_be_mapped_is_named_when_it_is_made() {
         vec![
             case(
                 create(&world, "auto", "over"),
-                "idmap is not supported by overlay: it cannot be idmapped after merge",
+                "overlay cannot be idmapped after merge",
             ),
             case(create(&world, "auto", "over"), shown("over")),
             case(
