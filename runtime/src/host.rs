@@ -1,9 +1,10 @@
 //! Facts about the caller's situation.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use procfs::process::{MountInfos, Process};
 use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result};
@@ -39,13 +40,17 @@ pub fn identity_maps() -> Result<IdMaps> {
     })
 }
 
-/// The type of the filesystem that something open is on, as the mount table names it; none for a detached mount.
-pub(crate) fn filesystem_of(file: impl AsFd) -> Option<String> {
-    let mount = shim::sys::statx::place(file).ok()?.mount_id;
-    let mut mounts = mounts()?.into_iter();
-    mounts
-        .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
-        .map(|entry| entry.fs_type)
+/// The type of the filesystem at a path of the host, as the mount table names it. Reads the whole table: for messages.
+pub(crate) fn filesystem_at(path: &Path) -> String {
+    let find = || {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let place = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
+        let mount = shim::sys::statx::place(place).ok()?.mount_id;
+        mounts()?
+            .into_iter()
+            .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
+    };
+    find().map_or_else(|| "its filesystem".to_owned(), |entry| entry.fs_type)
 }
 
 /// The mount table of the calling thread, should it have one of its own.
