@@ -23,6 +23,7 @@ mod pipe_wrap;
 mod rootfs;
 mod signals;
 mod stdio;
+mod storm;
 mod terminal;
 mod user_files;
 mod users;
