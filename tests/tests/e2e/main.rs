@@ -33,6 +33,7 @@ mod rootfs;
 mod seccomp;
 mod signals;
 mod stdio;
+mod storm;
 mod terminal;
 mod user_files;
 mod users;
