@@ -56,8 +56,10 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
         base: &dirs.base,
+        id_maps: id_maps.as_ref(),
         sys_readonly: views.cover(),
     };
+    let mounts = mounts::plan(&args.mounts, surroundings)?;
     let resolv_conf = args.mounts.resolv_conf.as_deref();
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
@@ -76,7 +78,7 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
         privileges: Privileges::default(),
         views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
-        mounts: mounts::plan(&args.mounts, surroundings)?,
+        mounts,
         program,
         stdio,
     })

@@ -29,7 +29,10 @@ pub(super) fn short() -> String {
 pub(super) fn group(group: &str) -> String {
     let mut text =
         format!("Usage: start-container {group} VERB [OPTION...] [OPERAND...]\n\nVerbs:\n");
-    let inside = |verb: &&Verb| verb.path().starts_with(&format!("{group} "));
+    let inside = |verb: &&Verb| {
+        let outer = verb.group.split_once(' ').map(|(outer, _)| outer);
+        verb.group == group || outer == Some(group)
+    };
     verbs(&mut text, VERBS.iter().filter(inside));
     text
 }

@@ -399,7 +399,7 @@ fn the_example_is_all_comments_and_each_of_them_is_right() {
         let stands = |line: &&str| {
             line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[{key}."))
         };
-        assert!(uncommented.iter().any(|line| stands(line)), "{key}");
+        assert!(uncommented.iter().any(stands), "{key}");
     }
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
     assert!(config.id_pool.is_some() && config.images.len() == 2);

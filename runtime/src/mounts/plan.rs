@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, stat};
+use shim::idmap::IdMap;
 use shim::mounts::{Attributes, Content, Mount, Target, Upper};
+use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result, RootDir};
 
 use super::MountArgs;
 use super::spec::{Kind, MountSpec, Share, Source};
+use crate::rootfs::compose;
 use crate::suggest::nearest;
 
 /// What the plan depends on besides the words.
@@ -23,6 +26,8 @@ pub struct Surroundings<'a> {
     pub rootfs: &'a RootDir,
     /// Volumes lie in `base/volumes`.
     pub base: &'a Path,
+    /// The ids of the container, where they are not the caller's.
+    pub id_maps: Option<&'a IdMaps>,
     /// Whether a shared /sys is read-only: where the container is confined.
     pub sys_readonly: bool,
 }
@@ -38,7 +43,7 @@ pub fn plan(args: &MountArgs, around: Surroundings<'_>) -> Result<Vec<Mount>> {
         planned.push(Planned::share(*share, around.sys_readonly)?);
     }
     for spec in &args.mounts {
-        planned.push(Planned::spec(spec, around.base)?);
+        planned.push(Planned::spec(spec, around.base, around.id_maps)?);
     }
     // Fewer components first is parents first; the order is otherwise kept.
     planned.sort_by_key(|one| one.mount.target.components().len());
@@ -54,14 +59,14 @@ pub fn plan(args: &MountArgs, around: Surroundings<'_>) -> Result<Vec<Mount>> {
 ///
 /// # Errors
 /// As [`plan`], and where the entry is of a type that takes several mounts.
-pub fn plan_one(spec: &MountSpec, base: &Path) -> Result<Mount> {
+pub fn plan_one(spec: &MountSpec, base: &Path, id_maps: Option<&IdMaps>) -> Result<Mount> {
     if spec.kind == Kind::Dev {
         return Err(spec.error(
             "type=dev is made of several mounts, which would be seen one by one",
             "give it to launch",
         ));
     }
-    Planned::spec(spec, base).map(|planned| planned.mount)
+    Planned::spec(spec, base, id_maps).map(|planned| planned.mount)
 }
 
 /// A mount, and where it comes from.
@@ -105,7 +110,7 @@ impl<'a> Planned<'a> {
         })
     }
 
-    fn spec(spec: &'a MountSpec, base: &Path) -> Result<Self> {
+    fn spec(spec: &'a MountSpec, base: &Path, id_maps: Option<&IdMaps>) -> Result<Self> {
         let content = match &spec.kind {
             Kind::Bind {
                 source,
@@ -122,7 +127,7 @@ impl<'a> Planned<'a> {
                     source: path,
                     recursive: *recursive,
                     propagation: *propagation,
-                    idmap: idmap.clone(),
+                    idmap: on_host(spec, source, idmap, id_maps)?,
                 }
             }
             Kind::Tmpfs(options) => Content::Tmpfs {
@@ -242,6 +247,32 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// The map that the mount gets: an entry's leads from ids on disk to ids inside, the kernel's to the caller's. A volume
+/// belongs to its containers: what is root's on disk is the container's root's, as in its layers.
+fn on_host(
+    spec: &MountSpec,
+    source: &Source,
+    map: &[IdMap],
+    container: Option<&IdMaps>,
+) -> Result<Vec<IdMap>> {
+    let Some(container) = container else {
+        return Ok(map.to_vec());
+    };
+    let own = |line: &IdRange| IdMap {
+        from: line.inside,
+        to: line.inside,
+        range: line.count,
+    };
+    let differs = |line: &IdRange| line.inside != line.outside;
+    let map: Vec<IdMap> = match source {
+        Source::Volume(_) if map.is_empty() && container.users.iter().any(differs) => {
+            container.users.iter().map(own).collect()
+        }
+        _ => map.to_vec(),
+    };
+    compose(&map, container).map_err(|error| error.flags(spec.entry.clone()))
+}
+
 fn is_directory_mode(mode: nix::libc::mode_t) -> bool {
     SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
 }
@@ -273,3 +304,7 @@ fn neighbour(path: &Path) -> Option<String> {
 fn c_string(spec: &MountSpec, text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| spec.error("it contains a NUL byte", "leave it out"))
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

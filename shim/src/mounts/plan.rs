@@ -253,7 +253,7 @@ impl Mount {
     }
 
     /// What the entry says, for messages: `bind /srv/data,ro,slave`.
-    fn entry(&self) -> String {
+    pub(super) fn entry(&self) -> String {
         let source = match &self.content {
             Content::Bind { source, .. } => format!("bind {}", source.display()),
             Content::Tmpfs { .. } => "tmpfs".to_owned(),

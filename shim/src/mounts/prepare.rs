@@ -11,11 +11,9 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::parcel::{Packing, Parcel};
 use super::{Content, Mount, Upper, dev};
-use crate::idmap::{IdMap, user_namespace};
+use crate::idmap::{IdMap, idmapped_copy, user_namespace};
 use crate::rootdir::{RootDir, fd_path};
-use crate::sys::mount::{
-    Change, Filesystem, Propagation, clone_tree, clone_tree_with, set_attributes,
-};
+use crate::sys::mount::{Change, Filesystem, Propagation, clone_tree, set_attributes};
 use crate::{Error, Result};
 
 /// Everything that `mounts` need of the host, in their order.
@@ -93,42 +91,37 @@ fn source_missing(mount: &Mount, errno: Errno) -> Error {
 }
 
 fn bind(mount: &Mount, source: &OwnedFd, change: Change<'_>, map: &[IdMap]) -> Result<OwnedFd> {
-    let tree = clone_tree(source, change.recursive).map_err(|errno| {
+    if !map.is_empty() {
+        let namespace = user_namespace(map).map_err(|error| error.flags(mount.entry()))?;
+        let change = Change {
+            idmap: Some(namespace.as_fd()),
+            ..change
+        };
+        return idmapped_copy(source, change)
+            .map_err(|refused| cannot_map(mount, change, refused.errno()));
+    }
+    let copy = clone_tree(source, change.recursive).map_err(|errno| {
         mount.source_failure(errno).hint(match errno {
             Errno::EPERM => "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
             Errno::EINVAL if change.recursive => "the source's mount is unbindable, or not in this mount namespace",
-            Errno::EINVAL => "the source's mount is unbindable, or has mounts below that hide something and are locked: take recursive=true",
+            Errno::EINVAL => "the source's mount is unbindable, or mounts below it are locked because they hide something: take recursive=true",
             _ => "is the source still there?",
         })
     })?;
-    if map.is_empty() {
-        set_attributes(&tree, change).map_err(|errno| {
-            mount.source_failure(errno).hint(match errno {
-                Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
-                _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
-            })
-        })?;
-        return Ok(tree);
-    }
-    let namespace = user_namespace(map)?;
-    let change = Change {
-        idmap: Some(namespace.as_fd()),
-        ..change
-    };
-    let Err(first) = set_attributes(&tree, change) else {
-        return Ok(tree);
-    };
-    // An idmapped mount does not take a second map; a copy can be made with another one (Linux 6.15).
-    clone_tree_with(source, change).map_err(|second| {
-        let errno = match second {
-            Errno::ENOSYS | Errno::EINVAL => first,
-            other => other,
-        };
+    set_attributes(&copy, change).map_err(|errno| {
         mount.source_failure(errno).hint(match errno {
-            Errno::EINVAL if change.recursive => "its filesystem, or that of a mount below it, cannot be idmapped; recursive=false leaves those out",
-            Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
-            _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
+            Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
+            _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
         })
+    })?;
+    Ok(copy)
+}
+
+fn cannot_map(mount: &Mount, change: Change<'_>, errno: Errno) -> Error {
+    mount.source_failure(errno).hint(match errno {
+        Errno::EINVAL if change.recursive => "its filesystem, or that of a mount below it, cannot be idmapped; recursive=false leaves those out",
+        Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
+        _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
     })
 }
 
