@@ -16,6 +16,7 @@ use shim::{Error, Result, RootDir};
 
 use super::MountArgs;
 use super::spec::{Kind, MountSpec, Share, Source};
+use crate::host;
 use crate::rootfs::compose;
 use crate::suggest::nearest;
 
@@ -149,6 +150,7 @@ impl<'a> Planned<'a> {
                 Content::Overlay {
                     lower: lower.clone(),
                     upper: upper.clone().map(|(upper, work)| Upper { upper, work }),
+                    user_attributes: !host::in_initial_user_namespace()?,
                 }
             }
             Kind::Dev => Content::Dev,
