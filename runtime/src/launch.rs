@@ -1,24 +1,24 @@
 //! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
 
 use nix::errno::Errno;
-use shim::plan::{Launch, Namespaces, Plan, Privileges, Program, Views};
+use shim::plan::{Launch, Namespaces, Plan, Program};
 use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome};
-use crate::config::Dirs;
+use crate::config::{Config, Dirs};
 use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
-use crate::{dry_run, leader, rootfs, userns};
+use crate::{dry_run, leader, profile, rootfs, userns};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
 /// # Errors
 /// Bad input before anything is changed; then as [`shim::launch::launch`].
-pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
+pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, dirs, &rootfs)?;
+    let mut plan = plan(args, dirs, config, &rootfs)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
@@ -26,7 +26,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
     if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, dirs, &rootfs)?;
+        plan = self::plan(args, dirs, config, &rootfs)?;
     }
     let started = |pid| claim.publish(pid, &plan);
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
@@ -34,7 +34,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs) -> Result<Outcome> {
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
+fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -51,16 +51,27 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
         }
     };
     let record = rootfs::record(dirs, &rootfs.path)?;
-    let id_maps = userns::of_launch(args.userns.as_ref(), record.as_ref())?;
-    let views = Views::default();
+    let settings = config.settings(record.as_ref().map(|record| record.image.as_str()));
+    // Ids that a root filesystem was made with are not changed by what the configuration has come to say since.
+    let has_ids = record
+        .as_ref()
+        .is_some_and(|record| record.id_maps.is_some());
+    let configured = settings.userns.as_ref().filter(|_| !has_ids);
+    let id_maps = userns::of_launch(args.userns.as_ref().or(configured), record.as_ref())?;
+    let decision = profile::decide(
+        &profile::Facts::read(id_maps.is_some())?,
+        &settings,
+        &args.confinement,
+    )?;
+    let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
         base: &dirs.base,
         id_maps: id_maps.as_ref(),
-        sys_readonly: views.cover(),
+        sys_readonly: decision.views.cover(),
     };
-    let mounts = mounts::plan(&args.mounts, surroundings)?;
-    let resolv_conf = args.mounts.resolv_conf.as_deref();
+    let resolv_conf = mounts.resolv_conf.as_deref();
+    let mounts = mounts::plan(&mounts, surroundings)?;
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -74,9 +85,9 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, rootfs: &Rootfs) -> Result<Launch> {
             Some(_) => Namespaces::SUBCONTAINER.with_user(),
         },
         id_maps,
-        profile: "none".to_owned(),
-        privileges: Privileges::default(),
-        views,
+        profile: decision.profile.name().to_owned(),
+        privileges: decision.privileges(),
+        views: decision.views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
         mounts,
         program,

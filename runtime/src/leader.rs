@@ -92,6 +92,8 @@ pub struct Running {
     pub namespaces: Namespaces,
     /// What its processes may do.
     pub privileges: Privileges,
+    /// The profile that it was launched with; none where the record is gone.
+    pub profile: Option<String>,
 }
 
 impl Running {
@@ -419,7 +421,8 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         if let Some((pidfd, namespaces, privileges)) = found
             && let Some(Ok(procfs)) = opened.as_ref().map(shim::procfs::open)
         {
-            let reaps = record.is_some_and(|record| record.reaps);
+            let reaps = record.as_ref().is_some_and(|record| record.reaps);
+            let profile = record.and_then(|record| Some(record.granted?.profile));
             let leader = Leader {
                 pidfd,
                 procfs,
@@ -429,6 +432,7 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
                 leader,
                 namespaces,
                 privileges,
+                profile,
             });
         }
         let patience = if is_claimed(file.as_ref()) {

@@ -20,6 +20,8 @@ pub mod idrange;
 pub mod ids;
 /// Image store: archives become root filesystems.
 pub mod image;
+/// `subcontainer inspect`.
+pub mod inspect;
 /// `subcontainer launch`.
 pub mod launch;
 /// Which process is the leader of a root filesystem.

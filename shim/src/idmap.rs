@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -119,7 +119,8 @@ pub fn user_namespace(map: &[IdMap]) -> Result<OwnedFd> {
     let (waiting, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
     match clone3(CloneFlags::CLONE_NEWUSER).map_err(failed)? {
         Cloned::Child => {
-            drop(held);
+            // Its copies of what we hold, locks above all, must not outlive us until it has heard of our end.
+            process::close_all_but([waiting.as_raw_fd(); 2]);
             let mut byte = [0];
             while nix::unistd::read(&waiting, &mut byte) == Err(Errno::EINTR) {}
             process::exit_now(0);

@@ -29,10 +29,8 @@ pub(super) fn short() -> String {
 pub(super) fn group(group: &str) -> String {
     let mut text =
         format!("Usage: start-container {group} VERB [OPTION...] [OPERAND...]\n\nVerbs:\n");
-    let inside = |verb: &&Verb| {
-        let outer = verb.group.split_once(' ').map(|(outer, _)| outer);
-        verb.group == group || outer == Some(group)
-    };
+    // A group can have another one in it: "subcontainer mount".
+    let inside = |verb: &&Verb| format!("{} ", verb.group).starts_with(&format!("{group} "));
     verbs(&mut text, VERBS.iter().filter(inside));
     text
 }

@@ -344,6 +344,13 @@ fn the_other_verbs() {
             "{line}"
         );
     }
+    assert_eq!(
+        parse(words("subcontainer inspect --base /b /r --state=s")).unwrap(),
+        Invocation::Inspect(InspectArgs {
+            rootfs: "/r".into(),
+            dirs: dirs.clone(),
+        })
+    );
     let mut named = words("subcontainer create-fs main");
     named.push("my sub".into());
     let Invocation::CreateFs(args) = parse(named).unwrap() else {

@@ -25,7 +25,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "subcontainer",
         &[
             "\"subcontainer\": a verb is missing",
-            "launch, exec, create-fs, destroy-fs",
+            "launch, exec, inspect, create-fs, destroy-fs",
         ],
     ),
     ("image", &["a verb is missing", "import"]),
@@ -252,6 +252,12 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "subcontainer exec --cap-add=NET_ADMIN /r c",
         &["subcontainer exec has no such option"],
+    ),
+    ("subcontainer inspect", &["ROOTFS is missing"]),
+    ("subcontainer inspect /r x", &["unexpected operand x"]),
+    (
+        "subcontainer inpsect /r",
+        &["did you mean subcontainer inspect?"],
     ),
     ("subcontainer create-fs", &["IMAGE_ID is missing"]),
     (

@@ -7,14 +7,14 @@
 mod file;
 mod settings;
 
-pub use settings::{IdPool, Settings};
+pub use settings::Settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use shim::Error;
 
-use crate::ids::ImageId;
+use crate::idrange::Pool;
 
 /// Where the configuration is read from.
 pub const PATH: &str = "/etc/start-container/config.toml";
@@ -55,9 +55,9 @@ pub struct Config {
     state: Option<PathBuf>,
     data: Option<PathBuf>,
     /// `id_pool`: what private ranges of ids are cut from.
-    pub id_pool: Option<IdPool>,
+    pub id_pool: Option<Pool>,
     everywhere: Settings,
-    images: BTreeMap<ImageId, Settings>,
+    images: BTreeMap<String, Settings>,
 }
 
 impl Config {
@@ -92,21 +92,11 @@ impl Config {
     /// What holds for containers of `image`, or of a root filesystem that no image is known of: the table
     /// `[image.ID]` over the keys of the whole file.
     #[must_use]
-    pub fn settings(&self, image: Option<&ImageId>) -> Settings {
+    pub fn settings(&self, image: Option<&str>) -> Settings {
         match image.and_then(|image| self.images.get(image)) {
             Some(own) => own.clone().over(self.everywhere.clone()),
             None => self.everywhere.clone(),
         }
-    }
-}
-
-impl Dirs {
-    /// The directories alone, from the configuration file and the flags.
-    ///
-    /// # Errors
-    /// As [`Config::load`] and [`Config::dirs`].
-    pub fn load(flags: &DirFlags, config: &Path) -> shim::Result<Self> {
-        Config::load(config)?.dirs(flags)
     }
 }
 

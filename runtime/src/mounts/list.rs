@@ -2,7 +2,9 @@
 //! table shows them with control characters escaped.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use procfs::process::{MountInfo, MountOptFields, Process};
 use serde::Serialize;
@@ -15,7 +17,7 @@ use crate::leader::Running;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
     /// Where, inside.
-    pub target: String,
+    pub target: PathBuf,
     /// A device or another name that its filesystem goes by; with the part of it that is shown, where that is not all.
     pub source: String,
     /// The filesystem.
@@ -38,14 +40,21 @@ pub fn read(running: &Running) -> Result<Vec<Line>> {
             .hint("see: start-container subcontainer launch --help")
     };
     let pid = running.pid().ok_or_else(gone)?;
-    let table = Process::new(pid.as_raw())
-        .and_then(|process| process.mountinfo())
+    let mut table = Vec::new();
+    Process::new(pid.as_raw())
+        .and_then(|process| process.open_relative("mountinfo"))
+        .and_then(|mut file| Ok(file.read_to_end(&mut table)?))
         .map_err(|_| gone())?;
     // The number was the container's for as long as the handle says that it lives.
     if running.pid().is_none() {
         return Err(gone());
     }
-    let mut lines: Vec<Line> = table.into_iter().map(Line::new).collect();
+    // A name inside need not be UTF-8, and shall not be able to keep this from working.
+    let table = String::from_utf8_lossy(&table);
+    let entries = table
+        .lines()
+        .filter_map(|line| MountInfo::from_line(line).ok());
+    let mut lines: Vec<Line> = entries.map(Line::new).collect();
     // The kernel lists them by their age. What is stacked on one target stays in that order.
     lines.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(lines)
@@ -80,7 +89,7 @@ impl Line {
             propagation.push("private");
         }
         Self {
-            target: text(plain(mount.mount_point.as_os_str().as_bytes())),
+            target: text(plain(mount.mount_point.as_os_str().as_bytes())).into(),
             source: text(source),
             kind: mount.fs_type,
             options,
@@ -127,7 +136,7 @@ pub fn table(lines: &[Line]) -> String {
             .collect::<Vec<_>>()
             .join(",");
         [
-            escaped(&line.target),
+            escaped(&line.target.to_string_lossy()),
             escaped(&line.source),
             escaped(&line.kind),
             escaped(&options),

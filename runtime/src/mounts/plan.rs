@@ -2,6 +2,7 @@
 //! children. Looks and changes nothing.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +17,9 @@ use shim::{Error, Result, RootDir};
 
 use super::MountArgs;
 use super::spec::{Kind, MountSpec, Share, Source};
+use crate::bind_mount::is_of_the_kernel;
 use crate::host;
-use crate::rootfs::compose;
+use crate::rootfs::volume_map;
 use crate::suggest::nearest;
 
 /// What the plan depends on besides the words.
@@ -123,12 +125,13 @@ impl<'a> Planned<'a> {
                     Source::Path(path) => path.clone(),
                     Source::Volume(name) => base.join("volumes").join(name),
                 };
+                let opened = open(spec, &path)?;
                 Content::Bind {
-                    file: !is_directory(spec, &path)?,
+                    file: !is_directory(&opened),
                     source: path,
                     recursive: *recursive,
                     propagation: *propagation,
-                    idmap: on_host(spec, source, idmap, id_maps)?,
+                    idmap: on_host(spec, &opened, idmap, id_maps)?,
                 }
             }
             Kind::Tmpfs(options) => Content::Tmpfs {
@@ -140,7 +143,7 @@ impl<'a> Planned<'a> {
             Kind::Overlay { lower, upper } => {
                 let dirs = upper.iter().flat_map(|(upper, work)| [upper, work]);
                 for layer in lower.iter().chain(dirs) {
-                    if !is_directory(spec, layer)? {
+                    if !is_directory(&open(spec, layer)?) {
                         return Err(spec.error(
                             format!("{} is no directory", layer.display()),
                             "an overlay's layers are directories",
@@ -232,9 +235,7 @@ impl<'a> Planned<'a> {
                 }
             }
         }
-        let is_file = found
-            .and_then(|fd| fstat(fd).ok())
-            .is_some_and(|stat| !is_directory_mode(stat.st_mode));
+        let is_file = found.is_some_and(|fd| !is_directory(&fd));
         match (self.mount.is_file(), is_file) {
             (true, false) => Err(self.error(
                 format!("the source is a file and {target} a directory"),
@@ -249,48 +250,39 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// The map that the mount gets: an entry's leads from ids on disk to ids inside, the kernel's to the caller's. A volume
-/// belongs to its containers: what is root's on disk is the container's root's, as in its layers.
+/// The map that the mount gets: an entry's leads from ids on disk to ids inside, the kernel's to the caller's. Without
+/// one each id is the same number inside, as with `bind-mount`.
 fn on_host(
     spec: &MountSpec,
-    source: &Source,
+    source: &OwnedFd,
     map: &[IdMap],
     container: Option<&IdMaps>,
 ) -> Result<Vec<IdMap>> {
-    let Some(container) = container else {
-        return Ok(map.to_vec());
-    };
-    let own = |line: &IdRange| IdMap {
-        from: line.inside,
-        to: line.inside,
-        range: line.count,
-    };
     let differs = |line: &IdRange| line.inside != line.outside;
-    let map: Vec<IdMap> = match source {
-        Source::Volume(_) if map.is_empty() && container.users.iter().any(differs) => {
-            container.users.iter().map(own).collect()
-        }
-        _ => map.to_vec(),
-    };
-    compose(&map, container).map_err(|error| error.flags(spec.entry.clone()))
-}
-
-fn is_directory_mode(mode: nix::libc::mode_t) -> bool {
-    SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
-}
-
-/// Whether a source is a directory; it must exist.
-fn is_directory(spec: &MountSpec, path: &Path) -> Result<bool> {
-    match stat(path) {
-        Ok(stat) => Ok(is_directory_mode(stat.st_mode)),
-        Err(errno) => {
-            let hint = match neighbour(path) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "it must exist on the host; it is not created".to_owned(),
-            };
-            Err(spec.error(format!("{}: {errno}", path.display()), hint))
-        }
+    match container {
+        None => Ok(map.to_vec()),
+        Some(maps) if map.is_empty() && !maps.users.iter().any(differs) => Ok(Vec::new()),
+        Some(_) if map.is_empty() && is_of_the_kernel(source) => Ok(Vec::new()),
+        Some(maps) => volume_map(map, maps).map_err(|error| error.flags(spec.entry.clone())),
     }
+}
+
+fn is_directory(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
+    })
+}
+
+/// Opens a source, which must exist.
+fn open(spec: &MountSpec, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
+        let hint = match neighbour(path) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "it must exist on the host; it is not created".to_owned(),
+        };
+        spec.error(format!("{}: {errno}", path.display()), hint)
+    })
 }
 
 /// A name beside the path that it may be a misspelling of.

@@ -133,7 +133,7 @@ fn what_does_not_fit_the_root_filesystem_names_the_entry() {
 }
 
 #[test]
-fn a_map_leads_to_ids_inside_and_a_volume_has_the_containers_own() {
+fn a_map_leads_to_ids_inside_which_are_those_on_disk_without_one() {
     let room = Room::new("ids");
     let line = |inside, outside, count| IdRange {
         inside,
@@ -149,6 +149,7 @@ fn a_map_leads_to_ids_inside_and_a_volume_has_the_containers_own() {
         "type=volume,src=main,dst=/b,idmap=500:1",
         "type=bind,src=/etc,dst=/c",
         "type=bind,src=/etc,dst=/d,idmap=0:7:2",
+        "type=bind,src=/proc/sys,dst=/e",
     ];
     let idmaps = |id_maps: Option<&IdMaps>| -> Vec<Vec<String>> {
         let mounts = room.plan("", &entries, id_maps).unwrap();
@@ -159,20 +160,17 @@ fn a_map_leads_to_ids_inside_and_a_volume_has_the_containers_own() {
         lines.collect()
     };
     let none: &[&str] = &[];
-    assert_eq!(idmaps(None), [none, &["500:1:1"], none, &["0:7:2"]]);
+    assert_eq!(idmaps(None), [none, &["500:1:1"], none, &["0:7:2"], none]);
+    let same = maps(IdRange::IDENTITY);
     assert_eq!(
-        idmaps(Some(&maps(IdRange::IDENTITY))),
-        [none, &["500:1:1"], none, &["0:7:2"]]
+        idmaps(Some(&same)),
+        [none, &["500:1:1"], none, &["0:7:2"], none]
     );
     let own = maps(line(0, 100_000, 65_536));
+    let all = &["0:100000:65536"][..];
     assert_eq!(
         idmaps(Some(&own)),
-        [
-            &["0:100000:65536"][..],
-            &["500:100001:1"],
-            none,
-            &["0:100007:2"]
-        ]
+        [all, &["500:100001:1"], all, &["0:100007:2"], none]
     );
     let entry = "type=bind,src=/etc,dst=/d,idmap=0:65536";
     let error = room.plan("", &[entry], Some(&own)).unwrap_err().to_string();

@@ -254,7 +254,8 @@ fn is_guid(name: &str) -> bool {
 
 fn is_of_earlier_boot(data: &Path) -> bool {
     match (std::fs::read_to_string(data.join(BOOT)), journal::boot_id()) {
-        (Ok(then), Ok(now)) => then.trim() != now,
+        // Empty: it is being written at this moment.
+        (Ok(then), Ok(now)) => !then.is_empty() && then.trim() != now,
         _ => false,
     }
 }

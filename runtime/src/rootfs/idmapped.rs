@@ -75,6 +75,18 @@ fn same(maps: &IdMaps) -> Result<&[IdRange]> {
         .hint("give both the same range in /etc/subuid and /etc/subgid"))
 }
 
+/// The map of a volume in a container whose ids are `container`: as asked for in ids *inside*, or else each id on disk as
+/// the same number inside.
+///
+/// # Errors
+/// As [`compose`].
+pub fn volume_map(asked: &[IdMap], container: &IdMaps) -> Result<Vec<IdMap>> {
+    if asked.is_empty() {
+        return Ok(same(container)?.iter().copied().map(IdMap::from).collect());
+    }
+    compose(asked, container)
+}
+
 /// The map of a mount in a container whose ids are `container`: `map` leads from ids on disk to ids *inside*. A line is
 /// split where the container's own map is.
 ///

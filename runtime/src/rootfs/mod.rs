@@ -28,7 +28,7 @@ mod remove;
 
 pub use create::{Created, create};
 pub use destroy::destroy;
-pub use idmapped::{Ids, compose, layer_maps};
+pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
 
 use std::ffi::OsStr;
@@ -95,12 +95,16 @@ pub fn record(dirs: &Dirs, rootfs: &Path) -> Result<Option<Record>> {
     if parent.as_deref() != rootfs.parent() {
         return Ok(None);
     }
-    let record = journal::read(&places)?;
+    read(&places)
+}
+
+fn read(places: &Places) -> Result<Option<Record>> {
+    let record = journal::read(places)?;
     if let Some(record) = &record
-        && std::fs::canonicalize(&record.rootfs).ok().as_deref() != Some(rootfs)
+        && std::fs::canonicalize(&record.rootfs).ok() != std::fs::canonicalize(&places.rootfs).ok()
     {
         return Err(Error::new("use record of")
-            .on(rootfs.display())
+            .on(places.rootfs.display())
             .because(format!("it is of {}", record.rootfs.display()))
             .hint("each --base needs a --state of its own"));
     }
@@ -113,6 +117,17 @@ pub fn record(dirs: &Dirs, rootfs: &Path) -> Result<Option<Record>> {
 /// As [`record`].
 pub fn id_maps(dirs: &Dirs, rootfs: &Path) -> Result<Option<IdMaps>> {
     Ok(record(dirs, rootfs)?.and_then(|record| record.id_maps))
+}
+
+/// The same, by the name of the root filesystem.
+///
+/// # Errors
+/// As [`record`].
+pub fn id_maps_of(dirs: &Dirs, guid: &OsStr) -> Result<Option<IdMaps>> {
+    let Some(guid) = guid.to_str() else {
+        return Ok(None);
+    };
+    Ok(read(&Places::new(dirs, guid))?.and_then(|record| record.id_maps))
 }
 
 /// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.

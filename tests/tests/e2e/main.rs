@@ -2,6 +2,7 @@
 //!
 //! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
 
+mod auto_ids;
 mod bad_image;
 mod bad_input;
 mod bind_mount;
