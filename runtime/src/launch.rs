@@ -66,7 +66,7 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
     let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
-        base: &dirs.base,
+        dirs,
         id_maps: id_maps.as_ref(),
         sys_readonly: decision.views.cover(),
     };

@@ -1,7 +1,7 @@
 //! Decides: entries and shares become mounts, checked against the host and the root filesystem, parents before
 //! children. Looks and changes nothing.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use shim::{Error, Result, RootDir};
 use super::MountArgs;
 use super::spec::{Kind, MountSpec, Share, Source};
 use crate::bind_mount::is_of_the_kernel;
+use crate::config::Dirs;
 use crate::host;
 use crate::rootfs::volume_map;
 use crate::suggest::nearest;
@@ -27,8 +28,8 @@ use crate::suggest::nearest;
 pub struct Surroundings<'a> {
     /// The root filesystem.
     pub rootfs: &'a RootDir,
-    /// Volumes lie in `base/volumes`.
-    pub base: &'a Path,
+    /// Volumes lie in `base/volumes`; what is in `state` is believed, and no share may show it.
+    pub dirs: &'a Dirs,
     /// The ids of the container, where they are not the caller's.
     pub id_maps: Option<&'a IdMaps>,
     /// Whether a shared /sys is read-only: where the container is confined.
@@ -44,9 +45,10 @@ pub fn plan(args: &MountArgs, around: Surroundings<'_>) -> Result<Vec<Mount>> {
     let mut planned: Vec<Planned<'_>> = Vec::new();
     for share in &args.share {
         planned.push(Planned::share(*share, around.sys_readonly)?);
+        planned.extend(Planned::cover(*share, &around.dirs.state));
     }
     for spec in &args.mounts {
-        planned.push(Planned::spec(spec, around.base, around.id_maps)?);
+        planned.push(Planned::spec(spec, &around.dirs.base, around.id_maps)?);
     }
     // Fewer components first is parents first; the order is otherwise kept.
     planned.sort_by_key(|one| one.mount.target.components().len());
@@ -108,6 +110,31 @@ impl<'a> Planned<'a> {
                 make_target: true,
                 content,
                 attributes,
+            },
+            origin: Origin::Share(share),
+        })
+    }
+
+    /// Covers the state directory where it lies in a share: `exec` believes the records in it, and the container's root
+    /// may well be their owner.
+    fn cover(share: Share, state: &Path) -> Option<Self> {
+        let state = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+        if !state.starts_with(Path::new("/").join(share.name())) {
+            return None;
+        }
+        let option = |name: &CStr, value: &CStr| (name.to_owned(), value.to_owned());
+        Some(Self {
+            mount: Mount {
+                target: Target::new(&state).ok()?,
+                make_target: false,
+                content: Content::Tmpfs {
+                    // The root directory is the one inode.
+                    options: vec![option(c"mode", c"0700"), option(c"nr_inodes", c"1")],
+                },
+                attributes: Attributes::READONLY
+                    .with(Attributes::NOSUID)
+                    .with(Attributes::NODEV)
+                    .with(Attributes::NOEXEC),
             },
             origin: Origin::Share(share),
         })

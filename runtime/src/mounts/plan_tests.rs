@@ -31,7 +31,11 @@ impl Room {
         };
         let around = Surroundings {
             rootfs: &RootDir::open(&self.0.join("root")).unwrap(),
-            base: &self.0.join("base"),
+            dirs: &Dirs {
+                base: self.0.join("base"),
+                state: "/run/no/such-state".into(),
+                data: self.0.join("data"),
+            },
             id_maps,
             sys_readonly: true,
         };
@@ -73,6 +77,17 @@ fn shares_are_slaves_and_sys_is_read_only_where_the_container_is_confined() {
             }
         ));
     }
+}
+
+#[test]
+fn our_own_state_is_not_shared() {
+    let room = Room::new("state");
+    assert_eq!(targets(&room.plan("dev", &[], None).unwrap()), ["/dev"]);
+    let mounts = room.plan("run", &[], None).unwrap();
+    assert_eq!(targets(&mounts), ["/run", "/run/no/such-state"]);
+    assert!(!mounts[1].make_target && matches!(mounts[1].content, Content::Tmpfs { .. }));
+    let entry = "type=tmpfs,dst=/run/no/such-state";
+    assert!(room.plan("run", &[entry], None).is_err());
 }
 
 #[test]

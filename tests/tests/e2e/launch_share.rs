@@ -110,6 +110,28 @@ fn a_host_with_shared_mounts_keeps_its_own_and_its_later_mounts_arrive() {
     );
 }
 
+/// exec believes what is in the state directory, which is in /run unless it is said otherwise.
+#[test]
+fn a_shared_run_does_not_show_our_own_state() {
+    let Some(world) = World::new() else { return };
+    let script = r#"
+        mkdir $W/run && mount --bind $W/run /run
+        P="$P --state=/run/own/state"
+        R=$($SC subcontainer create-fs $P img)
+        $SC subcontainer launch $P --share=run $R & L=$!
+        $SC subcontainer exec $P $ENV $R sh -c 'ls -A /run/own/state; touch /run/own/state/x || rmdir /run/own/state || echo hidden'
+        ls /run/own/state
+        kill $L; wait $L; $SC subcontainer destroy-fs $P ${R##*/}
+    "#;
+    let done = on_a_shared_host(&world, script).done();
+    assert_eq!(
+        done.expect_ok(),
+        "hidden\nleaders\nsubcontainers",
+        "{}",
+        done.err_text()
+    );
+}
+
 #[test]
 fn sys_is_read_only_in_a_confined_container_with_all_that_is_mounted_in_it() {
     let Some(world) = World::new() else { return };
