@@ -88,7 +88,7 @@ fn mount_at(request: &BindMount, source: &OwnedFd, target: &Target) -> Result<()
         Some(maps) => rootfs::volume_map(&request.idmap, maps)?,
     };
     let mount = match detached(request, source, &map) {
-        Err(_) if request.idmap.is_empty() && is_of_the_kernel(&request.source) => {
+        Err(_) if request.idmap.is_empty() && is_of_the_kernel(source) => {
             detached(request, source, &[])
         }
         other => other,
@@ -117,11 +117,11 @@ fn mount_at(request: &BindMount, source: &OwnedFd, target: &Target) -> Result<()
 
 /// Whether the source is no storage but a view of the kernel's, whose files are root's of the host in any container,
 /// and whose filesystem has no ids to map.
-fn is_of_the_kernel(source: &Path) -> bool {
+pub(crate) fn is_of_the_kernel(source: &OwnedFd) -> bool {
     const KINDS: [&str; 7] = [
         "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue",
     ];
-    KINDS.contains(&host::filesystem_at(source).as_str())
+    host::filesystem_of(source).is_some_and(|kind| KINDS.contains(&kind.as_str()))
 }
 
 fn open_source(request: &BindMount) -> Result<OwnedFd> {

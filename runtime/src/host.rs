@@ -1,5 +1,6 @@
 //! Facts about the caller's situation.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -40,17 +41,22 @@ pub fn identity_maps() -> Result<IdMaps> {
     })
 }
 
-/// The type of the filesystem at a path of the host, as the mount table names it. Reads the whole table: for messages.
+/// The type of the filesystem at a path of the host, for messages.
 pub(crate) fn filesystem_at(path: &Path) -> String {
-    let find = || {
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let place = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
-        let mount = shim::sys::statx::place(place).ok()?.mount_id;
-        mounts()?
-            .into_iter()
-            .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
-    };
-    find().map_or_else(|| "its filesystem".to_owned(), |entry| entry.fs_type)
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let place = nix::fcntl::open(path, flags, Mode::empty()).ok();
+    place
+        .and_then(|place| filesystem_of(&place))
+        .unwrap_or_else(|| "its filesystem".to_owned())
+}
+
+/// The type of the filesystem that an open file is on, as the mount table names it. Reads the whole table.
+pub(crate) fn filesystem_of(file: &OwnedFd) -> Option<String> {
+    let mount = shim::sys::statx::place(file).ok()?.mount_id;
+    mounts()?
+        .into_iter()
+        .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
+        .map(|entry| entry.fs_type)
 }
 
 /// The mount table of the calling thread, should it have one of its own.
