@@ -112,10 +112,12 @@ fn plan(
     let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
-        base: &dirs.base,
+        dirs,
+        id_maps: id_maps.as_ref(),
         sys_readonly: decision.views.cover(),
     };
     let resolv_conf = mounts.resolv_conf.as_deref();
+    let mounts = mounts::plan(&mounts, surroundings)?;
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -134,7 +136,7 @@ fn plan(
         privileges: decision.privileges(),
         views: decision.views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
-        mounts: mounts::plan(&mounts, surroundings)?,
+        mounts,
         program,
         stdio,
     })
