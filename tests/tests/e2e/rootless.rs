@@ -214,7 +214,14 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
     // Nothing is mounted where others would see it.
     assert_eq!(fs::read_dir(&root.path).expect("mount point").count(), 0);
 
-    let launch = ann.launch(&root).opt("--share=dev").spawn();
+    let volume = ann.home.join("volume");
+    fs::create_dir(&volume).expect("volume");
+    chown(&volume, Some(ann.uid), Some(ann.uid)).expect("chown");
+    let bind = format!("type=bind,src={},dst=/data", volume.display());
+    let launch = ann
+        .launch(&root)
+        .opts(["--share=dev", "--mount", &bind])
+        .spawn();
     // exec waits for it.
     let sh = |script: &str| ann.exec(&root).sh(script).text();
     assert_eq!(
@@ -236,6 +243,14 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
         sh("readlink /proc/self/ns/user"),
         own.to_str().expect("link")
     );
+
+    // What is mounted at once and what is mounted later are the user's own directory.
+    assert_eq!(sh("echo v > /data/file; stat -c %u /data/file"), "0");
+    let later = format!("type=bind,src={},dst=/later,ro", volume.display());
+    let add = ann.run(["subcontainer", "mount", "add"]);
+    let _ = add.rootfs(&root).cmd([&later]).text();
+    assert_eq!(sh("cat /later/file"), "v");
+    assert_eq!(owner(volume.join("file")), (ann.uid, ann.uid));
 
     let (first, _) = GRANTED;
     let upper = ann.upper(&root);
