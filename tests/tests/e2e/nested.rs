@@ -310,13 +310,18 @@ fn in_docker_as_it_is_what_would_allow_it_is_named_and_allows_it() {
     assert_lived(&docker.run(&mounting, LIFE), "sh");
 }
 
-/// Runs a script in a container of our own, launched with `options`.
-fn inside_itself(options: &[&str], script: &str) -> Option<Done> {
+/// Runs a script in a container of our own, launched with `options`; a filter is the content of a seccomp profile.
+fn inside_itself(options: &[&str], filter: Option<&str>, script: &str) -> Option<Done> {
     let world = World::new()?;
     let root = world.create();
     fs::copy(binary(), root.join("sc")).expect("binary");
     fs::copy(archive(&world), root.join("img.tar")).expect("archive");
-    let run = world.launch_run(&root).opt("--share=dev").opts(options);
+    let mut run = world.launch_run(&root).opt("--share=dev").opts(options);
+    if let Some(filter) = filter {
+        let file = world.dir.join("filter.json");
+        tests::write_file(&file, filter);
+        run = run.opt(format!("--seccomp={}", file.display()));
+    }
     let launch = tests::Launch::start(run, &root);
     let done = world.exec(&root).cmd(["sh", "-c", script]).done();
     drop(launch);
@@ -326,7 +331,7 @@ fn inside_itself(options: &[&str], script: &str) -> Option<Done> {
 
 #[test]
 fn inside_itself_with_nothing_taken_away() {
-    let Some(done) = inside_itself(&["--profile=none"], LIFE) else {
+    let Some(done) = inside_itself(&["--profile=none"], None, LIFE) else {
         return;
     };
     assert_lived(&done, "init");
@@ -334,13 +339,21 @@ fn inside_itself_with_nothing_taken_away() {
 
 #[test]
 fn inside_itself_confined_but_for_the_filter() {
-    let Some(done) = inside_itself(&["--seccomp=unconfined"], LIFE) else {
+    let Some(done) = inside_itself(&["--seccomp=unconfined"], None, LIFE) else {
         return;
     };
     assert_lived(&done, "init");
-    assert!(
-        done.err_text().contains("read-only copy"),
-        "{}",
-        done.err_text()
-    );
+    let told = done.err_text();
+    assert!(told.contains("read-only copy"), "{told}");
+}
+
+/// As Docker's filter does.
+#[test]
+fn where_clone3_is_hidden_the_older_call_is_used() {
+    let hidden = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#;
+    let Some(done) = inside_itself(&["--profile=none"], Some(hidden), LIFE) else {
+        return;
+    };
+    assert_lived(&done, "init");
 }
