@@ -4,14 +4,16 @@
 //! The user exists in a mount namespace of the test's own only, where passwd, subuid and subgid are its files.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::{
-    Client, Done, Image, Rootfs, Run, World, binary, processes_of, tool, until, write_file,
+    Client, Done, Image, Rootfs, Run, Seeded, World, binary, processes_of, spin, tool, until,
+    write_file,
 };
 
 /// First of the ids that `ann` is granted, and how many.
@@ -37,7 +39,7 @@ impl User {
         Self::new("", "mount --bind /dev/null /usr/bin/newuidmap")
     }
 
-    /// `subids` is the content of subuid and subgid; `more` is a command that prepares the namespace.
+    /// `subids` is the content of subuid and subgid; `more` is a command that prepares the namespace, with `$uid`.
     fn new(subids: &str, more: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let world = World::new()?;
@@ -56,7 +58,7 @@ impl User {
         write_file(world.dir.join("etc/subuid"), subids);
         write_file(world.dir.join("etc/subgid"), subids);
         let script = format!(
-            "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin; \
+            "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin uid={uid}; \
              for f in passwd subuid subgid; do \
              mount --bind {0}/etc/$f /etc/$f; done; {more}; echo ready; exec cat",
             world.dir.display()
@@ -483,6 +485,86 @@ fn root_without_cap_sys_admin_keeps_every_id() {
     assert_eq!(launch.finish().code(), Some(0));
     let _ = weak("destroy-fs").cmd([&root.guid]).text();
     assert!(!root.path.exists() && !upper.exists());
+}
+
+#[test]
+fn a_launch_that_is_killed_at_any_moment_leaves_nothing() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let root = ann.create();
+    let mut moments = Seeded::new(3);
+    for _ in 0..12 {
+        let launch = ann.launch(&root).spawn();
+        spin(Duration::from_micros(moments.below(40_000)));
+        launch.signal(Signal::SIGKILL);
+    }
+    ann.destroy(&root);
+    ann.assert_nothing_left();
+}
+
+#[test]
+fn programs_that_cannot_get_their_rights_are_not_used() {
+    let Some(ann) = User::granted() else { return };
+    let archive = ann.archive();
+    let mut wrap = ann.wrap(ann.uid);
+    wrap.push("--no-new-privs".to_owned());
+    let run = Run::new(binary()).verb(["image", "import", "--id=img"]);
+    let done = run.wrap(wrap).cmd([&archive]).done();
+    let _ = done.expect_ok();
+    let told = done.err_text();
+    assert!(told.contains("no_new_privs is set"), "{told}");
+}
+
+#[test]
+fn the_state_is_where_the_login_has_made_room_for_it() {
+    let login =
+        "mount -t tmpfs none /run; mkdir -p -m 700 /run/user/$uid; chown $uid /run/user/$uid";
+    let Some(ann) = User::new("", login) else {
+        return;
+    };
+    let _ = ann.import();
+    let root = ann.create();
+    assert!(!ann.state().exists());
+    ann.destroy(&root);
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_not_used() {
+    let Some(ann) = User::granted() else { return };
+    let archive = ann.archive();
+    symlink(&ann.home, ann.state()).expect("symlink");
+    let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
+    let refused = run.done();
+    fs::remove_file(ann.state()).expect("remove");
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(told.contains("only this user may enter"), "{told}");
+}
+
+#[test]
+fn what_keeps_user_namespaces_away_is_named() {
+    let Some(world) = World::new() else { return };
+    // The limit is that of the user namespace which is made here, and nobody else's.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let [unshare, sh, setpriv] =
+        ["unshare", "sh", "setpriv"].map(|name| tool(name).display().to_string());
+    let wrap = [
+        unshare.as_str(),
+        "--user",
+        "--map-root-user",
+        sh.as_str(),
+        "-c",
+        script,
+        "sh",
+        setpriv.as_str(),
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain(["--inh-caps=-sys_admin", "--bounding-set=-sys_admin"].map(str::to_owned));
+    let refused = world.verb("create-fs").wrap(wrap).cmd(["img"]).done();
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(told.contains("sysctl user.max_user_namespaces="), "{told}");
 }
 
 /// FIELD S17.
