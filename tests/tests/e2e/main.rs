@@ -32,6 +32,7 @@ mod nested;
 mod pipe_wrap;
 mod rootfs;
 mod rootless;
+mod rootless_refused;
 mod seccomp;
 mod signals;
 mod stdio;
