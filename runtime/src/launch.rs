@@ -58,11 +58,8 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
         .is_some_and(|record| record.id_maps.is_some());
     let configured = settings.userns.as_ref().filter(|_| !has_ids);
     let id_maps = userns::of_launch(args.userns.as_ref().or(configured), record.as_ref())?;
-    let decision = profile::decide(
-        &profile::Facts::read(id_maps.is_some())?,
-        &settings,
-        &args.confinement,
-    )?;
+    let facts = profile::Facts::read(id_maps.is_some())?;
+    let decision = profile::decide(&facts, &settings, &args.confinement)?;
     let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
@@ -84,7 +81,7 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
         },
         id_maps,
         profile: decision.profile.name().to_owned(),
-        privileges: decision.privileges(),
+        privileges: decision.privileges(&facts)?,
         views: decision.views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
         mounts: mounts::plan(&mounts, surroundings)?,
