@@ -6,14 +6,18 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
-use tests::{Launch, Rootfs, Seeded, Snapshot, World, mounts_below, spin, tool, write_file};
+use tests::{Launch, Rootfs, Seeded, Snapshot, World, mounts_below, spin, tool, until, write_file};
 
 use super::mounts::{bind, source};
 
 /// A ready idle leader with these options.
 pub(super) fn launch<S: AsRef<str>>(world: &World, root: &Rootfs, options: &[S]) -> Launch {
     let options = options.iter().map(AsRef::as_ref);
-    Launch::start(world.launch_run(root).opts(options), root)
+    let launched = Launch::start(world.launch_run(root).opts(options), root);
+    until("PID 1 to be init", || {
+        (root.cmdline(1) == "init").then_some(())
+    });
+    launched
 }
 
 /// An idle leader with these mounts, and its root filesystem.
@@ -234,6 +238,51 @@ fn ids_are_mapped() {
     let meta = fs::metadata(data.join("file")).expect("file");
     assert_eq!((meta.uid(), meta.gid(), meta.len()), (500, 500, 10));
     assert_eq!(fs::metadata(data.join("root")).expect("file").uid(), 0);
+}
+
+#[test]
+fn ids_of_the_containers_own() {
+    let Some(world) = World::new() else { return };
+    let data = source(&world, "data");
+    let volume = world.base.join("volumes/main");
+    write_file(volume.join("file"), "volume\n");
+    let create = world.verb("create-fs").opt("--userns=auto");
+    let path = std::path::PathBuf::from(create.cmd(["img"]).text());
+    let guid = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("guid")
+        .to_owned();
+    let root = Rootfs { path, guid };
+    let options = [
+        "--mount=type=volume,src=main,dst=/volume".to_owned(),
+        format!("--mount=type=bind,src={},dst=/plain", data.display()),
+        format!(
+            "--mount=type=bind,src={},dst=/mapped,idmap=0:1000",
+            data.display()
+        ),
+        "--mount=type=tmpfs,dst=/made/tmpfs".to_owned(),
+        "--mount=type=tmpfs,dst=/volume/below".to_owned(),
+        "--mount=type=dev".to_owned(),
+        "--share=sys".to_owned(),
+        "--resolv-conf".to_owned(),
+    ];
+    let _leader = launch(&world, &root, &options);
+    let added = "type=volume,src=main,dst=/added";
+    let run = world
+        .bare(["subcontainer", "mount", "add"])
+        .verb(world.places());
+    let _ = run.rootfs(&root).cmd([added]).text();
+    let shown = "stat -c %u /volume/file /plain/file /mapped/file /made /made/tmpfs /volume/below /added/file \
+                 /added /etc/resolv.conf; echo x > /volume/new && echo x > /dev/null && exec 3<>/dev/ptmx && stat -c %g /dev/pts/0";
+    assert_eq!(
+        world.exec(&root).sh(shown).text(),
+        "0\n0\n1000\n0\n0\n0\n0\n0\n0\n5"
+    );
+    // On disk it is root's, as what the container writes into its root filesystem is.
+    for name in ["new", "below"] {
+        assert_eq!(fs::metadata(volume.join(name)).expect("made").uid(), 0);
+    }
 }
 
 #[test]

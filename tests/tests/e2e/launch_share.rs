@@ -72,7 +72,7 @@ fn init_and_commands_have_them_too() {
 fn a_host_with_shared_mounts_keeps_its_own_and_its_later_mounts_arrive() {
     let Some(world) = World::new() else { return };
     let script = r#"
-        table() { cut -d' ' -f3- /proc/self/mountinfo | awk -v own=$W/ '!/\/sce2e-/ || index($0, own)' | sort; }
+        table() { cut -d' ' -f3- /proc/self/mountinfo | awk -v own=$W/ '$3 ~ "^/(dev|sys|run)(/|$)" || index($0, own)' | sort; }
         mkdir $W/run && mount --bind $W/run /run && mount --make-shared /run
         mkdir /run/late /run/inside
         for end in TERM KILL umount; do
@@ -105,6 +105,102 @@ fn a_host_with_shared_mounts_keeps_its_own_and_its_later_mounts_arrive() {
     assert_eq!(
         done.expect_ok(),
         "arrived\narrived\narrived\nkept",
+        "{}",
+        done.err_text()
+    );
+}
+
+/// exec believes what is in the state directory, which is in /run unless it is said otherwise.
+#[test]
+fn a_shared_run_does_not_show_our_own_state() {
+    let Some(world) = World::new() else { return };
+    let script = r#"
+        mkdir $W/run && mount --bind $W/run /run
+        P="$P --state=/run/own/state"
+        R=$($SC subcontainer create-fs $P img)
+        $SC subcontainer launch $P --share=run $R & L=$!
+        $SC subcontainer exec $P $ENV $R sh -c 'ls -A /run/own/state; touch /run/own/state/x || rmdir /run/own/state || echo hidden'
+        ls /run/own/state
+        kill $L; wait $L; $SC subcontainer destroy-fs $P ${R##*/}
+    "#;
+    let done = on_a_shared_host(&world, script).done();
+    assert_eq!(
+        done.expect_ok(),
+        "hidden\nleaders\nsubcontainers",
+        "{}",
+        done.err_text()
+    );
+}
+
+#[test]
+fn sys_is_read_only_in_a_confined_container_with_all_that_is_mounted_in_it() {
+    let Some(world) = World::new() else { return };
+    for (profile, wanted) in [("confined", "ro"), ("hardened", "ro"), ("none", "rw")] {
+        let root = world.create();
+        let options = [format!("--profile={profile}"), "--share=sys".to_owned()];
+        let leader = launch(&world, &root, &options);
+        let host = mounts_below(Path::new("/sys"));
+        assert!(!host.is_empty(), "the host has no /sys");
+        let table = world
+            .exec(&root)
+            .sh("cut -d' ' -f5,6 /proc/self/mountinfo | grep '^/sys'")
+            .text();
+        for target in &host {
+            let target = target.to_str().expect("path");
+            let all: Vec<_> = table
+                .lines()
+                .filter_map(|line| line.split_once(' '))
+                .collect();
+            let (_, options) = all
+                .iter()
+                .find(|(place, _)| *place == target)
+                .expect(target);
+            let writable = options.split(',').any(|option| option == "rw");
+            assert!(
+                !writable || wanted == "rw",
+                "{profile}: {target} is {options}"
+            );
+        }
+        let (options, _) = mountinfo(&root, "/sys").expect("sys");
+        assert!(
+            options.split(',').any(|option| option == wanted),
+            "{profile}: {options}"
+        );
+        leader.stop().expect_code(0);
+    }
+}
+
+#[test]
+fn a_confined_container_cannot_change_its_mounts() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let entry = "--mount=type=volume,src=main,dst=/v,ro";
+    let _leader = launch(
+        &world,
+        &root,
+        &["--profile=confined", "--share=dev,sys", entry],
+    );
+    for attempt in [
+        "mount -o remount,bind,rw /v",
+        "mount -o remount,bind,rw /sys",
+        "umount -l /v",
+        "umount -l /dev",
+        "mount -t tmpfs x /mnt",
+    ] {
+        let done = world
+            .exec(&root)
+            .sh(&format!("! {attempt} && echo refused"))
+            .done();
+        assert_eq!(
+            done.expect_ok(),
+            "refused",
+            "{attempt}: {}",
+            done.err_text()
+        );
+    }
+    let done = world.exec(&root).sh("touch /v/x").done();
+    assert!(
+        done.err_text().contains("Read-only file system"),
         "{}",
         done.err_text()
     );

@@ -3,6 +3,7 @@
 //! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
 
 mod auto_ids;
+mod auto_places;
 mod bad_image;
 mod bad_input;
 mod bind_mount;
@@ -32,6 +33,7 @@ mod rootfs;
 mod seccomp;
 mod signals;
 mod stdio;
+mod storm;
 mod terminal;
 mod user_files;
 mod users;
