@@ -11,12 +11,12 @@ use super::{ProfileName, SeccompChoice, views};
 use crate::capabilities::{Request, Set};
 use crate::cli::ConfinementArgs;
 use crate::config::Settings;
-use crate::host;
+use crate::seccomp;
 
 /// What the host and the caller's situation allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether the caller is in the machine's own user namespace: nobody else has drawn a boundary yet.
+    /// Whether the caller was called in the machine's own user namespace: nobody else has drawn a boundary yet.
     pub bare_host: bool,
     /// The capabilities that a container can have at all.
     pub available: Set,
@@ -26,11 +26,12 @@ pub struct Facts {
 
 impl Facts {
     /// Looks at the host. In a user namespace of its own, a container can have every capability that the kernel knows;
-    /// otherwise only what the caller has.
+    /// otherwise only what the caller has. `bare_host` is as in [`Facts`]; it may not be true any more of where the
+    /// caller is now (see [`crate::rootless`]).
     ///
     /// # Errors
     /// /proc is not mounted.
-    pub fn read(own_user_namespace: bool) -> Result<Self> {
+    pub fn read(own_user_namespace: bool, bare_host: bool) -> Result<Self> {
         let failed = |path: &str, why: String| {
             Error::new("read")
                 .on(path)
@@ -54,7 +55,7 @@ impl Facts {
             all & bounding & Set::from_bits(status.capprm)
         };
         Ok(Self {
-            bare_host: host::in_initial_user_namespace()?,
+            bare_host,
             available,
             thermal: thermal(),
         })
@@ -90,14 +91,21 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// What the plan says of it.
-    #[must_use]
-    pub fn privileges(&self) -> Privileges {
-        Privileges {
+    /// What the plan says of it, with the filter compiled.
+    ///
+    /// # Errors
+    /// As [`seccomp::from_file`].
+    pub fn privileges(&self, facts: &Facts) -> Result<Privileges> {
+        let bounding = self.capabilities.unwrap_or(facts.available).bits();
+        Ok(Privileges {
             capabilities: self.capabilities.map(|set| Capabilities(set.bits())),
             no_new_privileges: self.no_new_privileges,
-            seccomp: None,
-        }
+            seccomp: match &self.seccomp {
+                SeccompChoice::Default => Some(seccomp::default(bounding)?),
+                SeccompChoice::Unconfined => None,
+                SeccompChoice::File(path) => Some(seccomp::from_file(path, bounding)?),
+            },
+        })
     }
 }
 
