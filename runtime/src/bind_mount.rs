@@ -1,8 +1,8 @@
 //! `bind-mount`: shows a file or directory of the host at another place, as a rule inside a root filesystem.
 //!
 //! The mount is put together detached (read-only, idmap), then attached to a descriptor of the target; the target is
-//! found by the module `target`, which does not let a container decide where that is. A target that already has a mount gets the
-//! new one on top of it. A source that is read-only stays so: attributes of the source's mount are kept.
+//! found by the module `target`, which does not let a container decide where that is. A target that already has a mount
+//! gets the new one on top of it. A source that is read-only stays so: attributes of the source's mount are kept.
 //!
 //! The copy is made a *slave* of the source: what is mounted below the source later appears in the container, but what
 //! a client mounts below the target does not appear at the source, where nobody would ever unmount it. Below a shared
@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Gid, Uid};
 use shim::idmap::{IdMap, Refused, idmapped_copy, user_namespace};
 use shim::sys::mount::{Change, Propagation, attach, attr, clone_tree, set_attributes};
 use shim::{Error, Result};
 
 use target::{Kind, Target};
 
-use crate::host;
+use crate::config::Dirs;
+use crate::{host, rootfs};
 
 /// What to mount, where, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +39,11 @@ pub struct BindMount {
     pub readonly: bool,
     /// The source is a file (or a socket, a pipe, a device) and not a directory.
     pub file: bool,
-    /// Ids on disk and as seen; empty: as they are.
+    /// Ids on disk and as seen, in the container if the target is in one with ids of its own. Empty: as they are, which
+    /// in such a container are the same numbers inside.
     pub idmap: Vec<IdMap>,
-    /// Root filesystems lie in `base/subcontainers`.
-    pub base: PathBuf,
+    /// Where root filesystems and their records are.
+    pub dirs: Dirs,
 }
 
 impl BindMount {
@@ -66,28 +69,59 @@ impl BindMount {
 /// or a filesystem does not take. What was made for the target is removed again.
 pub fn bind(request: &BindMount) -> Result<()> {
     let source = open_source(request)?;
-    let mount = detached(request, &source)?;
     let kind = if request.file {
         Kind::File
     } else {
         Kind::Directory
     };
-    let target = Target::resolve(&request.target, &request.base, kind)?;
-    if let Err(errno) = attach(&mount, target.fd()) {
-        target.undo();
-        return Err(Error::sys("mount at", request.target.display(), errno)
-            .flags(request.flags())
-            .hint(match errno {
-                Errno::EPERM => {
-                    "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace"
-                }
-                Errno::ENOENT => "the target was removed meanwhile",
-                Errno::ENOSPC => "more mounts than sysctl fs.mount-max allows",
-                Errno::EINVAL => "is the target in this mount namespace?",
-                _ => "source and target must both be directories, or neither (--file)",
-            }));
+    let target = Target::resolve(&request.target, &request.dirs.base, kind)?;
+    mount_at(request, &source, &target).inspect_err(|_| target.undo())
+}
+
+fn mount_at(request: &BindMount, source: &OwnedFd, target: &Target) -> Result<()> {
+    let container = match target.rootfs() {
+        None => None,
+        Some(guid) => rootfs::id_maps_of(&request.dirs, guid)?,
+    };
+    let map = match &container {
+        None => request.idmap.clone(),
+        Some(maps) => rootfs::volume_map(&request.idmap, maps)?,
+    };
+    let mount = match detached(request, source, &map) {
+        Err(_) if request.idmap.is_empty() && is_of_the_kernel(source) => {
+            detached(request, source, &[])
+        }
+        other => other,
+    }?;
+    let failed =
+        |errno| Error::sys("mount at", request.target.display(), errno).flags(request.flags());
+    if let Some((user, group)) = container.and_then(|maps| maps.outside(0, 0)) {
+        target
+            .give_to(Uid::from_raw(user), Gid::from_raw(group))
+            .map_err(|errno| {
+                failed(errno).hint("the root filesystem refuses the owner of the target")
+            })?;
     }
-    Ok(())
+    attach(&mount, target.fd()).map_err(|errno| {
+        failed(errno).hint(match errno {
+            Errno::EPERM => {
+                "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace"
+            }
+            Errno::ENOENT => "the target was removed meanwhile",
+            Errno::ENOSPC => "more mounts than sysctl fs.mount-max allows",
+            Errno::EINVAL => "is the target in this mount namespace?",
+            _ => "source and target must both be directories, or neither (--file)",
+        })
+    })
+}
+
+/// Whether the source is no storage but a view of the kernel's, whose files are root's of the host in any container,
+/// and whose filesystem has no ids to map.
+pub(crate) fn is_of_the_kernel(source: &OwnedFd) -> bool {
+    const KINDS: [&str; 7] = [
+        "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue",
+    ];
+    host::filesystem_of(source).is_some_and(|kind| KINDS.contains(&kind.as_str()))
 }
 
 fn open_source(request: &BindMount) -> Result<OwnedFd> {
@@ -120,10 +154,10 @@ fn open_source(request: &BindMount) -> Result<OwnedFd> {
 }
 
 /// The mount, complete but attached nowhere.
-fn detached(request: &BindMount, source: &OwnedFd) -> Result<OwnedFd> {
+fn detached(request: &BindMount, source: &OwnedFd, map: &[IdMap]) -> Result<OwnedFd> {
     let failed =
         |errno| Error::sys("make mount of", request.source.display(), errno).flags(request.flags());
-    let userns = match request.idmap.as_slice() {
+    let userns = match map {
         [] => None,
         map => Some(user_namespace(map)?),
     };

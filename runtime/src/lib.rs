@@ -20,6 +20,8 @@ pub mod idrange;
 pub mod ids;
 /// Image store: archives become root filesystems.
 pub mod image;
+/// `subcontainer inspect`.
+pub mod inspect;
 /// `subcontainer launch`.
 pub mod launch;
 /// Which process is the leader of a root filesystem.
@@ -32,8 +34,14 @@ pub mod process;
 pub mod profile;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
+/// Without root: a user namespace of the caller's own.
+pub mod rootless;
+/// What a container's processes may ask the kernel for.
+pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
+/// What is no failure and has to be said.
+pub mod warning;
 
 mod decimal;
 mod discover;

@@ -284,6 +284,8 @@ pub struct Launch {
     pub privileges: Privileges,
     /// What it may not see or change.
     pub views: Views,
+    /// False where the caller's user namespace forbids setgroups(2): then all processes keep the caller's groups.
+    pub set_groups: bool,
     /// What becomes its /etc/resolv.conf, if not the image's own.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub resolv_conf: Option<Vec<u8>>,
@@ -308,6 +310,8 @@ pub struct Exec {
     pub privileges: Privileges,
     /// The command.
     pub process: Process,
+    /// As in [`Launch`].
+    pub set_groups: bool,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
 }
@@ -322,6 +326,15 @@ pub enum Plan<'p> {
 }
 
 impl<'p> Plan<'p> {
+    /// Whether supplementary groups are set.
+    #[must_use]
+    pub fn set_groups(self) -> bool {
+        match self {
+            Self::Launch(plan) => plan.set_groups,
+            Self::Exec(plan) => plan.set_groups,
+        }
+    }
+
     /// The root filesystem's path.
     #[must_use]
     pub fn rootfs(self) -> &'p std::path::Path {
@@ -413,4 +426,24 @@ fn names_only<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S
             .unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outside_is_found_in_the_line_that_has_it_inside() {
+        let map = |text: &str| text.lines().filter_map(IdRange::from_line).collect();
+        let maps = IdMaps {
+            users: map("         0     100000       1000\n1000 300000 1\nno line\n1 2\n"),
+            groups: map("0 500000 2000"),
+        };
+        assert_eq!(maps.users.len(), 2);
+        assert_eq!(maps.outside(0, 0), Some((100_000, 500_000)));
+        assert_eq!(maps.outside(999, 1999), Some((100_999, 501_999)));
+        assert_eq!(maps.outside(1000, 7), Some((300_000, 500_007)));
+        assert_eq!(maps.outside(1001, 7), None);
+        assert_eq!(maps.outside(0, 2000), None);
+    }
 }

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use shim::{Error, Result, RootDir};
 
 /// As in the kernel (MAXSYMLINKS).
@@ -34,15 +34,17 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Target {
     fd: OwnedFd,
+    rootfs: Option<OsString>,
     made: Vec<Made>,
 }
 
-/// Something that did not exist before: where it is, its name, its type.
+/// Something that did not exist before: where it is, its name, its type, and itself.
 #[derive(Debug)]
 struct Made {
     parent: OwnedFd,
     name: OsString,
     kind: Kind,
+    itself: OwnedFd,
 }
 
 impl Target {
@@ -57,6 +59,7 @@ impl Target {
         match walk.run(path) {
             Ok(fd) => Ok(Self {
                 fd,
+                rootfs: walk.inside,
                 made: walk.made,
             }),
             Err(errno) => {
@@ -78,6 +81,22 @@ impl Target {
         self.fd.as_fd()
     }
 
+    /// The name of the root filesystem that it is in.
+    #[must_use]
+    pub fn rootfs(&self) -> Option<&OsStr> {
+        self.rootfs.as_deref()
+    }
+
+    /// Gives what was made for it to somebody.
+    ///
+    /// # Errors
+    /// Those of fchown(2).
+    pub fn give_to(&self, user: Uid, group: Gid) -> Result<(), Errno> {
+        self.made
+            .iter()
+            .try_for_each(|made| fchown(&made.itself, Some(user), Some(group)))
+    }
+
     /// Removes what was made for it.
     pub fn undo(self) {
         undo(self.made);
@@ -86,7 +105,10 @@ impl Target {
 
 /// Only what is still empty goes, so somebody else's file that came meanwhile stays.
 fn undo(made: Vec<Made>) {
-    for Made { parent, name, kind } in made.into_iter().rev() {
+    for Made {
+        parent, name, kind, ..
+    } in made.into_iter().rev()
+    {
         let flag = match kind {
             Kind::Directory => UnlinkatFlags::RemoveDir,
             Kind::File => UnlinkatFlags::NoRemoveDir,
@@ -117,8 +139,8 @@ struct Walk {
     subcontainers: Option<(u64, u64)>,
     /// From the root that counts down to where we are; never empty.
     stack: Vec<OwnedFd>,
-    /// Whether that root is a root filesystem.
-    inside: bool,
+    /// The name of the root filesystem that this root is.
+    inside: Option<OsString>,
     pending: VecDeque<OsString>,
     made: Vec<Made>,
     links: usize,
@@ -136,7 +158,7 @@ impl Walk {
             kind,
             subcontainers,
             stack: vec![open_root()?],
-            inside: false,
+            inside: None,
             pending: VecDeque::new(),
             made: Vec::new(),
             links: 0,
@@ -199,7 +221,7 @@ impl Walk {
     fn step(&mut self, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
         let is_last = self.pending.is_empty();
         let here = self.at()?;
-        let enters = !self.inside && self.subcontainers == Some(identity(here)?);
+        let enters = self.inside.is_none() && self.subcontainers == Some(identity(here)?);
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = match openat(here, name, flags, Mode::empty()) {
             Err(Errno::ENOENT) if enters => {
@@ -219,7 +241,7 @@ impl Walk {
         match file_type(found.as_fd())? {
             SFlag::S_IFDIR if enters => {
                 self.stack = vec![found];
-                self.inside = true;
+                self.inside = Some(name.to_owned());
             }
             SFlag::S_IFDIR => self.stack.push(found),
             SFlag::S_IFLNK => {
@@ -257,14 +279,22 @@ impl Walk {
             let fd = openat(here, name, flags, Mode::empty());
             (fd, Kind::Directory, mode)
         };
-        if kind == Kind::Directory || fd.is_ok() {
-            self.made.push(Made {
-                parent,
-                name: name.to_owned(),
-                kind,
-            });
-        }
-        let fd = fd?;
+        let fd = match fd {
+            Ok(fd) => fd,
+            Err(errno) => {
+                if kind == Kind::Directory {
+                    let _ = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
+                }
+                return Err(errno);
+            }
+        };
+        let itself = fd.try_clone().map_err(|_| Errno::EMFILE)?;
+        self.made.push(Made {
+            parent,
+            name: name.to_owned(),
+            kind,
+            itself,
+        });
         // Whatever the umask of the caller is.
         fchmod(&fd, mode)?;
         Ok(fd)

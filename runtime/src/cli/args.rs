@@ -20,6 +20,8 @@ pub enum Invocation {
     Launch(LaunchArgs),
     /// `subcontainer exec`
     Exec(ExecArgs),
+    /// `subcontainer inspect`
+    Inspect(InspectArgs),
     /// `subcontainer create-fs`
     CreateFs(CreateFsArgs),
     /// `subcontainer destroy-fs`
@@ -185,6 +187,15 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// `subcontainer inspect ROOTFS`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectArgs {
+    /// As given: relative or absolute, never empty.
+    pub rootfs: PathBuf,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
 }
 
 /// `subcontainer create-fs IMAGE_ID [NAME]`

@@ -14,7 +14,7 @@ mod values;
 
 pub use args::{
     BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
     MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
 };
 pub use parse::parse;

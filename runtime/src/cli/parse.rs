@@ -8,7 +8,7 @@ use shim::Error;
 
 use super::args::{
     BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
     MountRemoveArgs, PipeWrapArgs, ProcessArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
@@ -280,6 +280,14 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
     match verb.id {
         VerbId::Launch => launch(options, scan),
         VerbId::Exec => exec(options, scan),
+        VerbId::Inspect => {
+            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
+            options.until_end(&mut scan)?;
+            Ok(Invocation::Inspect(InspectArgs {
+                rootfs,
+                dirs: options.dirs,
+            }))
+        }
         VerbId::CreateFs => {
             let image = ImageId::new(options.operand(&mut scan, "IMAGE_ID")?)?;
             let name = options.until_operand(&mut scan)?;

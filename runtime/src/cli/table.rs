@@ -81,6 +81,7 @@ impl Flag {
 pub enum VerbId {
     Launch,
     Exec,
+    Inspect,
     CreateFs,
     DestroyFs,
     MountAdd,
@@ -442,6 +443,16 @@ pub static VERBS: &[Verb] = &[
         about: "run a command in a running container",
         notes: "Ends as COMMAND ended. If start-container is killed, all that COMMAND started ends with it.",
         flags: &[PROCESS, DRY_RUN, DIRS],
+    },
+    Verb {
+        id: VerbId::Inspect,
+        group: "subcontainer",
+        name: "inspect",
+        operands: "ROOTFS",
+        about: "tell what a running container has, as JSON",
+        notes: "Read back from the kernel: namespaces, ids, capabilities, seccomp, limits, mounts, and what of /proc\n\
+                and /sys is hidden or read-only. Names of fields are stable; new ones may be added.",
+        flags: &[DIRS],
     },
     Verb {
         id: VerbId::CreateFs,

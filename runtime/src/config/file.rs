@@ -9,19 +9,19 @@ use shim::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, IdPool, Settings};
+use super::{Config, Settings};
 use crate::capabilities::{List, Request};
 use crate::cli::parse_userns;
 use crate::decimal::decimal;
+use crate::idrange::{self, Pool};
 use crate::ids::ImageId;
+use crate::mounts::{self, MountSpec, Share};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::regular::Source;
 use crate::suggest::{Wrong, nearest, shown};
 
 /// Largest configuration, in bytes.
 const LIMIT: u64 = 1 << 20;
-/// What is private to one container at least, in ids.
-const RANGE: u32 = 65_536;
 
 /// Keys that only the whole file has.
 pub(super) const OF_THE_FILE: [&str; 5] = ["base", "state", "data", "id_pool", "image"];
@@ -91,9 +91,9 @@ impl File<'_> {
         for (key, value) in table.into_inner() {
             let name: &str = key.as_ref();
             match name {
-                "base" => config.base = Some(self.good(&key, &value, directory)?),
-                "state" => config.state = Some(self.good(&key, &value, directory)?),
-                "data" => config.data = Some(self.good(&key, &value, directory)?),
+                "base" => config.base = Some(self.good(&key, &value, path)?),
+                "state" => config.state = Some(self.good(&key, &value, path)?),
+                "data" => config.data = Some(self.good(&key, &value, path)?),
                 "id_pool" => config.id_pool = Some(self.good(&key, &value, id_pool)?),
                 "image" => self.images(&mut config, &key, &value)?,
                 _ => {
@@ -109,7 +109,7 @@ impl File<'_> {
         for (id, value) in self.good(key, value, table)? {
             let image = ImageId::new(id.as_ref().as_ref())
                 .map_err(|error| Wrong::from(&error).at(self.at(id.span().start)))?;
-            let settings = config.images.entry(image).or_default();
+            let settings = config.images.entry(image.into()).or_default();
             for (key, value) in self.good(id, value, table)? {
                 self.set(settings, key, value, OF_CONTAINERS.into_iter())?;
             }
@@ -135,10 +135,10 @@ impl File<'_> {
                 settings.no_new_privileges = Some(self.good(key, value, boolean)?);
             }
             "read_only" => settings.read_only = Some(self.good(key, value, boolean)?),
-            "share" => settings.share = Some(self.good(key, value, strings)?),
-            "mounts" => settings.mounts = self.good(key, value, strings)?,
+            "share" => settings.share = Some(self.good(key, value, share)?),
+            "mounts" => settings.mounts = self.good(key, value, mounts)?,
             "resolv_conf" => {
-                settings.resolv_conf = Some(self.good(key, value, absolute)?.to_owned());
+                settings.resolv_conf = Some(self.good(key, value, path)?);
             }
             _ => return Err(self.unknown(key, known)),
         }
@@ -193,18 +193,14 @@ fn string<'v>(value: &'v DeValue<'_>, hint: &str) -> Result<&'v str, Wrong> {
     }
 }
 
-fn absolute<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Wrong> {
+fn path(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
     const HINT: &str = "it is an absolute path in quotes";
     let text = string(value, HINT)?;
     if text.starts_with('/') {
-        Ok(text)
+        Ok(text.into())
     } else {
         Err(Wrong::new("is not an absolute path", HINT))
     }
-}
-
-fn directory(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
-    absolute(value).map(PathBuf::from)
 }
 
 fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
@@ -297,8 +293,25 @@ fn capabilities(value: &DeValue<'_>) -> Result<List, Wrong> {
         })
 }
 
+/// Each once, in the order that `--share` gives them.
+fn share(value: &DeValue<'_>) -> Result<Vec<Share>, Wrong> {
+    let names = strings(value)?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    mounts::parse_share(&names.join(",")).map_err(|error| named(Wrong::from(&error)))
+}
+
+fn mounts(value: &DeValue<'_>) -> Result<Vec<MountSpec>, Wrong> {
+    let entries = strings(value)?;
+    let entries = entries.iter().map(|entry| mounts::parse(entry));
+    entries
+        .collect::<shim::Result<_>>()
+        .map_err(|error| named(Wrong::from(&error)))
+}
+
 /// `START:COUNT`
-fn id_pool(value: &DeValue<'_>) -> Result<IdPool, Wrong> {
+fn id_pool(value: &DeValue<'_>) -> Result<Pool, Wrong> {
     const HINT: &str =
         "give \"START:COUNT\": at least 65536 ids, none above 4294967294, and not 0, which is root";
     let text = string(value, HINT)?;
@@ -306,8 +319,8 @@ fn id_pool(value: &DeValue<'_>) -> Result<IdPool, Wrong> {
         .split_once(':')
         .and_then(|(start, count)| Some((decimal(start.as_bytes())?, decimal(count.as_bytes())?)));
     match numbers {
-        Some((start @ 1.., count @ RANGE..)) if start.checked_add(count).is_some() => {
-            Ok(IdPool { start, count })
+        Some((start @ 1.., count @ idrange::SIZE..)) if start.checked_add(count).is_some() => {
+            Ok(Pool { start, count })
         }
         _ => Err(Wrong::new(
             format!("is wrong: \"{}\" is no pool of ids", shown(text.as_ref())),

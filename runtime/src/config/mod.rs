@@ -7,23 +7,26 @@
 mod file;
 mod settings;
 
-pub use settings::{IdPool, Settings};
+pub use settings::Settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use shim::Error;
 
-use crate::ids::ImageId;
+use crate::idrange::Pool;
+use crate::rootless::account::Account;
+use crate::rootless::dirs;
 
 /// Where the configuration is read from.
 pub const PATH: &str = "/etc/start-container/config.toml";
 
-/// Default of `base`: images, and the root filesystems made from them.
+/// Default of root's `base`; an ordinary user's is in the home directory ([`crate::rootless`]): images, and the root filesystems made from them.
 pub const DEFAULT_BASE: &str = "/media/startos";
-/// Default of `state`: what is true until the next boot; mode 0700.
+/// Default of root's `state`: what is true until the next boot; mode 0700.
 pub const DEFAULT_STATE: &str = "/run/start-container";
-/// Default of `data`: layers and writable uppers; mode 0700.
+/// Default of root's `data`: layers and writable uppers; mode 0700.
 pub const DEFAULT_DATA: &str = "/var/lib/start-container";
 
 /// The directories that a command works in: absolute, not necessarily existing, not necessarily UTF-8.
@@ -55,9 +58,9 @@ pub struct Config {
     state: Option<PathBuf>,
     data: Option<PathBuf>,
     /// `id_pool`: what private ranges of ids are cut from.
-    pub id_pool: Option<IdPool>,
+    pub id_pool: Option<Pool>,
     everywhere: Settings,
-    images: BTreeMap<ImageId, Settings>,
+    images: BTreeMap<String, Settings>,
 }
 
 impl Config {
@@ -73,40 +76,45 @@ impl Config {
     /// The directories, with the flags winning.
     ///
     /// # Errors
-    /// A flag that is empty.
+    /// A flag that is empty; and where the caller is not root, no home directory or a state directory of somebody else.
     pub fn dirs(&self, flags: &DirFlags) -> shim::Result<Dirs> {
-        let choose = |option,
-                      flag: &Option<PathBuf>,
-                      configured: &Option<PathBuf>,
-                      default: &str| match flag {
-            Some(path) => absolute(option, path),
-            None => Ok(configured.clone().unwrap_or_else(|| default.into())),
+        self.dirs_for(flags, Uid::effective())
+    }
+
+    fn dirs_for(&self, flags: &DirFlags, caller: Uid) -> shim::Result<Dirs> {
+        let choose = |option, flag: &Option<PathBuf>, configured: &Option<PathBuf>| match flag {
+            Some(path) => absolute(option, path).map(Some),
+            None => Ok(configured.clone()),
+        };
+        let base = choose("--base", &flags.base, &self.base)?;
+        let state = choose("--state", &flags.state, &self.state)?;
+        let data = choose("--data", &flags.data, &self.data)?;
+        if caller.is_root() {
+            return Ok(Dirs {
+                base: base.unwrap_or_else(|| DEFAULT_BASE.into()),
+                state: state.unwrap_or_else(|| DEFAULT_STATE.into()),
+                data: data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            });
+        }
+        let base = match base {
+            Some(base) => base,
+            None => dirs::base(&Account::of_caller()?)?,
         };
         Ok(Dirs {
-            base: choose("--base", &flags.base, &self.base, DEFAULT_BASE)?,
-            state: choose("--state", &flags.state, &self.state, DEFAULT_STATE)?,
-            data: choose("--data", &flags.data, &self.data, DEFAULT_DATA)?,
+            data: data.unwrap_or_else(|| dirs::data(&base)),
+            state: state.map_or_else(|| dirs::state(caller.as_raw()), Ok)?,
+            base,
         })
     }
 
     /// What holds for containers of `image`, or of a root filesystem that no image is known of: the table
     /// `[image.ID]` over the keys of the whole file.
     #[must_use]
-    pub fn settings(&self, image: Option<&ImageId>) -> Settings {
+    pub fn settings(&self, image: Option<&str>) -> Settings {
         match image.and_then(|image| self.images.get(image)) {
             Some(own) => own.clone().over(self.everywhere.clone()),
             None => self.everywhere.clone(),
         }
-    }
-}
-
-impl Dirs {
-    /// The directories alone, from the configuration file and the flags.
-    ///
-    /// # Errors
-    /// As [`Config::load`] and [`Config::dirs`].
-    pub fn load(flags: &DirFlags, config: &Path) -> shim::Result<Self> {
-        Config::load(config)?.dirs(flags)
     }
 }
 

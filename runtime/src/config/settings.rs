@@ -1,7 +1,10 @@
 //! What the configuration can say about containers, and how what is said of an image comes over what is said of all.
 
+use std::path::PathBuf;
+
 use crate::capabilities;
 use crate::cli::Userns;
+use crate::mounts::{MountArgs, MountSpec, Share};
 use crate::profile::{ProfileName, SeccompChoice};
 
 /// What holds for the containers of an image. Flags of a call come over it.
@@ -19,12 +22,12 @@ pub struct Settings {
     pub no_new_privileges: Option<bool>,
     /// `read_only`
     pub read_only: Option<bool>,
-    /// `share`: directories of the host, as `--share` names them.
-    pub share: Option<Vec<String>>,
-    /// `mounts`: as `--mount` takes them; of the whole file first, then of the image.
-    pub mounts: Vec<String>,
+    /// `share`
+    pub share: Option<Vec<Share>>,
+    /// `mounts`: of the whole file first, then of the image.
+    pub mounts: Vec<MountSpec>,
     /// `resolv_conf`: a file of the host, absolute.
-    pub resolv_conf: Option<String>,
+    pub resolv_conf: Option<PathBuf>,
 }
 
 impl Settings {
@@ -43,13 +46,19 @@ impl Settings {
             resolv_conf: self.resolv_conf.or(below.resolv_conf),
         }
     }
-}
 
-/// Ids of the host that containers get private ranges of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdPool {
-    /// The first id.
-    pub start: u32,
-    /// How many; at least 65,536, the size of one range.
-    pub count: u32,
+    /// What is mounted when the flags come over it: mounts add to what is here, the others replace it.
+    #[must_use]
+    pub fn mounts_with(&self, flags: &MountArgs) -> MountArgs {
+        let share = match flags.share.as_slice() {
+            [] => self.share.clone().unwrap_or_default(),
+            given => given.to_vec(),
+        };
+        let resolv_conf = flags.resolv_conf.as_ref().or(self.resolv_conf.as_ref());
+        MountArgs {
+            mounts: self.mounts.iter().chain(&flags.mounts).cloned().collect(),
+            share,
+            resolv_conf: resolv_conf.cloned(),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::capabilities::{List, Request};
 use crate::cli::Userns;
+use crate::mounts::{self, MountArgs, Share};
 use crate::profile::{ProfileName, SeccompChoice};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -38,10 +39,28 @@ fn dirs(base: &str, state: &str, data: &str) -> Dirs {
     }
 }
 
+/// As root, whoever runs the test.
+fn load(flags: &DirFlags, config: &Path) -> shim::Result<Dirs> {
+    Config::load(config)?.dirs_for(flags, Uid::from_raw(0))
+}
+
+#[test]
+fn an_ordinary_users_data_is_below_the_base() {
+    let flags = DirFlags {
+        base: Some("/b".into()),
+        state: Some("/s".into()),
+        data: None,
+    };
+    let found = Config::default()
+        .dirs_for(&flags, Uid::from_raw(4711))
+        .unwrap();
+    assert_eq!(found, dirs("/b", "/s", "/b/data"));
+}
+
 #[test]
 fn without_a_file_the_defaults() {
     let scratch = Scratch::new("none");
-    let found = Dirs::load(&DirFlags::default(), &scratch.0.join("absent")).unwrap();
+    let found = load(&DirFlags::default(), &scratch.0.join("absent")).unwrap();
     assert_eq!(found, dirs(DEFAULT_BASE, DEFAULT_STATE, DEFAULT_DATA));
 }
 
@@ -54,13 +73,13 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         ..DirFlags::default()
     };
     assert_eq!(
-        Dirs::load(&flags, &file).unwrap(),
+        load(&flags, &file).unwrap(),
         dirs("/flag", DEFAULT_STATE, "/d")
     );
-    let found = Dirs::load(&DirFlags::default(), &file).unwrap();
+    let found = load(&DirFlags::default(), &file).unwrap();
     assert_eq!(found, dirs("/b", DEFAULT_STATE, "/d"));
     let empty = scratch.file(b"");
-    let found = Dirs::load(&DirFlags::default(), &empty).unwrap();
+    let found = load(&DirFlags::default(), &empty).unwrap();
     assert_eq!(found, dirs(DEFAULT_BASE, DEFAULT_STATE, DEFAULT_DATA));
 }
 
@@ -71,7 +90,7 @@ fn a_relative_flag_is_relative_to_the_working_directory_and_need_not_be_utf8() {
         state: Some(OsStr::from_bytes(b"/s\xff").into()),
         data: None,
     };
-    let found = Dirs::load(&flags, Path::new("/nonexistent/config.toml")).unwrap();
+    let found = load(&flags, Path::new("/nonexistent/config.toml")).unwrap();
     assert_eq!(
         found.base,
         std::env::current_dir().unwrap().join("some/dir")
@@ -81,7 +100,7 @@ fn a_relative_flag_is_relative_to_the_working_directory_and_need_not_be_utf8() {
         base: Some("".into()),
         ..DirFlags::default()
     };
-    let error = Dirs::load(&flags, Path::new("/nonexistent")).unwrap_err();
+    let error = load(&flags, Path::new("/nonexistent")).unwrap_err();
     assert!(
         error.to_string().contains("\"--base\": the path is empty"),
         "{error}"
@@ -124,7 +143,7 @@ fn a_wrong_file_is_named_with_its_line() {
         (b"base = \"/a\"\nstate = \"\xff\"\n", 2, &["not UTF-8"]),
     ] {
         let file = scratch.file(content);
-        let error = Dirs::load(&DirFlags::default(), &file).unwrap_err();
+        let error = load(&DirFlags::default(), &file).unwrap_err();
         assert_eq!(error.exit_status(), 125);
         let text = error.to_string();
         assert!(
@@ -152,7 +171,7 @@ fn what_is_no_file_is_an_error_and_does_not_block() {
         (looped, "ELOOP"),
         (large, "larger than 1048576 bytes"),
     ] {
-        let error = Dirs::load(&DirFlags::default(), &path).unwrap_err();
+        let error = load(&DirFlags::default(), &path).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains(word) && text.contains("hint:"),
@@ -164,7 +183,7 @@ fn what_is_no_file_is_an_error_and_does_not_block() {
 fn settings(text: &str, image: &str) -> Settings {
     let scratch = Scratch::new(image);
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
-    config.settings(Some(&ImageId::new(image).unwrap()))
+    config.settings(Some(image))
 }
 
 #[test]
@@ -193,6 +212,7 @@ fn an_image_has_its_own_table_over_the_whole_file() {
         userns = "0:100000:65536"
     "#;
     let list = |names| List::parse(names).unwrap();
+    let mount = |target| mounts::parse(&format!("type=tmpfs,dst={target}")).unwrap();
     let all = Request {
         exact: Some(list("ALL")),
         ..Request::default()
@@ -204,9 +224,9 @@ fn an_image_has_its_own_table_over_the_whole_file() {
         seccomp: Some(SeccompChoice::Unconfined),
         no_new_privileges: Some(true),
         read_only: None,
-        share: Some(vec!["dev".to_owned()]),
-        mounts: vec!["type=tmpfs,dst=/a".to_owned()],
-        resolv_conf: Some("/etc/resolv.conf".to_owned()),
+        share: Some(vec![Share::Dev]),
+        mounts: vec![mount("/a")],
+        resolv_conf: Some("/etc/resolv.conf".into()),
     };
     assert_eq!(settings(text, "other"), whole);
     let own = Request {
@@ -223,10 +243,7 @@ fn an_image_has_its_own_table_over_the_whole_file() {
             no_new_privileges: Some(false),
             read_only: Some(true),
             share: Some(Vec::new()),
-            mounts: vec![
-                "type=tmpfs,dst=/a".to_owned(),
-                "type=tmpfs,dst=/b".to_owned()
-            ],
+            mounts: vec![mount("/a"), mount("/b")],
             ..whole.clone()
         }
     );
@@ -242,10 +259,23 @@ fn an_image_has_its_own_table_over_the_whole_file() {
             ..whole.clone()
         }
     );
+    let flags = MountArgs {
+        mounts: vec![mount("/c")],
+        share: vec![Share::Sys],
+        resolv_conf: None,
+    };
+    let together = MountArgs {
+        mounts: vec![mount("/a"), mount("/c")],
+        share: vec![Share::Sys],
+        resolv_conf: Some("/etc/resolv.conf".into()),
+    };
+    assert_eq!(whole.mounts_with(&flags), together);
+    assert_eq!(whole.mounts_with(&MountArgs::default()).share, [Share::Dev]);
+
     let scratch = Scratch::new("whole");
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
     assert_eq!(config.settings(None), whole);
-    let pool = IdPool {
+    let pool = Pool {
         start: 100_000,
         count: 65_536,
     };
@@ -326,6 +356,14 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("mounts = [\"a\\u0000\"]", &["mounts contains a NUL byte"]),
     (
+        "share = [\"dev\", \"sis\"]",
+        &["share is wrong: read share", "did you mean sys?"],
+    ),
+    (
+        "mounts = [\"type=tmpfs,dst=/a\", \"type=tmpf,dst=/b\"]",
+        &["mounts is wrong: ", "tmpf", "did you mean tmpfs?"],
+    ),
+    (
         "resolv_conf = \"resolv.conf\"",
         &["resolv_conf is not an absolute path"],
     ),
@@ -399,11 +437,11 @@ fn the_example_is_all_comments_and_each_of_them_is_right() {
         let stands = |line: &&str| {
             line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[{key}."))
         };
-        assert!(uncommented.iter().any(|line| stands(line)), "{key}");
+        assert!(uncommented.iter().any(stands), "{key}");
     }
     let config = Config::load(&scratch.file(text.as_bytes())).unwrap();
     assert!(config.id_pool.is_some() && config.images.len() == 2);
-    let main = config.settings(Some(&ImageId::new("main").unwrap()));
+    let main = config.settings(Some("main"));
     assert_eq!(main.profile, Some(ProfileName::Hardened));
     assert_eq!(main.caps.len(), 2);
 }

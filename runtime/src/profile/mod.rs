@@ -1,16 +1,18 @@
 //! What a container is kept from: a named profile, changed by the configuration and by flags.
 
+mod decide;
+mod views;
+
+pub use decide::{Decision, Facts, decide};
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::suggest::{Wrong, word};
 
 /// A starting point that has a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProfileName {
     /// The usual 14 capabilities, the default filter of system calls, masked and read-only paths.
     Confined,
@@ -25,11 +27,22 @@ pub enum ProfileName {
 impl ProfileName {
     /// Their words.
     pub const WORDS: [(&'static str, Self); 4] = [
-        ("confined", Self::Confined),
-        ("outer", Self::Outer),
-        ("hardened", Self::Hardened),
-        ("none", Self::None),
+        (Self::Confined.name(), Self::Confined),
+        (Self::Outer.name(), Self::Outer),
+        (Self::Hardened.name(), Self::Hardened),
+        (Self::None.name(), Self::None),
     ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Confined => "confined",
+            Self::Outer => "outer",
+            Self::Hardened => "hardened",
+            Self::None => "none",
+        }
+    }
 
     /// The profile with this name.
     ///

@@ -13,9 +13,12 @@
 //!
 //! The overlay and everything in it is made while the mount is detached: a create that is killed leaves files that
 //! the next create (or `destroy`) removes, and no mount, except in the instant between attaching and renaming.
+//! Without root nothing can be mounted in the caller's mount namespace. Then create-fs makes the rest, and each launch
+//! assembles the overlay in a mount namespace of its own ([`Deferred`]).
 //! Nothing here follows a path into an image or a container: those are reached through descriptors only.
 
 mod create;
+mod deferred;
 mod destroy;
 mod idmapped;
 mod inside;
@@ -26,9 +29,10 @@ mod probe;
 mod ranges;
 mod remove;
 
-pub use create::{Created, create};
+pub use create::{Created, create, create_deferred};
+pub use deferred::Deferred;
 pub use destroy::destroy;
-pub use idmapped::{Ids, compose, layer_maps};
+pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
 
 use std::ffi::OsStr;
@@ -81,6 +85,12 @@ impl Places {
     }
 }
 
+/// Where root filesystem `guid` (a name without `/`, as already checked) is, whether or not there is one.
+#[must_use]
+pub fn path(dirs: &Dirs, guid: &str) -> PathBuf {
+    Places::new(dirs, guid).rootfs
+}
+
 /// What create-fs wrote down about the root filesystem at `rootfs`, an absolute path free of symlinks; nothing where it
 /// is no directory in `BASE/subcontainers`, or has no record.
 ///
@@ -95,12 +105,16 @@ pub fn record(dirs: &Dirs, rootfs: &Path) -> Result<Option<Record>> {
     if parent.as_deref() != rootfs.parent() {
         return Ok(None);
     }
-    let record = journal::read(&places)?;
+    read(&places)
+}
+
+fn read(places: &Places) -> Result<Option<Record>> {
+    let record = journal::read(places)?;
     if let Some(record) = &record
-        && std::fs::canonicalize(&record.rootfs).ok().as_deref() != Some(rootfs)
+        && std::fs::canonicalize(&record.rootfs).ok() != std::fs::canonicalize(&places.rootfs).ok()
     {
         return Err(Error::new("use record of")
-            .on(rootfs.display())
+            .on(places.rootfs.display())
             .because(format!("it is of {}", record.rootfs.display()))
             .hint("each --base needs a --state of its own"));
     }
@@ -113,6 +127,17 @@ pub fn record(dirs: &Dirs, rootfs: &Path) -> Result<Option<Record>> {
 /// As [`record`].
 pub fn id_maps(dirs: &Dirs, rootfs: &Path) -> Result<Option<IdMaps>> {
     Ok(record(dirs, rootfs)?.and_then(|record| record.id_maps))
+}
+
+/// The same, by the name of the root filesystem.
+///
+/// # Errors
+/// As [`record`].
+pub fn id_maps_of(dirs: &Dirs, guid: &OsStr) -> Result<Option<IdMaps>> {
+    let Some(guid) = guid.to_str() else {
+        return Ok(None);
+    };
+    Ok(read(&Places::new(dirs, guid))?.and_then(|record| record.id_maps))
 }
 
 /// Opens a directory of the host; where there is none (or a file), that is an answer and not a failure.

@@ -4,7 +4,8 @@
 //! an empty directory, so a range has one owner at any moment, and nobody ever waits for a lock. The owner's record is
 //! written before and removed after: a range whose owner has no record is nobody's.
 
-use std::fs::File;
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -24,8 +25,15 @@ pub(super) fn claim(places: &Places, pool: Pool) -> Result<IdMaps> {
     let failed = |error: &std::io::Error| {
         Error::io("write id range", mine.display(), error).hint("check --state and its space")
     };
-    std::fs::create_dir(&mine).map_err(|error| failed(&error))?;
-    File::create(mine.join(&places.guid)).map_err(|error| failed(&error))?;
+    let owner = mine.join(&places.guid);
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&mine)
+        .and_then(|()| {
+            let mut new = OpenOptions::new();
+            new.write(true).create_new(true).mode(0o600).open(&owner)
+        })
+        .map_err(|error| failed(&error))?;
     let taken = match take_free(places, pool, &mine).map_err(|error| failed(&error))? {
         None => {
             sweep(places).map_err(|error| failed(&error))?;
@@ -70,29 +78,33 @@ pub(super) fn release(places: &Places) -> Result<()> {
     let failed = |error: &std::io::Error| {
         Error::io("give back id range", places.ranges.display(), error).hint("check --state")
     };
+    let mine = candidate(places);
     for name in journal::list(&places.ranges).map_err(|error| failed(&error))? {
-        free(&places.ranges.join(name), &places.guid).map_err(|error| failed(&error))?;
+        let range = places.ranges.join(&name);
+        // What is being made by somebody else has no file yet, perhaps.
+        if range == mine || !name.starts_with('.') {
+            free(&range, &places.guid).map_err(|error| failed(&error))?;
+        }
     }
     Ok(())
 }
 
-/// Takes a range from `owner`, if it is the owner. Whoever takes it in between has a file of another name in it.
+/// Takes a range from `owner`, if it is the owner. Whoever takes it in between has a file of another name in it. One
+/// that is empty is nobody's: who gave it back was killed half way.
 fn free(range: &Path, owner: &str) -> std::io::Result<()> {
-    match std::fs::remove_file(range.join(owner)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => match std::fs::remove_dir(range) {
+    let done = |result: std::io::Result<()>| match result {
+        Err(error)
+            if !matches!(
+                errno_of(&error),
+                Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST
+            ) =>
+        {
             Err(error)
-                if !matches!(
-                    errno_of(&error),
-                    Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST
-                ) =>
-            {
-                Err(error)
-            }
-            _ => Ok(()),
-        },
-    }
+        }
+        _ => Ok(()),
+    };
+    done(std::fs::remove_file(range.join(owner)))?;
+    done(std::fs::remove_dir(range))
 }
 
 /// Frees the ranges of owners that have no record.
@@ -201,6 +213,7 @@ mod tests {
         std::fs::create_dir_all(candidate(&one)).unwrap();
         std::fs::write(candidate(&one).join(&one.guid), "").unwrap();
         assert_eq!(start(&claim(&two, POOL).unwrap()), 1_000_000);
+        std::fs::create_dir_all(one.ranges.join("1065536")).unwrap();
         release(&one).unwrap();
         assert_eq!(journal::list(&one.ranges).unwrap(), ["1000000"]);
     }

@@ -98,7 +98,7 @@ impl Host {
             readonly: false,
             file: false,
             idmap: Vec::new(),
-            base: self.dirs.base.clone(),
+            dirs: self.dirs.clone(),
         }
     }
 

@@ -234,7 +234,7 @@ fn in_user_namespace() {
         readonly: true,
         file: false,
         idmap: Vec::new(),
-        base: dirs.base.clone(),
+        dirs: dirs.clone(),
     };
     bind(&request).expect("bind");
     assert!(made.rootfs.join("data/file").exists());

@@ -4,16 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use tests::{Run, World, binary, mounts_below, tool, until, write_file};
+use tests::{Launch, Run, World, binary, mounts_below, tool, until, write_file};
 
 /// A directory with one file, to be bound somewhere.
-fn source(world: &World, name: &str) -> std::path::PathBuf {
+pub(super) fn source(world: &World, name: &str) -> std::path::PathBuf {
     let dir = world.dir.join(name);
     write_file(dir.join("file"), format!("{name}\n"));
     dir
 }
 
-fn bind(source: &Path, target: &Path) {
+pub(super) fn bind(source: &Path, target: &Path) {
     fs::create_dir_all(target).expect("directory");
     mount(
         Some(source),
@@ -99,9 +99,13 @@ fn mounts_made_before_launch_are_seen() {
 fn mounts_made_inside_do_not_appear_outside_but_in_the_next_exec() {
     let Some(world) = World::new() else { return };
     // A user namespace of its own cuts the way out by itself (mount_namespaces(7)); without one it is our doing.
-    for options in [&[][..], &["--userns=host"]] {
+    for userns in ["--userns=identity", "--userns=host"] {
         let root = world.create();
-        let leader = tests::Launch::start(world.launch_run(&root).opts(options), &root);
+        let leader = Launch::start(
+            // A confined container makes no mounts.
+            world.launch_run(&root).opt("--profile=none").opt(userns),
+            &root,
+        );
         let before = mounts_below(&world.dir);
         let _ = world
             .exec(&root)
@@ -111,7 +115,7 @@ fn mounts_made_inside_do_not_appear_outside_but_in_the_next_exec() {
         assert_eq!(
             mounts_below(&world.dir),
             before,
-            "a mount made inside is seen outside: {options:?}"
+            "a mount made inside is seen outside: {userns}"
         );
         assert!(!root.join("mnt/x").exists());
         leader.stop().expect_code(0);
@@ -178,7 +182,7 @@ fn the_hosts_dev_and_sys_are_there_after_rbind() {
 }
 
 /// Runs a script in a private copy of the mount table in which every mount is shared, as on a host with systemd.
-fn on_a_shared_host(world: &World, script: &str) -> Run {
+pub(super) fn on_a_shared_host(world: &World, script: &str) -> Run {
     let places = world.places().join(" ");
     let script = format!(
         "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin; mount --make-rshared /; \

@@ -1,0 +1,83 @@
+//! `subcontainer inspect`: what a running container really has, as JSON, read back from the kernel and not from what was
+//! asked for. Changes nothing and enters nothing.
+//!
+//! Everything is read through one descriptor of the leader's `/proc/PID` (procfs: reads fail with ESRCH once that very
+//! process has ended), and the pidfd says before and after that it is the leader. The container can change what is
+//! shown while it is being read (mounts, for instance); it cannot make this look at another process.
+
+mod mounts;
+mod process;
+
+use procfs::process::Process;
+use serde::Serialize;
+use shim::{Error, Result};
+
+use crate::cli::{InspectArgs, Outcome};
+use crate::config::Dirs;
+use crate::process::Rootfs;
+use crate::{leader, rootfs};
+
+/// The document. Names are stable; new ones may be added.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The root filesystem, absolute.
+    rootfs: String,
+    /// The image that create-fs made it from; null where that is not known.
+    image: Option<String>,
+    /// The profile that launch wrote down; null where the record is gone. All else is the kernel's word.
+    profile: Option<String>,
+    /// PID 1, by its number in the caller's PID namespace.
+    pid: i32,
+    /// When PID 1 started, in clock ticks since boot.
+    start_time: u64,
+    /// What PID 1 is and may do.
+    #[serde(flatten)]
+    process: process::Report,
+    /// What it sees.
+    #[serde(flatten)]
+    mounts: mounts::Report,
+}
+
+/// Describes the container that runs on a root filesystem.
+///
+/// # Errors
+/// No container runs there; it ended meanwhile; the caller may not look at its PID 1.
+pub fn inspect(args: &InspectArgs, dirs: &Dirs) -> Result<Outcome> {
+    let rootfs = Rootfs::open(&args.rootfs)?;
+    let running = leader::find(&dirs.state, &rootfs.path)?;
+    let ended = || {
+        Error::new("inspect the container of")
+            .on(rootfs.path.display())
+            .because("it has just ended")
+            .hint("try again if it is being replaced")
+    };
+    let pid = running.pid().ok_or_else(ended)?.as_raw();
+    let process = Process::new(pid).map_err(|error| unreadable(pid, &error))?;
+    // The directory was opened while the pidfd's process was alive: it is that process's.
+    running.pid().ok_or_else(ended)?;
+    let record = rootfs::record(dirs, &rootfs.path)?;
+    let report = Report {
+        image: record.map(|record| record.image),
+        rootfs: rootfs.path.to_string_lossy().into_owned(),
+        profile: running.profile.clone(),
+        pid,
+        start_time: process
+            .stat()
+            .map_err(|error| unreadable(pid, &error))?
+            .starttime,
+        process: process::read(&process).map_err(|error| unreadable(pid, &error))?,
+        mounts: mounts::read(&running, &process)?,
+    };
+    running.pid().ok_or_else(ended)?;
+    let mut text = serde_json::to_string_pretty(&report)
+        .map_err(|error| Error::new("print as JSON").because(error.to_string()))?;
+    text.push('\n');
+    Ok(Outcome::text(text))
+}
+
+fn unreadable(pid: i32, error: &procfs::ProcError) -> Error {
+    Error::new("read about PID 1 of the container")
+        .on(format!("/proc/{pid}"))
+        .because(error.to_string())
+        .hint("who launched it, or root, may look at it; if it has just ended, there is nothing to see")
+}
