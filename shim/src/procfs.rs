@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::rootdir::{RootDir, fd_path};
-use crate::sys::mount::{Change, Propagation, clone_tree, set_attributes};
+use crate::sys::mount::{Change, Propagation, attr, clone_tree, set_attributes};
 use crate::sys::statx::place;
 
 /// The inode number of a procfs's root (PROC_ROOT_INO).
@@ -37,14 +37,20 @@ fn is_procfs(fd: impl AsFd) -> Result<bool, Errno> {
     Ok(place.is_mount_root && place.inode == ROOT_INODE && kind == PROC_SUPER_MAGIC)
 }
 
-/// The same procfs through a mount that is attached nowhere: whoever gets hold of this descriptor finds nothing above
-/// it, whereas `..` of one that is attached on the host leads to the host's root.
+/// The same procfs through a read-only mount that is attached nowhere: whoever gets hold of this descriptor finds
+/// nothing above it, whereas `..` of one that is attached on the host leads to the host's root; and can write to none of
+/// the kernel's settings, which the container's own view covers and this one does not.
 ///
 /// # Errors
 /// Those of open_tree(2) and openat2(2).
 pub(crate) fn detached(procfs: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let tree = RootDir::from(clone_tree(procfs, false)?);
-    tree.open_plain(c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+    let tree = clone_tree(procfs, false)?;
+    let readonly = Change {
+        set: attr::RDONLY,
+        ..Change::default()
+    };
+    set_attributes(&tree, readonly)?;
+    RootDir::from(tree).open_plain(c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
 }
 
 /// Takes away what a killed launch has left on ROOTFS/proc.
