@@ -17,5 +17,6 @@ pub use join::{add, remove};
 pub use plan::{Attributes, Content, Mount, Target, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
+pub(crate) use dev::NODES;
 pub(crate) use parcel::{Parcel, Unpacking};
 pub(crate) use prepare::prepare;
