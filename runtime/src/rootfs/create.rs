@@ -197,8 +197,10 @@ fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
             "check --base: it must be a directory in which root can make and mount directories",
         )
     };
-    make_traversable(&places.subcontainers).map_err(|error| failed(errno_of(&error)))?;
-    make_traversable(&places.rootfs).map_err(|error| failed(errno_of(&error)))?;
+    // Root inside makes programs set-user-id, and where its ids are the host's they are the host root's: other users of
+    // the host must not get at them.
+    make_directory(&places.subcontainers, 0o700).map_err(|error| failed(errno_of(&error)))?;
+    make_directory(&places.rootfs, 0o755).map_err(|error| failed(errno_of(&error)))?;
     let shared = Change {
         propagation: Some(Propagation::Shared),
         ..Change::default()
@@ -208,10 +210,10 @@ fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
     attach(root.as_fd(), place).map_err(failed)
 }
 
-/// A directory that clients which are not root may pass through, whatever the umask. An existing one keeps its mode.
-fn make_traversable(path: &Path) -> std::io::Result<()> {
-    match std::fs::create_dir(path) {
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+/// A directory of this mode, whatever the umask. An existing one keeps its mode: it is somebody's choice.
+fn make_directory(path: &Path, mode: u32) -> std::io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
