@@ -85,10 +85,14 @@ fn mount_at(request: &BindMount, source: &OwnedFd, target: &Target) -> Result<()
     };
     let map = match &container {
         None => request.idmap.clone(),
-        Some(_) if request.idmap.is_empty() && is_of_the_kernel(source) => Vec::new(),
         Some(maps) => rootfs::volume_map(&request.idmap, maps)?,
     };
-    let mount = detached(request, source, &map)?;
+    let mount = match detached(request, source, &map) {
+        Err(_) if request.idmap.is_empty() && is_of_the_kernel(source) => {
+            detached(request, source, &[])
+        }
+        other => other,
+    }?;
     let failed =
         |errno| Error::sys("mount at", request.target.display(), errno).flags(request.flags());
     if let Some((user, group)) = container.and_then(|maps| maps.outside(0, 0)) {
@@ -113,7 +117,7 @@ fn mount_at(request: &BindMount, source: &OwnedFd, target: &Target) -> Result<()
 
 /// Whether the source is no storage but a view of the kernel's, whose files are root's of the host in any container,
 /// and whose filesystem has no ids to map.
-fn is_of_the_kernel(source: &OwnedFd) -> bool {
+pub(crate) fn is_of_the_kernel(source: &OwnedFd) -> bool {
     const KINDS: [&str; 7] = [
         "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue",
     ];

@@ -1,9 +1,11 @@
 //! Facts about the caller's situation.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use procfs::process::{MountInfos, Process};
 use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result};
@@ -39,11 +41,20 @@ pub fn identity_maps() -> Result<IdMaps> {
     })
 }
 
-/// The type of the filesystem that something open is on, as the mount table names it; none for a detached mount.
-pub(crate) fn filesystem_of(file: impl AsFd) -> Option<String> {
+/// The type of the filesystem at a path of the host, for messages.
+pub(crate) fn filesystem_at(path: &Path) -> String {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let place = nix::fcntl::open(path, flags, Mode::empty()).ok();
+    place
+        .and_then(|place| filesystem_of(&place))
+        .unwrap_or_else(|| "its filesystem".to_owned())
+}
+
+/// The type of the filesystem that an open file is on, as the mount table names it. Reads the whole table.
+pub(crate) fn filesystem_of(file: &OwnedFd) -> Option<String> {
     let mount = shim::sys::statx::place(file).ok()?.mount_id;
-    let mut mounts = mounts()?.into_iter();
-    mounts
+    mounts()?
+        .into_iter()
         .find(|entry| u64::try_from(entry.mnt_id) == Ok(mount))
         .map(|entry| entry.fs_type)
 }

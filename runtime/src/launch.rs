@@ -66,10 +66,12 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
     let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
-        base: &dirs.base,
+        dirs,
+        id_maps: id_maps.as_ref(),
         sys_readonly: decision.views.cover(),
     };
     let resolv_conf = mounts.resolv_conf.as_deref();
+    let mounts = mounts::plan(&mounts, surroundings)?;
     let failed = |errno: Errno| {
         Error::sys("look at the mount of", rootfs.path.display(), errno).hint("needs Linux 5.8")
     };
@@ -87,7 +89,7 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
         privileges: decision.privileges(),
         views: decision.views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
-        mounts: mounts::plan(&mounts, surroundings)?,
+        mounts,
         program,
         stdio,
     })

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shim::exec::Leader;
-use shim::plan::{Launch, Namespaces, Privileges, Program};
+use shim::plan::{IdMaps, IdRange, Launch, Namespaces, Privileges, Program};
 use shim::sys::pidfd;
 use shim::{Error, Result, RootDir};
 
@@ -107,6 +107,20 @@ impl Running {
         // -1 once it has been reaped, 0 where it is of another PID namespace.
         let pid = pid.trim().parse().ok().filter(|pid| *pid > 0)?;
         Some(Pid::from_raw(pid))
+    }
+
+    /// The ids of its user namespace as the caller has them; none where that is the caller's own, or the container has
+    /// just ended.
+    #[must_use]
+    pub fn id_maps(&self) -> Option<IdMaps> {
+        let pid = self.pid().filter(|_| self.namespaces.has_user())?;
+        let read = |name: &str| -> Option<Vec<IdRange>> {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
+            text.lines().map(IdRange::from_line).collect()
+        };
+        let (users, groups) = (read("uid_map")?, read("gid_map")?);
+        // The number was the container's for as long as the handle says that it lives.
+        self.pid().map(|_| IdMaps { users, groups })
     }
 }
 

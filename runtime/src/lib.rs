@@ -34,6 +34,8 @@ pub mod process;
 pub mod profile;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
+/// What a container's processes may ask the kernel for.
+pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
 

@@ -146,7 +146,7 @@ impl Error {
 }
 
 /// Shows text on one line: control characters become escapes.
-struct OneLine<'a>(&'a str);
+pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

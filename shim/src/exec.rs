@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use init::protocol::Role;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sched::setns;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
@@ -15,10 +14,11 @@ use nix::unistd::pipe2;
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::plan::{Exec, IdMaps, IdRange, Plan};
-use crate::spawn::{self, Lifelines, Parent};
+use crate::spawn::{self, Birth, Lifelines};
 use crate::stdio;
 use crate::step::Step;
 use crate::supervise::{Subject, Watch};
+use crate::sys::clone::Parent;
 use crate::sys::process;
 
 /// The running container that a command is to join.
@@ -35,10 +35,27 @@ pub struct Leader {
 /// Why a command was not run, or how it failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The container ended before it could be joined; the calling process is where it was, and may look for another.
+    /// The container ended before the command was in it; the caller may look for another.
     Gone(Error),
     /// Everything else.
     Failed(Error),
+}
+
+impl Failure {
+    /// The failure of a step, judged by what an ending container answers: the leader is gone (ESRCH), its procfs has
+    /// just been taken away (EINVAL, ENOENT), its PID namespace takes no more processes (ENOMEM, EAGAIN). The last is
+    /// also what the lack of memory or of processes looks like, and worth another attempt as well.
+    pub(crate) fn of(words: Plan<'_>, step: Step, errno: Errno) -> Self {
+        let error = step.failure(words, errno);
+        match (step, errno) {
+            (_, Errno::ESRCH)
+            | (Step::DetachProc, Errno::EINVAL | Errno::ENOENT)
+            | (Step::Clone, Errno::ENOMEM | Errno::EAGAIN) => {
+                Self::Gone(error.or_hint("the container has just ended"))
+            }
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -47,28 +64,35 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Gone(error) | Failure::Failed(error) => error,
+        }
+    }
+}
+
 /// Runs the command and stays until it has ended: how it ended.
 ///
-/// The calling process is in the container's namespaces afterwards, and must do nothing but end.
+/// The calling process stays where it is; only the child joins the container's namespaces.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint; 126 or 127 where the command cannot be executed.
 pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Failure> {
     let words = Plan::Exec(plan);
     let init = spawn::sealed_init()?;
-    let owner = owner(plan, &leader).map_err(|errno| refused(words, Step::DetachProc, errno))?;
+    let owner =
+        owner(plan, &leader).map_err(|errno| Failure::of(words, Step::DetachProc, errno))?;
     let stdio = stdio::open(&plan.stdio, owner)?;
     let (heard, liveness) = pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| Error::sys("make a pipe for", plan.rootfs.display(), errno))?;
 
     let procfs = crate::procfs::detached(&leader.procfs)
-        .map_err(|errno| refused(words, Step::DetachProc, errno))?;
+        .map_err(|errno| Failure::of(words, Step::DetachProc, errno))?;
     drop(leader.procfs);
 
     // From the fork on the child is seen inside; it and what it holds must be out of reach for the container's root.
     process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
-    setns(&leader.pidfd, plan.namespaces.flags())
-        .map_err(|errno| refused(words, Step::JoinNamespaces, errno))?;
     let lifelines = Lifelines {
         liveness: Some(heard.as_fd()),
         procfs: Some(procfs.as_fd()),
@@ -79,9 +103,13 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Fa
     let parent = if leader.reaps {
         Parent::Pid1
     } else {
-        Parent::Client
+        Parent::Caller
     };
-    let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, None, parent, &init)?;
+    let birth = Birth::Among {
+        leader: leader.pidfd.as_fd(),
+        parent,
+    };
+    let spawned = spawn::spawn(words, Role::Attend, &stdio, &lifelines, None, birth, &init)?;
     drop(heard);
     let relay = stdio.into_relay()?;
     let ended = Watch {
@@ -119,15 +147,4 @@ fn owner(plan: &Exec, leader: &Leader) -> Result<(u32, u32), Errno> {
         groups: read(c"1/gid_map")?,
     };
     Ok(maps.outside(uid, gid).unwrap_or_default())
-}
-
-/// The leader has ended (ESRCH), or its procfs has just been taken away (EINVAL).
-fn refused(words: Plan<'_>, step: Step, errno: Errno) -> Failure {
-    let error = step.failure(words, errno);
-    match (step, errno) {
-        (_, Errno::ESRCH) | (Step::DetachProc, Errno::EINVAL | Errno::ENOENT) => {
-            Failure::Gone(error.or_hint("the container has just ended"))
-        }
-        _ => Failure::Failed(error),
-    }
 }

@@ -22,7 +22,7 @@ use crate::mounts;
 use crate::plan::{IdMaps, Launch, Plan, Program};
 use crate::procfs;
 use crate::rootdir::{RootDir, fd_path};
-use crate::spawn::{self, Lifelines, Parent, Spawned};
+use crate::spawn::{self, Birth, Lifelines, Spawned};
 use crate::stdio;
 use crate::step::Step;
 use crate::supervise::{Subject, Watch, failure};
@@ -80,7 +80,7 @@ pub fn launch(
         &stdio,
         &Lifelines::default(),
         Some(&mounts),
-        Parent::Client,
+        Birth::New,
         &init,
     );
     // Staying there would keep ROOTFS busy for whoever wants to unmount it.

@@ -417,3 +417,23 @@ fn names_only<S: Serializer>(list: &[CString], serializer: S) -> Result<S::Ok, S
         String::from_utf8_lossy(name).into_owned()
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outside_is_found_in_the_line_that_has_it_inside() {
+        let map = |text: &str| text.lines().filter_map(IdRange::from_line).collect();
+        let maps = IdMaps {
+            users: map("         0     100000       1000\n1000 300000 1\nno line\n1 2\n"),
+            groups: map("0 500000 2000"),
+        };
+        assert_eq!(maps.users.len(), 2);
+        assert_eq!(maps.outside(0, 0), Some((100_000, 500_000)));
+        assert_eq!(maps.outside(999, 1999), Some((100_999, 501_999)));
+        assert_eq!(maps.outside(1000, 7), Some((300_000, 500_007)));
+        assert_eq!(maps.outside(1001, 7), None);
+        assert_eq!(maps.outside(0, 2000), None);
+    }
+}

@@ -10,12 +10,13 @@ use nix::unistd::Pid;
 use crate::child::{self, Child};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
+use crate::exec::Failure;
 use crate::mounts::Parcel;
 use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
 use crate::step::{Side, Step};
-use crate::sys::clone::{Clone, clone3, orphan};
+use crate::sys::clone::{Clone, Parent, Refused, clone_into, clone3};
 use crate::sys::pidfd;
 use crate::sys::process::{self, Vector};
 
@@ -54,13 +55,16 @@ impl Drop for Spawned {
     }
 }
 
-/// Whose child the process is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parent {
-    /// The client's.
-    Client,
-    /// That of PID 1 in the PID namespace that the client has joined.
-    Pid1,
+/// Where the process is born.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Birth<'a> {
+    /// In the plan's namespaces, made new for it.
+    New,
+    /// In the plan's namespaces as this leader has them.
+    Among {
+        leader: BorrowedFd<'a>,
+        parent: Parent,
+    },
 }
 
 /// What init is told, apart from the process.
@@ -79,9 +83,9 @@ pub(crate) fn spawn(
     stdio: &Stdio,
     lifelines: &Lifelines<'_>,
     mounts: Option<&Parcel>,
-    parent: Parent,
+    birth: Birth<'_>,
     init: &OwnedFd,
-) -> Result<Spawned> {
+) -> Result<Spawned, Failure> {
     let (client, other) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -163,22 +167,40 @@ pub(crate) fn spawn(
         environment: &environment,
         kept: &kept,
     };
-    let failed = |errno| Step::Clone.failure(plan, errno);
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
-    process::close_all_on_exec().map_err(failed)?;
-    let (child, pidfd) = match parent {
-        Parent::Pid1 => (None, orphan(&|| child::run(&child)).map_err(failed)?),
-        Parent::Client => match clone3(plan.new_namespaces()).map_err(failed)? {
-            Clone::Child => child::run(&child),
-            Clone::Parent { pid, pidfd } => (Some(pid), pidfd),
-        },
-    };
+    process::close_all_on_exec().map_err(|errno| Step::Clone.failure(plan, errno))?;
+    let (child, pidfd) = bear(plan, birth, &child)?;
     Ok(Spawned {
         pidfd,
         report: client,
         child,
         reaped: false,
     })
+}
+
+/// Forks the child: its number, if it is the client's, and its pidfd.
+fn bear(
+    plan: Plan<'_>,
+    birth: Birth<'_>,
+    child: &Child<'_>,
+) -> Result<(Option<Pid>, OwnedFd), Failure> {
+    match birth {
+        Birth::New => match clone3(plan.new_namespaces()) {
+            Ok(Clone::Child) => child::run(child),
+            Ok(Clone::Parent { pid, pidfd }) => Ok((Some(pid), pidfd)),
+            Err(errno) => Err(Step::Clone.failure(plan, errno).into()),
+        },
+        Birth::Among { leader, parent } => {
+            let namespaces = plan.namespaces().flags();
+            clone_into(leader, namespaces, parent, &|| child::run(child)).map_err(|refused| {
+                let (step, errno) = match refused {
+                    Refused::Join(errno) => (Step::JoinNamespaces, errno),
+                    Refused::Fork(errno) => (Step::Clone, errno),
+                };
+                Failure::of(plan, step, errno)
+            })
+        }
+    }
 }
 
 fn encode(spec: &Spec, process: Option<&Process>) -> Result<CString> {

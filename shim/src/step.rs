@@ -37,7 +37,7 @@ pub enum Step {
     DetachProc,
     /// The client becomes untraceable: what it forks is seen inside.
     HideFromTracers,
-    /// The client joins the leader's namespaces.
+    /// The process that forks the child joins the leader's namespaces.
     JoinNamespaces,
     /// The child is made.
     Clone,

@@ -11,6 +11,7 @@ mod client;
 mod golden;
 mod host;
 mod image;
+pub mod probe;
 mod pty;
 mod run;
 mod sentinel;

@@ -12,7 +12,7 @@ pub(super) fn all() -> String {
         "\nOptions:\n  -h, --help     this text; after a verb, its own\n  -V, --version  name and version\n\n\
          Exit status: the command's own; 125 if start-container failed, 126 if the command cannot be\n\
          executed, 127 if it was not found. A command that dies by a signal makes start-container die by it.\n\n\
-         Settings: base, state and data in /etc/start-container/config.toml, overridden by options.\n",
+         Settings: /etc/start-container/config.toml, overridden by options.\n",
     );
     text
 }

@@ -24,6 +24,10 @@ fn exec_of(line: &str) -> ExecArgs {
     }
 }
 
+fn parsed(line: &str) -> Invocation {
+    parse(words(line)).expect(line)
+}
+
 fn command(program: &str, arguments: &[&str]) -> Command {
     Command {
         program: program.into(),
@@ -254,6 +258,66 @@ fn confinement_of_a_launch() {
     assert_eq!(args.confinement.seccomp, Some(SeccompChoice::Default));
     let args = launch_of("subcontainer launch --seccomp unconfined /r");
     assert_eq!(args.confinement.seccomp, Some(SeccompChoice::Unconfined));
+}
+
+#[test]
+fn mounts_of_a_launch() {
+    let args = launch_of(
+        "subcontainer launch --mount type=tmpfs,dst=/b --share=sys --mount=type=tmpfs,dst=/a --share run,sys --resolv-conf /r",
+    );
+    assert_eq!(args.rootfs, PathBuf::from("/r"));
+    let specs =
+        ["type=tmpfs,dst=/b", "type=tmpfs,dst=/a"].map(|entry| mounts::parse(entry).unwrap());
+    assert_eq!(args.mounts.mounts, specs);
+    assert_eq!(args.mounts.share, mounts::parse_share("sys,run").unwrap());
+    assert_eq!(args.mounts.resolv_conf, Some("/etc/resolv.conf".into()));
+    let args = launch_of("subcontainer launch --resolv-conf=some/file /r");
+    assert_eq!(args.mounts.resolv_conf, Some("some/file".into()));
+}
+
+#[test]
+fn mounts_of_a_running_container() {
+    let dirs = DirFlags::default();
+    assert_eq!(
+        parsed("subcontainer mount add /r type=tmpfs,dst=/a"),
+        Invocation::MountAdd(MountAddArgs {
+            rootfs: "/r".into(),
+            spec: mounts::parse("type=tmpfs,dst=/a").unwrap(),
+            dirs: dirs.clone(),
+        })
+    );
+    assert_eq!(
+        parsed("subcontainer mount rm r /a/b"),
+        Invocation::MountRemove(MountRemoveArgs {
+            rootfs: "r".into(),
+            target: values::target(OsStr::new("/a/b")).unwrap(),
+            dirs: dirs.clone(),
+        })
+    );
+    assert_eq!(
+        parsed("subcontainer mount list /r --json"),
+        Invocation::MountList(MountListArgs {
+            rootfs: "/r".into(),
+            json: true,
+            dirs,
+        })
+    );
+    for words in ["subcontainer mount --help", "help subcontainer mount"] {
+        let Invocation::Help(text) = parsed(words) else {
+            panic!("{words}");
+        };
+        assert!(
+            text.contains("subcontainer mount rm ") && !text.contains("destroy-fs"),
+            "{text}"
+        );
+    }
+    let Invocation::Help(text) = parsed("help subcontainer mount add") else {
+        panic!("help");
+    };
+    assert!(
+        text.starts_with("Usage: start-container subcontainer mount add "),
+        "{text}"
+    );
 }
 
 #[test]

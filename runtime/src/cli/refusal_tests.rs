@@ -147,6 +147,40 @@ const WRONG: &[(&str, &[&str])] = &[
         &["0:100:10 and 5:200:1", "share an id"],
     ),
     (
+        "subcontainer launch --mount=type=tmpfs /r",
+        &["read mount \"type=tmpfs\": dst is missing"],
+    ),
+    (
+        "subcontainer launch --share=dve /r",
+        &["read share \"dve\"", "did you mean dev?"],
+    ),
+    (
+        "subcontainer launch --resolv-conf= /r",
+        &["\"--resolv-conf\": the value is empty"],
+    ),
+    (
+        "subcontainer mount",
+        &[
+            "\"subcontainer mount\": a verb is missing",
+            "give one of: add, rm, list",
+        ],
+    ),
+    (
+        "subcontainer mount lst /r",
+        &["did you mean subcontainer mount list?"],
+    ),
+    (
+        "subcontainer mout add /r",
+        &["did you mean subcontainer mount?"],
+    ),
+    ("subcontainer mount add /r", &["MOUNT is missing"]),
+    (
+        "subcontainer mount rm /r proc",
+        &["use mount target \"proc\": it is not absolute"],
+    ),
+    ("subcontainer mount rm /r /proc/kcore", &["it is in /proc"]),
+    ("subcontainer mount rm /r / --json", &["no such option"]),
+    (
         "subcontainer launch --profile=hardend /r",
         &[
             "\"--profile\": hardend is not one of its values",

@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use procfs::process::{MountInfo, MountOptFields, Process};
 use serde::Serialize;
+use shim::error::OneLine;
 use shim::{Error, Result};
 
 use crate::leader::Running;
@@ -48,18 +50,21 @@ pub fn read(running: &Running) -> Result<Vec<Line>> {
         return Err(gone());
     }
     // A name inside need not be UTF-8, and shall not be able to keep this from working.
-    let lines = String::from_utf8_lossy(&table);
-    let lines = lines.lines().map(MountInfo::from_line);
-    Ok(lines
-        .filter_map(|line| Some(Line::new(line.ok()?)))
-        .collect())
+    let table = String::from_utf8_lossy(&table);
+    let entries = table
+        .lines()
+        .filter_map(|line| MountInfo::from_line(line).ok());
+    let mut lines: Vec<Line> = entries.map(Line::new).collect();
+    // The kernel lists them by their age. What is stacked on one target stays in that order.
+    lines.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(lines)
 }
 
 impl Line {
     fn new(mount: MountInfo) -> Self {
-        let mut source = unescape(&mount.mount_source.unwrap_or_default());
+        let mut source = plain(mount.mount_source.unwrap_or_default().as_bytes());
         if mount.root != "/" {
-            source.push_str(&format!("[{}]", unescape(&mount.root)));
+            source.extend([b"[", plain(mount.root.as_bytes()).as_slice(), b"]"].concat());
         }
         let mut options: Vec<String> = mount
             .mount_options
@@ -84,8 +89,8 @@ impl Line {
             propagation.push("private");
         }
         Self {
-            target: unescape(&mount.mount_point.to_string_lossy()).into(),
-            source,
+            target: text(plain(mount.mount_point.as_os_str().as_bytes())).into(),
+            source: text(source),
             kind: mount.fs_type,
             options,
             propagation,
@@ -93,33 +98,34 @@ impl Line {
     }
 }
 
-/// Spaces, tabs, newlines and backslashes stand in the table as three octal digits (proc_pid_mountinfo(5)).
-fn unescape(text: &str) -> String {
-    let mut rest = text;
-    let mut plain = String::with_capacity(text.len());
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let code = after
+/// A field of mountinfo without the kernel's escapes: `\040` and the like (proc_pid_mountinfo(5)).
+fn plain(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, more)) = rest.split_first() {
+        let octal = more
             .get(..3)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                plain.push('\\');
-                rest = after;
-            }
-        }
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let (byte, after) = match code.filter(|_| first == b'\\') {
+            Some(code) => (code, more.get(3..).unwrap_or_default()),
+            None => (first, more),
+        };
+        bytes.push(byte);
+        rest = after;
     }
-    plain + rest
+    bytes
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// For people: a heading, and a line per mount.
 #[must_use]
 pub fn table(lines: &[Line]) -> String {
-    let escaped = |text: &str| -> String { text.escape_debug().to_string().replace("\\'", "'") };
+    let escaped = |text: &str| OneLine(text).to_string();
     let mut rows = vec![["TARGET", "SOURCE", "TYPE", "OPTIONS"].map(str::to_owned)];
     rows.extend(lines.iter().map(|line| {
         let options = line
@@ -172,15 +178,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_octal_and_anything_else_stays() {
-        for (text, plain) in [
-            ("/plain", "/plain"),
-            ("/a\\040b\\011\\012\\134", "/a b\t\n\\"),
-            ("/a\\04", "/a\\04"),
-            ("/a\\", "/a\\"),
-            ("\\999", "\\999"),
+    fn names_are_without_the_kernels_escapes() {
+        for (field, name) in [
+            (&b"/plain"[..], &b"/plain"[..]),
+            (b"/a\\040b\\011\\012", b"/a b\t\n"),
+            (b"/back\\134040", b"/back\\040"),
+            (b"/no\\4", b"/no\\4"),
+            (b"/\xff\\0400", b"/\xff 0"),
         ] {
-            assert_eq!(unescape(text), plain);
+            assert_eq!(plain(field), name);
         }
     }
 }

@@ -1,19 +1,26 @@
 //! Decides: entries and shares become mounts, checked against the host and the root filesystem, parents before
 //! children. Looks and changes nothing.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, stat};
+use shim::idmap::IdMap;
 use shim::mounts::{Attributes, Content, Mount, Target, Upper};
+use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result, RootDir};
 
 use super::MountArgs;
 use super::spec::{Kind, MountSpec, Share, Source};
+use crate::bind_mount::is_of_the_kernel;
+use crate::config::Dirs;
+use crate::host;
+use crate::rootfs::volume_map;
 use crate::suggest::nearest;
 
 /// What the plan depends on besides the words.
@@ -21,8 +28,10 @@ use crate::suggest::nearest;
 pub struct Surroundings<'a> {
     /// The root filesystem.
     pub rootfs: &'a RootDir,
-    /// Volumes lie in `base/volumes`.
-    pub base: &'a Path,
+    /// Volumes lie in `base/volumes`; what is in `state` is believed, and no share may show it.
+    pub dirs: &'a Dirs,
+    /// The ids of the container, where they are not the caller's.
+    pub id_maps: Option<&'a IdMaps>,
     /// Whether a shared /sys is read-only: where the container is confined.
     pub sys_readonly: bool,
 }
@@ -36,9 +45,10 @@ pub fn plan(args: &MountArgs, around: Surroundings<'_>) -> Result<Vec<Mount>> {
     let mut planned: Vec<Planned<'_>> = Vec::new();
     for share in &args.share {
         planned.push(Planned::share(*share, around.sys_readonly)?);
+        planned.extend(Planned::cover(*share, &around.dirs.state));
     }
     for spec in &args.mounts {
-        planned.push(Planned::spec(spec, around.base)?);
+        planned.push(Planned::spec(spec, &around.dirs.base, around.id_maps)?);
     }
     // Fewer components first is parents first; the order is otherwise kept.
     planned.sort_by_key(|one| one.mount.target.components().len());
@@ -54,14 +64,14 @@ pub fn plan(args: &MountArgs, around: Surroundings<'_>) -> Result<Vec<Mount>> {
 ///
 /// # Errors
 /// As [`plan`], and where the entry is of a type that takes several mounts.
-pub fn plan_one(spec: &MountSpec, base: &Path) -> Result<Mount> {
+pub fn plan_one(spec: &MountSpec, base: &Path, id_maps: Option<&IdMaps>) -> Result<Mount> {
     if spec.kind == Kind::Dev {
         return Err(spec.error(
             "type=dev is made of several mounts, which would be seen one by one",
             "give it to launch",
         ));
     }
-    Planned::spec(spec, base).map(|planned| planned.mount)
+    Planned::spec(spec, base, id_maps).map(|planned| planned.mount)
 }
 
 /// A mount, and where it comes from.
@@ -105,7 +115,32 @@ impl<'a> Planned<'a> {
         })
     }
 
-    fn spec(spec: &'a MountSpec, base: &Path) -> Result<Self> {
+    /// Covers the state directory where it lies in a share: `exec` believes the records in it, and the container's root
+    /// may well be their owner.
+    fn cover(share: Share, state: &Path) -> Option<Self> {
+        let state = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+        if !state.starts_with(Path::new("/").join(share.name())) {
+            return None;
+        }
+        let option = |name: &CStr, value: &CStr| (name.to_owned(), value.to_owned());
+        Some(Self {
+            mount: Mount {
+                target: Target::new(&state).ok()?,
+                make_target: false,
+                content: Content::Tmpfs {
+                    // The root directory is the one inode.
+                    options: vec![option(c"mode", c"0700"), option(c"nr_inodes", c"1")],
+                },
+                attributes: Attributes::READONLY
+                    .with(Attributes::NOSUID)
+                    .with(Attributes::NODEV)
+                    .with(Attributes::NOEXEC),
+            },
+            origin: Origin::Share(share),
+        })
+    }
+
+    fn spec(spec: &'a MountSpec, base: &Path, id_maps: Option<&IdMaps>) -> Result<Self> {
         let content = match &spec.kind {
             Kind::Bind {
                 source,
@@ -117,12 +152,13 @@ impl<'a> Planned<'a> {
                     Source::Path(path) => path.clone(),
                     Source::Volume(name) => base.join("volumes").join(name),
                 };
+                let opened = open(spec, &path)?;
                 Content::Bind {
-                    file: !is_directory(spec, &path)?,
+                    file: !is_directory(&opened),
                     source: path,
                     recursive: *recursive,
                     propagation: *propagation,
-                    idmap: idmap.clone(),
+                    idmap: on_host(spec, &opened, idmap, id_maps)?,
                 }
             }
             Kind::Tmpfs(options) => Content::Tmpfs {
@@ -134,7 +170,7 @@ impl<'a> Planned<'a> {
             Kind::Overlay { lower, upper } => {
                 let dirs = upper.iter().flat_map(|(upper, work)| [upper, work]);
                 for layer in lower.iter().chain(dirs) {
-                    if !is_directory(spec, layer)? {
+                    if !is_directory(&open(spec, layer)?) {
                         return Err(spec.error(
                             format!("{} is no directory", layer.display()),
                             "an overlay's layers are directories",
@@ -144,6 +180,7 @@ impl<'a> Planned<'a> {
                 Content::Overlay {
                     lower: lower.clone(),
                     upper: upper.clone().map(|(upper, work)| Upper { upper, work }),
+                    user_attributes: !host::in_initial_user_namespace()?,
                 }
             }
             Kind::Dev => Content::Dev,
@@ -225,9 +262,7 @@ impl<'a> Planned<'a> {
                 }
             }
         }
-        let is_file = found
-            .and_then(|fd| fstat(fd).ok())
-            .is_some_and(|stat| !is_directory_mode(stat.st_mode));
+        let is_file = found.is_some_and(|fd| !is_directory(&fd));
         match (self.mount.is_file(), is_file) {
             (true, false) => Err(self.error(
                 format!("the source is a file and {target} a directory"),
@@ -242,22 +277,39 @@ impl<'a> Planned<'a> {
     }
 }
 
-fn is_directory_mode(mode: nix::libc::mode_t) -> bool {
-    SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
+/// The map that the mount gets: an entry's leads from ids on disk to ids inside, the kernel's to the caller's. Without
+/// one each id is the same number inside, as with `bind-mount`.
+fn on_host(
+    spec: &MountSpec,
+    source: &OwnedFd,
+    map: &[IdMap],
+    container: Option<&IdMaps>,
+) -> Result<Vec<IdMap>> {
+    let differs = |line: &IdRange| line.inside != line.outside;
+    match container {
+        None => Ok(map.to_vec()),
+        Some(maps) if map.is_empty() && !maps.users.iter().any(differs) => Ok(Vec::new()),
+        Some(_) if map.is_empty() && is_of_the_kernel(source) => Ok(Vec::new()),
+        Some(maps) => volume_map(map, maps).map_err(|error| error.flags(spec.entry.clone())),
+    }
 }
 
-/// Whether a source is a directory; it must exist.
-fn is_directory(spec: &MountSpec, path: &Path) -> Result<bool> {
-    match stat(path) {
-        Ok(stat) => Ok(is_directory_mode(stat.st_mode)),
-        Err(errno) => {
-            let hint = match neighbour(path) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "it must exist on the host; it is not created".to_owned(),
-            };
-            Err(spec.error(format!("{}: {errno}", path.display()), hint))
-        }
-    }
+fn is_directory(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
+    })
+}
+
+/// Opens a source, which must exist.
+fn open(spec: &MountSpec, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
+        let hint = match neighbour(path) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "it must exist on the host; it is not created".to_owned(),
+        };
+        spec.error(format!("{}: {errno}", path.display()), hint)
+    })
 }
 
 /// A name beside the path that it may be a misspelling of.
@@ -273,3 +325,7 @@ fn neighbour(path: &Path) -> Option<String> {
 fn c_string(spec: &MountSpec, text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| spec.error("it contains a NUL byte", "leave it out"))
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

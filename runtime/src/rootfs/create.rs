@@ -155,7 +155,6 @@ fn make_overlay(
             .map_err(|errno| Error::sys("open", places.data.display(), errno))?,
         detached: false,
     };
-    let kind = host::filesystem_of(&layer);
     let layer = match &ids {
         None => Ok(layer),
         Some(ids) => ids.writable(layer),
@@ -173,7 +172,7 @@ fn make_overlay(
         }
         // A filesystem that cannot be idmapped.
         Err(Errno::EINVAL) => Refusal::from(Errno::EINVAL),
-        Err(errno) => return Err(idmapped::refused(&places.data, kind.as_deref(), errno)),
+        Err(errno) => return Err(idmapped::refused(&places.data, errno)),
     };
     if refusal.may_be_the_upper()
         && let Ok(memory) = Writable::memory(&lower, ids.as_ref())
@@ -181,7 +180,7 @@ fn make_overlay(
     {
         let warning = format!(
             "upper directory on {} is not possible at {}: using tmpfs; changes live in memory",
-            kind.as_deref().unwrap_or("its filesystem"),
+            host::filesystem_at(&places.data),
             places.containers.display()
         );
         return Ok((mount, Some(warning)));

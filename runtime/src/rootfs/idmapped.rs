@@ -142,8 +142,7 @@ impl LayerIds {
 
     /// The image's layer with its ids mapped.
     pub(super) fn image(&self, layer: Layer, path: &Path) -> Result<Layer> {
-        let kind = host::filesystem_of(&layer);
-        map(layer, &self.image).map_err(|errno| refused(path, kind.as_deref(), errno))
+        map(layer, &self.image).map_err(|errno| refused(path, errno))
     }
 
     /// What holds the writable layer, with its ids mapped.
@@ -170,20 +169,21 @@ fn map(layer: Layer, userns: &OwnedFd) -> Result<Layer, Errno> {
 }
 
 /// The words for a layer that cannot have ids of its own.
-pub(super) fn refused(path: &Path, kind: Option<&str>, errno: Errno) -> Error {
+pub(super) fn refused(path: &Path, errno: Errno) -> Error {
     let error = Error::sys("give ids of its own to", path.display(), errno);
-    let kind = kind.unwrap_or("its filesystem");
+    let kind = host::filesystem_at(path);
     match errno {
         Errno::EINVAL if kind == "overlay" => error
-            .because("idmap is not supported by overlay: it cannot be idmapped after merge")
+            .because("idmap is not supported here: an overlay cannot be idmapped after merge")
             .hint("put --base and --data on ext4, xfs, btrfs or tmpfs, or create-fs without --userns"),
         Errno::EINVAL => error
             .because(format!("idmap is not supported by {kind}"))
             .hint("ext4, xfs, btrfs, tmpfs, squashfs and erofs can; or create-fs without --userns"),
+        // Before Linux 6.15 also the answer to a second map.
         Errno::EPERM => error
             .because(format!("{kind} belongs to another user namespace"))
-            .hint("the kernel asks for CAP_SYS_ADMIN in the user namespace that the filesystem was mounted in; give the surrounding container a filesystem of its own there"),
-        _ => error.hint("needs Linux 5.12; 6.15 where it is idmapped already"),
+            .hint("inside a container --base and --data must be on a filesystem that was mounted there (tmpfs, or a block device of its own); on an idmapped mount needs Linux 6.15"),
+        _ => error.hint("needs Linux 5.12, user namespaces, and memory"),
     }
 }
 

@@ -181,8 +181,11 @@ mod tests {
     use std::path::PathBuf;
 
     use nix::sched::{CloneFlags, unshare};
+    use nix::sys::stat::fstat;
     use shim::sys::mount::{Change, Propagation, set_attributes_at};
 
+    use super::super::idmapped::LayerIds;
+    use super::super::probe;
     use super::*;
 
     /// Runs in a mount namespace of its own, with the directories `lower` and `data`.
@@ -236,6 +239,26 @@ mod tests {
             assert_eq!(table(), before);
             let left = std::fs::read_dir(temp.join("data")).unwrap().count();
             assert_eq!(left, 0);
+        });
+    }
+
+    /// Both layers of a root filesystem with ids of its own are detached mounts.
+    #[test]
+    fn staged_layers_can_be_idmapped() {
+        alone("staged-idmap", |_, data, temp| {
+            let maps = crate::idrange::private(500_000);
+            let ids = LayerIds::new(&maps).unwrap();
+            let open = |path: &Path| Layer {
+                dir: RootDir::open(path).unwrap(),
+                detached: false,
+            };
+            let lower = ids.image(open(&temp.join("lower")), &temp).unwrap();
+            let layer = ids.writable(open(&temp.join("data"))).unwrap();
+            let writable = Writable::make(layer, &lower).unwrap();
+            let root = RootDir::from(assemble_staged(&lower, &writable, data).expect("staged"));
+            let file = root.open_plain("file", OFlag::O_PATH, Mode::empty());
+            assert_eq!(fstat(file.unwrap()).unwrap().st_uid, 500_000);
+            probe::write(&root, "probe", &maps).unwrap();
         });
     }
 

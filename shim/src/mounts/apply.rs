@@ -6,13 +6,19 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 
+use super::target::Wanted;
 use super::{Content, Mount, Unpacking, dev, target};
 use crate::rootdir::RootDir;
 use crate::sys::mount::{Filesystem, attach as attach_to};
 
 /// Attaches `mount`; what it needs of the host is the next in the parcel.
 pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Errno> {
-    let place = target::open(&mount.target, mount.is_file(), mount.make_target)?.fd;
+    let wanted = if mount.is_file() {
+        Wanted::File
+    } else {
+        Wanted::Directory
+    };
+    let place = target::open(&mount.target, wanted, mount.make_target)?.fd;
     match &mount.content {
         Content::Bind { .. } | Content::Overlay { .. } => attach_to(parcel.next()?, place),
         Content::Tmpfs { options } => {

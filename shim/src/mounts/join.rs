@@ -11,6 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, fchdir, setresgid, setresuid};
 
+use super::target::Wanted;
 use super::{Mount, Target, attach, prepare, target};
 use crate::plan::Namespaces;
 use crate::sys::mount::{Change, Propagation, set_attributes};
@@ -47,7 +48,7 @@ pub fn remove(leader: &OwnedFd, namespaces: Namespaces, target: &Target) -> Resu
             _ => "see: subcontainer mount list ROOTFS",
         })
     };
-    let found = target::open(target, true, false).map_err(failed)?;
+    let found = target::open(target, Wanted::Existing, false).map_err(failed)?;
     if !place(&found.fd).map_err(failed)?.is_mount_root {
         return Err(Error::new("unmount")
             .on(target)

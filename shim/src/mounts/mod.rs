@@ -5,18 +5,41 @@
 //! the container's user namespace. Attaching ([`apply`]) happens in the container's mount namespace alone: the host's
 //! table never has these mounts, and with the namespace they are gone.
 
+// What a cloned child uses too: see where `child` is declared.
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
 mod apply;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
 mod dev;
 mod join;
 mod parcel;
 mod plan;
 mod prepare;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
 mod target;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+mod unpacking;
 
 pub use join::{add, remove};
 pub use plan::{Attributes, Content, Mount, Target, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
 pub(crate) use dev::NODES;
-pub(crate) use parcel::{Parcel, Unpacking};
+pub(crate) use parcel::Parcel;
 pub(crate) use prepare::prepare;
+pub(crate) use unpacking::Unpacking;

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use crate::sys::socket::{PASSED_MAX, receive_all, send_all};
+use super::Unpacking;
+use crate::sys::socket::{PASSED_MAX, send_all};
 
 /// What is being packed: closed, it becomes a [`Parcel`].
 pub(super) struct Packing {
@@ -59,35 +60,7 @@ pub(crate) struct Parcel(OwnedFd);
 impl Parcel {
     /// Begins to take them out. Allocates nothing.
     pub(crate) fn unpack(&self) -> Unpacking<'_> {
-        Unpacking {
-            parcel: self,
-            batch: [const { None }; PASSED_MAX],
-            next: PASSED_MAX,
-        }
-    }
-}
-
-/// What has been taken out so far.
-pub(crate) struct Unpacking<'p> {
-    parcel: &'p Parcel,
-    batch: [Option<OwnedFd>; PASSED_MAX],
-    next: usize,
-}
-
-impl Unpacking<'_> {
-    /// The next mount.
-    ///
-    /// # Errors
-    /// EAGAIN where there is none: the steps and the parcel do not belong together.
-    pub(super) fn next(&mut self) -> Result<OwnedFd, Errno> {
-        if self.next == PASSED_MAX {
-            (_, self.batch) = receive_all(self.parcel.0.as_fd(), &mut [0])?;
-            self.next = 0;
-        }
-        let mount = self.batch.get_mut(self.next).and_then(Option::take);
-        self.next += 1;
-        // Descriptors beyond RLIMIT_NOFILE are left out by the kernel without a word (unix(7)).
-        mount.ok_or(Errno::EMFILE)
+        Unpacking::begin(self.0.as_fd())
     }
 }
 

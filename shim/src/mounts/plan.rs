@@ -58,6 +58,9 @@ pub enum Content {
         lower: Vec<PathBuf>,
         /// Where changes go; none makes it read-only.
         upper: Option<Upper>,
+        /// Whether overlay keeps its notes in user.* attributes, because the caller is in a user namespace: trusted.*
+        /// belong to root of the initial one (Linux 5.11).
+        user_attributes: bool,
     },
     /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
     Dev,
@@ -239,13 +242,18 @@ impl Mount {
                     value.to_string_lossy()
                 ))
             })),
-            Content::Overlay { lower, upper } => {
+            Content::Overlay {
+                lower,
+                upper,
+                user_attributes,
+            } => {
                 let lower: Vec<_> = lower.iter().map(|dir| dir.to_string_lossy()).collect();
                 words.push(Cow::Owned(format!("lower={}", lower.join(":"))));
                 words.extend(upper.iter().map(|dirs| {
                     let (upper, work) = (dirs.upper.display(), dirs.work.display());
                     Cow::Owned(format!("upper={upper},work={work}"))
                 }));
+                words.extend(user_attributes.then_some(Cow::Borrowed("userxattr")));
             }
             Content::Dev => {}
         }
@@ -253,7 +261,7 @@ impl Mount {
     }
 
     /// What the entry says, for messages: `bind /srv/data,ro,slave`.
-    fn entry(&self) -> String {
+    pub(super) fn entry(&self) -> String {
         let source = match &self.content {
             Content::Bind { source, .. } => format!("bind {}", source.display()),
             Content::Tmpfs { .. } => "tmpfs".to_owned(),
@@ -278,7 +286,7 @@ impl Mount {
             }
             Errno::ENOENT => error.hint("it was removed at the same moment"),
             Errno::EROFS => error.hint("the target does not exist, and what it lies in is read-only: make it there first"),
-            Errno::ENOTDIR => error.hint(
+            Errno::ENOTDIR | Errno::EISDIR => error.hint(
                 "source and target must both be directories, or neither; and what leads to the target must be directories",
             ),
             Errno::EACCES | Errno::EPERM | Errno::EOVERFLOW => error.hint(

@@ -1,21 +1,19 @@
 //! The client's part: opens what comes from the host, in the host's namespaces, and makes detached mounts of it that
 //! are complete before anybody can see them.
 
-use std::fmt::Write as _;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::parcel::{Packing, Parcel};
-use super::{Content, Mount, Upper, dev};
-use crate::idmap::{IdMap, user_namespace};
+use super::{Content, Mount, dev};
+use crate::idmap::{IdMap, idmapped_copy, user_namespace};
 use crate::rootdir::{RootDir, fd_path};
-use crate::sys::mount::{
-    Change, Filesystem, Propagation, clone_tree, clone_tree_with, set_attributes,
-};
+use crate::sys::mount::{Change, Filesystem, Propagation, clone_tree, set_attributes};
 use crate::{Error, Result};
 
 /// Everything that `mounts` need of the host, in their order.
@@ -49,9 +47,7 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
                 };
                 packing.add(bind(mount, &source, change, idmap)?)
             }
-            Content::Overlay { lower, upper } => {
-                packing.add(overlay(mount, lower, upper.as_ref())?)
-            }
+            Content::Overlay { .. } => packing.add(overlay(mount)?),
             Content::Tmpfs { .. } => Ok(()),
             Content::Dev => {
                 for node in dev::nodes() {
@@ -93,47 +89,50 @@ fn source_missing(mount: &Mount, errno: Errno) -> Error {
 }
 
 fn bind(mount: &Mount, source: &OwnedFd, change: Change<'_>, map: &[IdMap]) -> Result<OwnedFd> {
-    let tree = clone_tree(source, change.recursive).map_err(|errno| {
+    if !map.is_empty() {
+        let namespace = user_namespace(map).map_err(|error| error.flags(mount.entry()))?;
+        let change = Change {
+            idmap: Some(namespace.as_fd()),
+            ..change
+        };
+        return idmapped_copy(source, change)
+            .map_err(|refused| cannot_map(mount, change, refused.errno()));
+    }
+    let copy = clone_tree(source, change.recursive).map_err(|errno| {
         mount.source_failure(errno).hint(match errno {
             Errno::EPERM => "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
             Errno::EINVAL if change.recursive => "the source's mount is unbindable, or not in this mount namespace",
-            Errno::EINVAL => "the source's mount is unbindable, or has mounts below that hide something and are locked: take recursive=true",
+            Errno::EINVAL => "the source's mount is unbindable, or mounts below it are locked because they hide something: take recursive=true",
             _ => "is the source still there?",
         })
     })?;
-    if map.is_empty() {
-        set_attributes(&tree, change).map_err(|errno| {
-            mount.source_failure(errno).hint(match errno {
-                Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
-                _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
-            })
-        })?;
-        return Ok(tree);
-    }
-    let namespace = user_namespace(map)?;
-    let change = Change {
-        idmap: Some(namespace.as_fd()),
-        ..change
-    };
-    let Err(first) = set_attributes(&tree, change) else {
-        return Ok(tree);
-    };
-    // An idmapped mount does not take a second map; a copy can be made with another one (Linux 6.15).
-    clone_tree_with(source, change).map_err(|second| {
-        let errno = match second {
-            Errno::ENOSYS | Errno::EINVAL => first,
-            other => other,
-        };
+    set_attributes(&copy, change).map_err(|errno| {
         mount.source_failure(errno).hint(match errno {
-            Errno::EINVAL if change.recursive => "its filesystem, or that of a mount below it, cannot be idmapped; recursive=false leaves those out",
-            Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
-            _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
+            Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
+            _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
         })
+    })?;
+    Ok(copy)
+}
+
+fn cannot_map(mount: &Mount, change: Change<'_>, errno: Errno) -> Error {
+    mount.source_failure(errno).hint(match errno {
+        Errno::EINVAL if change.recursive => "its filesystem, or that of a mount below it, cannot be idmapped; recursive=false leaves those out",
+        Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
+        _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
     })
 }
 
-fn overlay(mount: &Mount, lower: &[std::path::PathBuf], upper: Option<&Upper>) -> Result<OwnedFd> {
-    let directory = |path: &std::path::PathBuf| {
+fn overlay(mount: &Mount) -> Result<OwnedFd> {
+    let Content::Overlay {
+        lower,
+        upper,
+        user_attributes,
+    } = &mount.content
+    else {
+        return Err(mount.source_failure(Errno::EINVAL));
+    };
+    let directory = |path: &PathBuf| {
         RootDir::open(path).map_err(|errno| {
             mount
                 .source_failure(errno)
@@ -141,14 +140,18 @@ fn overlay(mount: &Mount, lower: &[std::path::PathBuf], upper: Option<&Upper>) -
                 .hint("an overlay's layers are directories that exist; they are not created")
         })
     };
-    let lower: Vec<RootDir> = lower.iter().map(directory).collect::<Result<_>>()?;
-    let upper = match upper {
-        None => None,
-        Some(dirs) => Some((directory(&dirs.upper)?, directory(&dirs.work)?)),
+    let layers = Layers {
+        lower: lower.iter().map(directory).collect::<Result<_>>()?,
+        upper: match upper {
+            None => None,
+            Some(dirs) => Some([directory(&dirs.upper)?, directory(&dirs.work)?]),
+        },
+        user_attributes: *user_attributes,
     };
     let attempt = |by_fd: bool| -> Result<OwnedFd, (Errno, Option<String>)> {
         let filesystem = Filesystem::open(c"overlay").map_err(|errno| (errno, None))?;
-        layers(&filesystem, by_fd, &lower, upper.as_ref())
+        layers
+            .configure(&filesystem, by_fd)
             .and_then(|()| filesystem.mount(mount.attributes.bits()))
             .map_err(|errno| (errno, filesystem.explanation()))
     };
@@ -177,36 +180,40 @@ fn overlay(mount: &Mount, lower: &[std::path::PathBuf], upper: Option<&Upper>) -
     }))
 }
 
-fn layers(
-    filesystem: &Filesystem,
-    by_fd: bool,
-    lower: &[RootDir],
-    upper: Option<&(RootDir, RootDir)>,
-) -> Result<(), Errno> {
-    filesystem.set(c"source", c"start-container")?;
-    let path = |dir: &RootDir| fd_path(dir.as_fd());
-    if by_fd {
-        for dir in lower {
-            filesystem.set_fd(c"lowerdir+", dir)?;
+/// An overlay's directories, opened.
+struct Layers {
+    lower: Vec<RootDir>,
+    upper: Option<[RootDir; 2]>,
+    user_attributes: bool,
+}
+
+impl Layers {
+    fn configure(&self, filesystem: &Filesystem, by_fd: bool) -> Result<(), Errno> {
+        filesystem.set(c"source", c"start-container")?;
+        let path = |dir: &RootDir| fd_path(dir.as_fd());
+        if by_fd {
+            for dir in &self.lower {
+                filesystem.set_fd(c"lowerdir+", dir)?;
+            }
+        } else {
+            let list: Vec<_> = self.lower.iter().map(path).collect();
+            let list: Vec<&[u8]> = list.iter().map(|path| path.to_bytes()).collect();
+            let list = CString::new(list.join(&b':')).map_err(|_| Errno::EINVAL)?;
+            filesystem.set(c"lowerdir", &list)?;
         }
-    } else {
-        let mut list = String::new();
-        for dir in lower {
-            let separator = if list.is_empty() { "" } else { ":" };
-            // Writing to a String cannot fail.
-            let _ = write!(list, "{separator}{}", path(dir).to_string_lossy());
-        }
-        let list = std::ffi::CString::new(list).map_err(|_| Errno::EINVAL)?;
-        filesystem.set(c"lowerdir", &list)?;
-    }
-    if let Some((upper, work)) = upper {
-        for (key, dir) in [(c"upperdir", upper), (c"workdir", work)] {
+        for (key, dir) in [c"upperdir", c"workdir"]
+            .into_iter()
+            .zip(self.upper.iter().flatten())
+        {
             if by_fd {
                 filesystem.set_fd(key, dir)?;
             } else {
                 filesystem.set(key, &path(dir))?;
             }
         }
+        if self.user_attributes {
+            filesystem.set_flag(c"userxattr")?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -9,12 +9,23 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
 
 use super::Target;
 use crate::rootdir::RootDir;
 
-/// The directories on the way, and the place itself.
+/// What the place has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A directory; made if it is missing.
+    Directory,
+    /// Anything else; an empty file is made if it is missing.
+    File,
+    /// Whatever is there.
+    Existing,
+}
+
+/// The place, and the directory that it is in.
 pub(super) struct Place {
     /// What it lies in.
     pub(super) parent: RootDir,
@@ -22,9 +33,8 @@ pub(super) struct Place {
     pub(super) fd: OwnedFd,
 }
 
-/// Opens the target, a file or a directory. With `make`, what is missing is made: directories of mode 0755, an empty
-/// file of mode 0644.
-pub(super) fn open(target: &Target, file: bool, make: bool) -> Result<Place, Errno> {
+/// Opens the target. With `make`, what is missing is made: directories of mode 0755, an empty file of mode 0644.
+pub(super) fn open(target: &Target, wanted: Wanted, make: bool) -> Result<Place, Errno> {
     let root = nix::fcntl::open(
         c"/",
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -33,39 +43,47 @@ pub(super) fn open(target: &Target, file: bool, make: bool) -> Result<Place, Err
     let (last, way) = target.components().split_last().ok_or(Errno::EINVAL)?;
     let mut parent = RootDir::from(root);
     for name in way {
-        parent = RootDir::from(step(&parent, name, false, make)?);
+        parent = RootDir::from(step(&parent, name, Wanted::Directory, make)?);
     }
-    let fd = step(&parent, last, file, make)?;
+    let fd = step(&parent, last, wanted, make)?;
     Ok(Place { parent, fd })
 }
 
-fn step(parent: &RootDir, name: &CStr, file: bool, make: bool) -> Result<OwnedFd, Errno> {
-    match look(parent, name, file) {
+fn step(parent: &RootDir, name: &CStr, wanted: Wanted, make: bool) -> Result<OwnedFd, Errno> {
+    match look(parent, name, wanted) {
         Err(Errno::ENOENT) if make => {}
         found => return found,
     }
     // The modes are as they are asked for, whatever mask the caller has.
     let mask = umask(Mode::empty());
-    let made = create(parent, name, file);
+    let made = create(parent, name, wanted);
     umask(mask);
     match made {
         // Somebody else, another launch perhaps, has just made it.
-        Ok(()) | Err(Errno::EEXIST) => look(parent, name, file),
+        Ok(()) | Err(Errno::EEXIST) => look(parent, name, wanted),
         Err(errno) => Err(errno),
     }
 }
 
-fn look(parent: &RootDir, name: &CStr, file: bool) -> Result<OwnedFd, Errno> {
-    let kind = if file {
-        OFlag::empty()
-    } else {
-        OFlag::O_DIRECTORY
+fn look(parent: &RootDir, name: &CStr, wanted: Wanted) -> Result<OwnedFd, Errno> {
+    let kind = match wanted {
+        Wanted::Directory => OFlag::O_DIRECTORY,
+        Wanted::File | Wanted::Existing => OFlag::empty(),
     };
-    parent.open_plain(name, OFlag::O_PATH | kind, Mode::empty())
+    let found = parent.open_plain(name, OFlag::O_PATH | kind, Mode::empty())?;
+    if wanted == Wanted::File && is_directory(&found)? {
+        return Err(Errno::EISDIR);
+    }
+    Ok(found)
 }
 
-fn create(parent: &RootDir, name: &CStr, file: bool) -> Result<(), Errno> {
-    if !file {
+fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
+    let kind = fstat(fd)?.st_mode & SFlag::S_IFMT.bits();
+    Ok(kind == SFlag::S_IFDIR.bits())
+}
+
+fn create(parent: &RootDir, name: &CStr, wanted: Wanted) -> Result<(), Errno> {
+    if wanted != Wanted::File {
         return mkdirat(parent, name, Mode::from_bits_truncate(0o755));
     }
     // O_EXCL: a symlink that somebody puts there now is not followed.

@@ -1,10 +1,10 @@
 //! `clone3(2)`: a new process in new namespaces, together with its pidfd (Linux 5.3).
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
 use super::check;
@@ -51,7 +51,12 @@ pub fn clone3(namespaces: CloneFlags) -> Result<Clone, Errno> {
         flags: u64::from(namespaces.bits().cast_unsigned())
             | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
         pidfd: (&raw mut raw_pidfd).addr() as u64,
-        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        // A sibling of the caller ends with the same signal as the caller, and clone3 insists that nothing is said.
+        exit_signal: if namespaces.contains(CloneFlags::CLONE_PARENT) {
+            0
+        } else {
+            u64::from(libc::SIGCHLD.cast_unsigned())
+        },
         ..CloneArgs::default()
     };
     // SAFETY: without CLONE_VM the child gets its own copy of everything; `args` and the pidfd slot it points to
@@ -72,57 +77,101 @@ pub fn clone3(namespaces: CloneFlags) -> Result<Clone, Errno> {
     })
 }
 
-/// What the process between [`orphan`] and its child is given, in memory that both share.
-struct Between<'a> {
-    child: &'a dyn Fn(),
-    made: Result<OwnedFd, Errno>,
+/// Whose child it is that [`clone_into`] makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// The caller's.
+    Caller,
+    /// That of PID 1 in the PID namespace that it is born into: whoever else dies, PID 1 reaps it.
+    Pid1,
 }
 
-/// Its stack: one call of `clone3` and, in the child's copy, all that the child does.
-const STACK: usize = 256 * 1024;
+/// What of [`clone_into`] failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Joining: those of setns(2), ESRCH where the other process has ended.
+    Join(Errno),
+    /// Forking: those of clone3(2); ENOMEM or EAGAIN also where the PID namespace is ending (alloc_pid).
+    Fork(Errno),
+}
 
-/// Forks a child that belongs to PID 1 of the PID namespace which the caller's children are born in (setns(2),
-/// CLONE_NEWPID), and not to the caller: whoever dies first, PID 1 reaps it.
+/// Forks a child into namespaces of another process, which the caller does not join: whatever fails, it is where it was.
 ///
-/// A process that lives only for the length of this call makes it and ends, and the kernel gives an orphan to the
-/// reaper of its dead parent's namespace. Returns the child's pidfd; `child` runs in the child.
+/// A process that lives only for the length of this call joins them. The child becomes its sibling (CLONE_PARENT), or
+/// the child of a second such process that is born inside: when that one ends, the kernel gives its child to the reaper
+/// of its PID namespace. Returns the child's number, if it is the caller's, and its pidfd; `child` runs in the child.
 ///
 /// # Errors
-/// Those of clone(2) and clone3(2).
-pub fn orphan(child: &dyn Fn()) -> Result<OwnedFd, Errno> {
-    let mut stack = vec![0u128; STACK / size_of::<u128>()];
-    let mut between = Between {
-        child,
-        made: Err(Errno::EAGAIN),
+/// See [`Refused`].
+pub fn clone_into(
+    target: BorrowedFd<'_>,
+    namespaces: CloneFlags,
+    parent: Parent,
+    child: &dyn Fn(),
+) -> Result<(Option<Pid>, OwnedFd), Refused> {
+    // Both are made here: what runs between shares our memory, but not our right to the allocator.
+    let (mut outside, mut inside) = (Stack::new(), Stack::new());
+    let mut made = Err(Refused::Fork(Errno::EAGAIN));
+    let fork = |flags| match clone3(flags) {
+        Ok(Clone::Child) => {
+            child();
+            // It does not return; if it did, there would be no stack to return to.
+            super::process::exit_now(libc::EXIT_FAILURE)
+        }
+        Ok(Clone::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(errno) => Err(Refused::Fork(errno)),
     };
-    // The caller sleeps until the process has ended (CLONE_VFORK), memory and descriptors are one (CLONE_VM,
-    // CLONE_FILES), so what it stores in `between` and the pidfd that it makes are the caller's.
+    let lived = briefly(&mut outside, &mut || {
+        made = match (setns(target, namespaces), parent) {
+            (Err(errno), _) => Err(Refused::Join(errno)),
+            (Ok(()), Parent::Caller) => {
+                fork(CloneFlags::CLONE_PARENT).map(|(pid, pidfd)| (Some(pid), pidfd))
+            }
+            (Ok(()), Parent::Pid1) => {
+                let mut orphan = Err(Refused::Fork(Errno::EAGAIN));
+                briefly(&mut inside, &mut || orphan = fork(CloneFlags::empty()))
+                    .map_err(Refused::Fork)
+                    .and(orphan)
+                    .map(|(_, pidfd)| (None, pidfd))
+            }
+        };
+    });
+    lived.map_err(Refused::Fork).and(made)
+}
+
+/// The stack of a process that shares our memory: a few calls and, in the copy of whom it forks, all that that one does.
+struct Stack(Vec<u128>);
+
+impl Stack {
+    const BYTES: usize = 256 * 1024;
+
+    fn new() -> Self {
+        Self(vec![0; Self::BYTES / size_of::<u128>()])
+    }
+}
+
+/// Runs `act` in a process of its own that has ended when this returns. The caller sleeps until then (CLONE_VFORK);
+/// memory and descriptors are one (CLONE_VM, CLONE_FILES), so what `act` stores and opens is the caller's, but
+/// namespaces, ids and the working directory are its own.
+fn briefly(stack: &mut Stack, act: &mut dyn FnMut()) -> Result<(), Errno> {
+    extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: `briefly` passes a pointer to its own `act` and does not touch it while this process lives.
+        let act = unsafe { &mut *argument.cast::<&mut dyn FnMut()>() };
+        act();
+        0
+    }
+    let mut act = act;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
-    let top = stack.as_mut_ptr_range().end;
+    let top = stack.0.as_mut_ptr_range().end;
     // SAFETY: `top` is the 16-byte aligned end of a stack that nobody else uses, and stack and argument outlive the
     // process, because the caller does not run before it has ended.
-    let pid = unsafe { libc::clone(make_orphan, top.cast(), flags, (&raw mut between).cast()) };
+    let pid = unsafe { libc::clone(run, top.cast(), flags, (&raw mut act).cast()) };
     let pid = Errno::result(pid)?;
     loop {
         // SAFETY: a null status is allowed, and the number is that of our own unreaped child.
         match Errno::result(unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) }) {
             Err(Errno::EINTR) => {}
-            _ => return between.made,
+            _ => return Ok(()),
         }
     }
-}
-
-extern "C" fn make_orphan(argument: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `orphan` passes a pointer to its own `Between` and does not touch it while this process lives.
-    let between = unsafe { &mut *argument.cast::<Between<'_>>() };
-    between.made = match clone3(CloneFlags::empty()) {
-        Ok(Clone::Child) => {
-            (between.child)();
-            // It does not return; if it did, there would be no stack to return to.
-            super::process::exit_now(libc::EXIT_FAILURE)
-        }
-        Ok(Clone::Parent { pidfd, .. }) => Ok(pidfd),
-        Err(errno) => Err(errno),
-    };
-    0
 }

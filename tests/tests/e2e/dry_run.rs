@@ -63,6 +63,7 @@ impl Drop for Plain {
     }
 }
 
+const BARE: &str = "--profile=none";
 const COMMAND: [&str; 4] = ["sh", "-c", "echo \"a b\"", ""];
 const OPTIONS: [&str; 6] = [
     "--env-file=ROOM/some.env",
@@ -73,7 +74,7 @@ const OPTIONS: [&str; 6] = [
     "--pty-size=40:120",
 ];
 
-/// One golden text per shape of a call.
+/// One golden text per shape of a call; without a profile, whose plan depends on the machine.
 fn shapes() -> Vec<(
     &'static str,
     &'static str,
@@ -81,23 +82,62 @@ fn shapes() -> Vec<(
     Vec<&'static str>,
 )> {
     vec![
-        ("launch-idle", "launch", vec!["--userns=identity"], vec![]),
-        ("launch-idle-host", "launch", vec!["--userns=host"], vec![]),
+        (
+            "launch-idle",
+            "launch",
+            vec![BARE, "--userns=identity"],
+            vec![],
+        ),
+        (
+            "launch-idle-host",
+            "launch",
+            vec![BARE, "--userns=host"],
+            vec![],
+        ),
         (
             "launch-command",
             "launch",
-            vec!["--userns=identity", "--env=PATH=/bin"],
+            vec![BARE, "--userns=identity", "--env=PATH=/bin"],
             COMMAND.to_vec(),
         ),
         (
             "launch-init",
             "launch",
-            [&["--userns=identity", "--init"][..], &OPTIONS].concat(),
+            [&[BARE, "--userns=identity", "--init"][..], &OPTIONS].concat(),
             COMMAND.to_vec(),
         ),
         ("exec", "exec", vec!["--env=PATH=/bin"], COMMAND.to_vec()),
         ("exec-options", "exec", OPTIONS.to_vec(), COMMAND.to_vec()),
     ]
+}
+
+/// What the profiles take away, but for what differs from machine to machine: the processors, and the numbers of system
+/// calls that the filter is made of.
+#[test]
+fn profiles_are_golden() {
+    let plain = Plain::new();
+    for name in ["confined", "outer", "hardened", "none"] {
+        let profile = format!("--profile={name}");
+        let words = ["--userns=identity", "--format=json", &profile];
+        let text = plain.text(plain.run("launch", &words, &[]));
+        let mut plan: Value = serde_json::from_str(&text).expect("JSON");
+        let mut part = serde_json::Map::new();
+        for key in ["profile", "privileges", "views"] {
+            part.insert(key.to_owned(), plan[key].take());
+        }
+        if let Some(filter) = part["privileges"]["seccomp"].as_object_mut() {
+            filter.remove("program");
+        }
+        if let Some(masked) = part["views"]["masked"].as_array_mut() {
+            masked.retain(|path| {
+                !path
+                    .as_str()
+                    .is_some_and(|path| path.ends_with("/thermal_throttle"))
+            });
+        }
+        let text = serde_json::to_string_pretty(&part).expect("JSON");
+        assert_golden(&format!("profile-{name}.json"), &(text + "\n"));
+    }
 }
 
 #[test]

@@ -157,12 +157,15 @@ fn found_in_path_but_not_executable_is_126() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     write_file(root.join("opt/bin/plain"), "echo no\n");
-    world
-        .exec(&root)
-        .opt("--env=PATH=/opt/bin")
-        .cmd(["plain"])
-        .done()
-        .expect_refused(&[126]);
+    // Also when the search went on, and ended with "not found".
+    for path in ["/opt/bin", "/opt/bin:/usr/bin:/nothing"] {
+        world
+            .exec(&root)
+            .opt(format!("--env=PATH={path}"))
+            .cmd(["plain"])
+            .done()
+            .expect_refused(&[126]);
+    }
 }
 
 #[test]

@@ -125,6 +125,10 @@ fn a_record_that_is_no_record_is_not_believed() {
         let record = record_of(&world);
         leader.kill();
         fs::write(&record, text).expect("write");
+        // The container dies a moment after its launch, and until then it can be joined.
+        until("no process of the container", || {
+            tests::processes_of(&world.dir).is_empty().then_some(())
+        });
         world
             .exec(&root)
             .cmd(["true"])

@@ -3,9 +3,12 @@
 //! One program, so that it links once. `docs/contract.md` says which test belongs to which clause.
 
 mod auto_ids;
+mod auto_places;
 mod bad_image;
 mod bad_input;
 mod bind_mount;
+mod capabilities;
+mod config;
 mod deaths;
 mod dry_run;
 mod environment;
@@ -14,16 +17,23 @@ mod exit;
 mod forms;
 mod hostile;
 mod identity;
+mod inspect;
 mod invariants;
 mod kills;
 mod launch;
+mod launch_mounts;
+mod launch_mounts_hostile;
+mod launch_share;
 mod lifecycle;
+mod mount_verbs;
 mod mounts;
 mod namespaces;
 mod pipe_wrap;
 mod rootfs;
+mod seccomp;
 mod signals;
 mod stdio;
+mod storm;
 mod terminal;
 mod user_files;
 mod users;

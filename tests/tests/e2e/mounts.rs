@@ -4,16 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use tests::{Run, World, binary, mounts_below, tool, until, write_file};
+use tests::{Launch, Run, World, binary, mounts_below, tool, until, write_file};
 
 /// A directory with one file, to be bound somewhere.
-fn source(world: &World, name: &str) -> std::path::PathBuf {
+pub(super) fn source(world: &World, name: &str) -> std::path::PathBuf {
     let dir = world.dir.join(name);
     write_file(dir.join("file"), format!("{name}\n"));
     dir
 }
 
-fn bind(source: &Path, target: &Path) {
+pub(super) fn bind(source: &Path, target: &Path) {
     fs::create_dir_all(target).expect("directory");
     mount(
         Some(source),
@@ -31,6 +31,16 @@ fn mounts_made_after_launch_are_seen_by_new_execs() {
     let (root, _leader) = world.idle();
     bind(&source(&world, "late"), &root.join("late"));
     assert_eq!(world.exec(&root).cmd(["cat", "/late/file"]).text(), "late");
+}
+
+#[test]
+fn mounts_made_after_launch_are_seen_in_a_plain_directory() {
+    let Some(world) = World::new() else { return };
+    let root = world.plain("plain");
+    let leader = world.launch(&root);
+    bind(&source(&world, "late"), &root.join("late"));
+    assert_eq!(world.exec(&root).cmd(["cat", "/late/file"]).text(), "late");
+    leader.stop().expect_code(0);
 }
 
 #[test]
@@ -88,20 +98,29 @@ fn mounts_made_before_launch_are_seen() {
 #[test]
 fn mounts_made_inside_do_not_appear_outside_but_in_the_next_exec() {
     let Some(world) = World::new() else { return };
-    let (root, leader) = world.idle();
-    let before = mounts_below(&world.dir);
-    let _ = world
-        .exec(&root)
-        .sh("mount -t tmpfs inside /mnt && echo secret > /mnt/x")
-        .text();
-    assert_eq!(world.exec(&root).cmd(["cat", "/mnt/x"]).text(), "secret");
-    assert_eq!(
-        mounts_below(&world.dir),
-        before,
-        "a mount made inside is seen outside"
-    );
-    assert!(!root.join("mnt/x").exists());
-    leader.stop().expect_code(0);
+    // A user namespace of its own cuts the way out by itself (mount_namespaces(7)); without one it is our doing.
+    for userns in ["--userns=identity", "--userns=host"] {
+        let root = world.create();
+        let leader = Launch::start(
+            // A confined container makes no mounts.
+            world.launch_run(&root).opt("--profile=none").opt(userns),
+            &root,
+        );
+        let before = mounts_below(&world.dir);
+        let _ = world
+            .exec(&root)
+            .sh("mount -t tmpfs inside /mnt && echo secret > /mnt/x")
+            .text();
+        assert_eq!(world.exec(&root).cmd(["cat", "/mnt/x"]).text(), "secret");
+        assert_eq!(
+            mounts_below(&world.dir),
+            before,
+            "a mount made inside is seen outside: {userns}"
+        );
+        assert!(!root.join("mnt/x").exists());
+        leader.stop().expect_code(0);
+        world.destroy(&root);
+    }
 }
 
 #[test]
@@ -163,7 +182,7 @@ fn the_hosts_dev_and_sys_are_there_after_rbind() {
 }
 
 /// Runs a script in a private copy of the mount table in which every mount is shared, as on a host with systemd.
-fn on_a_shared_host(world: &World, script: &str) -> Run {
+pub(super) fn on_a_shared_host(world: &World, script: &str) -> Run {
     let places = world.places().join(" ");
     let script = format!(
         "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin; mount --make-rshared /; \

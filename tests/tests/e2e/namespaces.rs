@@ -105,14 +105,15 @@ fn umask_mask_and_dispositions_are_clean() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let hostile = |run: Run| {
-        let sh = tool("sh");
-        let env = tool("env");
+        let [sh, env, setpriv] = ["sh", "env", "setpriv"].map(tool);
         let words = "umask 077; exec \"$@\"";
         run.wrap([
             sh.to_str().expect("path"),
             "-c",
             words,
             "sh",
+            setpriv.to_str().expect("path"),
+            "--inh-caps=+chown,+net_raw",
             env.to_str().expect("path"),
         ])
         .wrap([
@@ -141,6 +142,14 @@ fn umask_mask_and_dispositions_are_clean() {
     let other = world.create();
     check("launch", world.launch_run(&other));
     check("launch --init", world.launch_run(&other).opt("--init"));
+    // A new user namespace clears the inheritable capabilities by itself (capabilities(7)); here it is our doing.
+    let as_it_is = ["--userns=host", "--profile=none"];
+    check(
+        "launch on a bare host",
+        world.launch_run(&other).opts(as_it_is),
+    );
+    let _leader = tests::Launch::start(world.launch_run(&other).opts(as_it_is), &other);
+    check("exec on a bare host", world.exec(&other));
 }
 
 #[test]

@@ -377,6 +377,29 @@ fn one_socket_for_both_outputs_keeps_the_order() {
 }
 
 #[test]
+fn output_waits_for_a_client_that_reads_after_the_command_has_ended() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    // More than a socket takes, less than the socket, the relay and the pipe take together.
+    let bytes = noise(260_000);
+    fs::write(root.join("tmp/noise"), &bytes).expect("write");
+    let client = world
+        .exec(&root)
+        .sh("cat /tmp/noise; echo yes > /tmp/over")
+        .spawn();
+    assert_eq!(root.wait_file("tmp/over"), "yes");
+    root.wait_alone();
+    let done = client.finish();
+    assert!(done.status.success(), "{:?}", done.status);
+    assert!(
+        done.out == bytes,
+        "{} of {} bytes",
+        done.out.len(),
+        bytes.len()
+    );
+}
+
+#[test]
 fn other_descriptors_of_the_caller_are_not_passed_on() {
     let Some(world) = World::new() else { return };
     let (root, leader) = world.idle();
