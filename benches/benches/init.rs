@@ -23,6 +23,7 @@ const SPEC: Spec = Spec {
     filter_flags: 0,
     capabilities: ALL_CAPABILITIES,
     no_new_privileges: false,
+    set_groups: true,
     uid: 1000,
     gid: 1000,
     umask: 0o022,

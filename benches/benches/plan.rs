@@ -65,6 +65,7 @@ fn steps(criterion: &mut Criterion) {
         rootfs: "/media/startos/subcontainers/0123456789abcdef".into(),
         namespaces: Namespaces::SUBCONTAINER.with_user(),
         privileges: Privileges::default(),
+        set_groups: true,
         process: Process {
             arguments: vec![CString::from(c"true")],
             candidates: vec![CString::from(c"/bin/true")],

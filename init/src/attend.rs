@@ -160,8 +160,12 @@ fn drain(spec: &Spec, mut drains: [i32; 2]) -> ! {
 
 /// Kills and reaps until no child is left. Only direct children are killed: their numbers cannot be reused before we
 /// reap them, and what they leave behind becomes a direct child in turn.
+///
+/// Numbers are those of the procfs, which is the surrounding container's where the kernel did not let a new one be
+/// made: they are compared with each other only, and a process is signalled through its directory there.
 fn end_everything(spec: &Spec) {
-    let own = sys::getpid();
+    // No process has the parent -1.
+    let own = sys::own_number(spec.procfs).unwrap_or(-1);
     loop {
         kill_children(spec.procfs, own);
         // As long as anything is left there is a direct child, and it has just been killed: this does not wait long,
@@ -180,10 +184,8 @@ fn kill_children(procfs: i32, own: i32) {
     while let Ok(length @ 1..) = sys::read_directory(procfs, &mut entries) {
         let mut rest = entries.get(..length).unwrap_or_default();
         while let Some((name, next)) = directory_entry(rest) {
-            if let Some(pid) = crate::protocol::number(name).filter(|&pid| pid > 0)
-                && parent_of(procfs, name) == Some(own)
-            {
-                sys::kill(pid, signal::KILL);
+            if crate::protocol::number(name).is_some_and(|pid| pid > 0) {
+                kill_if_child(procfs, name, own);
             }
             rest = next;
         }
@@ -200,15 +202,35 @@ fn directory_entry(entries: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name.get(..end)?, entries.get(length..)?))
 }
 
-/// The parent of a process, from `PID/stat`.
-fn parent_of(procfs: i32, pid: &[u8]) -> Option<i32> {
+/// Sends SIGKILL to the process of that number if its parent is `own`. The directory stands for the process as a pidfd
+/// does (pidfd_send_signal(2), since Linux 5.1), whatever becomes of the number.
+fn kill_if_child(procfs: i32, pid: &[u8], own: i32) {
+    let Some(name) = path_of(pid) else {
+        return;
+    };
+    let Ok(process) = sys::open_at(procfs, &name) else {
+        return;
+    };
+    if parent_of(process) == Some(own) {
+        sys::pidfd_send_signal(process, signal::KILL);
+    }
+    sys::close(process);
+}
+
+/// A name as the kernel wants it.
+fn path_of(name: &[u8]) -> Option<[u8; 32]> {
     let mut path = [0u8; 32];
-    let (first, rest) = path.split_at_mut_checked(pid.len())?;
-    first.iter_mut().zip(pid).for_each(|(to, from)| *to = *from);
-    rest.iter_mut()
-        .zip(b"/stat")
+    let (place, null) = path.split_at_mut_checked(name.len())?;
+    place
+        .iter_mut()
+        .zip(name)
         .for_each(|(to, from)| *to = *from);
-    let file = sys::open_at(procfs, &path).ok()?;
+    (!null.is_empty()).then_some(path)
+}
+
+/// The parent of a process, from `stat` in its directory.
+fn parent_of(process: i32) -> Option<i32> {
+    let file = sys::open_at(process, &path_of(b"stat")?).ok()?;
     let mut line = [0u8; 512];
     let length = sys::read(file, &mut line);
     sys::close(file);

@@ -89,7 +89,9 @@ fn prepare(
     // Marked rather than closed: the report must survive until `execve` has succeeded.
     sys::close_on_exec_from_3().map_err(at(Step::Descriptors))?;
     sys::umask(spec.umask);
-    supplementary_groups(groups).map_err(at(Step::Groups))?;
+    if spec.set_groups {
+        supplementary_groups(groups).map_err(at(Step::Groups))?;
+    }
     sys::setresgid(spec.gid).map_err(at(Step::Gid))?;
     let entered = enter(command);
     if !spec.no_new_privileges {

@@ -76,6 +76,8 @@ pub struct Spec {
     pub capabilities: u64,
     /// Whether execve may never give more than the process has (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: bool,
+    /// Whether the supplementary groups are set; false where the user namespace forbids it (user_namespaces(7)).
+    pub set_groups: bool,
     /// User id, as the container sees it.
     pub uid: u32,
     /// Group id, as the container sees it.
@@ -153,6 +155,7 @@ impl Spec {
             filter_flags: numbers.unsigned()?,
             capabilities: numbers.wide()?,
             no_new_privileges: numbers.unsigned()? != 0,
+            set_groups: numbers.unsigned()? != 0,
             uid: numbers.unsigned()?,
             gid: numbers.unsigned()?,
             umask: numbers.unsigned()?,
@@ -189,8 +192,12 @@ impl Spec {
         )?;
         write!(
             out,
-            " {} {} {} {}",
-            self.uid, self.gid, self.umask, self.candidates
+            " {} {} {} {} {}",
+            u32::from(self.set_groups),
+            self.uid,
+            self.gid,
+            self.umask,
+            self.candidates
         )?;
         for group in groups {
             write!(out, " {group}")?;
@@ -371,6 +378,7 @@ mod tests {
         filter_flags: 4,
         capabilities: ALL_CAPABILITIES - 1,
         no_new_privileges: true,
+        set_groups: true,
         uid: u32::MAX - 1,
         gid: 0,
         umask: 0o22,

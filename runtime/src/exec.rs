@@ -9,10 +9,12 @@ use shim::{Result, signals};
 use crate::cli::{ExecArgs, Outcome};
 use crate::config::Dirs;
 use crate::process::{self, Rootfs};
-use crate::{dry_run, leader};
+use crate::{dry_run, host, leader};
 
 /// How long a container that ends under our hands may take to be replaced by another.
 const REPLACEMENT: Duration = Duration::from_secs(2);
+/// How long a PID 1 that is not init yet may take to become it: some system calls, on a machine that is busy.
+const HIDDEN: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -23,11 +25,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the command.
     let signals = signals::block_all()?;
+    let in_view = leader::join_view(&dirs.state, &args.rootfs, args.dry_run.is_none())?;
     let rootfs = Rootfs::open(&args.rootfs)?;
     let mut plan = Exec {
         process: process::plan(&rootfs.dir, &args.command, &args.process)?,
         namespaces: Namespaces::SUBCONTAINER,
         privileges: Privileges::default(),
+        set_groups: host::may_set_groups(),
         stdio: process::plan_stdio(&args.process),
         rootfs: rootfs.path,
     };
@@ -43,7 +47,12 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
             Ok(ended) => return Ok(Outcome::Ended(ended)),
             // It was ending when it was found; another launch may be taking its place.
             Err(Failure::Gone(_)) if begun.elapsed() < REPLACEMENT => std::thread::sleep(PAUSE),
-            Err(Failure::Gone(error) | Failure::Failed(error)) => return Err(error),
+            Err(Failure::Hidden(_)) if in_view && begun.elapsed() < HIDDEN => {
+                std::thread::sleep(PAUSE)
+            }
+            Err(Failure::Gone(error) | Failure::Hidden(error) | Failure::Failed(error)) => {
+                return Err(error);
+            }
         }
     }
 }

@@ -65,6 +65,13 @@ pub(crate) fn mounts() -> Option<MountInfos> {
     Process::new_with_root(thread).ok()?.mountinfo().ok()
 }
 
+/// Whether setgroups(2) may be used in the caller's user namespace and those in it. Where it is forbidden, nobody there
+/// can leave a group.
+#[must_use]
+pub fn may_set_groups() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+}
+
 fn identity_line(line: &str) -> Option<IdRange> {
     IdRange::from_line(line).map(|line| IdRange {
         outside: line.inside,

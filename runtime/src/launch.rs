@@ -2,13 +2,16 @@
 
 use nix::errno::Errno;
 use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::procfs::ProcfsOrigin;
 use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome};
 use crate::config::{Config, Dirs};
 use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
-use crate::{dry_run, leader, profile, rootfs, userns};
+use crate::rootfs::Deferred;
+use crate::rootless::{self, Origin};
+use crate::{dry_run, host, leader, profile, rootfs, userns, warning};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
 ///
@@ -17,24 +20,67 @@ use crate::{dry_run, leader, profile, rootfs, userns};
 pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome> {
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
+    let mut deferred = Deferred::at(dirs, &args.rootfs)?;
+    // A plan for a directory that everybody sees can be shown without entering anything.
+    let origin = if args.dry_run.is_some() && deferred.is_none() {
+        Origin::of_caller()?
+    } else {
+        rootless::enter()?
+    };
+    if let Some(deferred) = &mut deferred {
+        if !origin.entered {
+            return Err(Error::new("launch")
+                .on(args.rootfs.display())
+                .because("it was made without root, and can be assembled only so")
+                .hint("launch it as the user who made it"));
+        }
+        deferred.show(dirs)?;
+    }
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, dirs, config, &rootfs)?;
+    let mut plan = plan(args, dirs, config, &rootfs, &origin)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
-    let mut claim = leader::claim(&dirs.state, &rootfs.path)?;
-    if claim.replaced {
+    if let Some(why) = &origin.single_id {
+        warning::say(&format!(
+            "the container has one user only, and the caller's groups, because {why}"
+        ));
+    }
+    let mut claim = leader::claim(&dirs.state, &rootfs.path, origin.entered)?;
+    if let Some(deferred) = &mut deferred {
+        // What was opened would keep what is shown.
+        drop(rootfs);
+        if let Some(warning) = deferred.assemble(dirs)? {
+            warning::say(&warning);
+        }
+        rootfs = Rootfs::open(&args.rootfs)?;
+        plan = self::plan(args, dirs, config, &rootfs, &origin)?;
+    } else if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, dirs, config, &rootfs)?;
+        plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
-    let started = |pid| claim.publish(pid, &plan);
+    let started = |pid, origin| {
+        if origin == ProcfsOrigin::Surroundings {
+            warning::say(&format!(
+                "/proc inside is a read-only copy of the one outside, and shows what runs there; {}",
+                shim::surroundings::proc_hint()
+            ));
+        }
+        claim.publish(pid, &plan)
+    };
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.
-fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Result<Launch> {
+fn plan(
+    args: &LaunchArgs,
+    dirs: &Dirs,
+    config: &Config,
+    rootfs: &Rootfs,
+    origin: &Origin,
+) -> Result<Launch> {
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
@@ -57,9 +103,9 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
         .as_ref()
         .is_some_and(|record| record.id_maps.is_some());
     let configured = settings.userns.as_ref().filter(|_| !has_ids);
-    let id_maps = userns::of_launch(args.userns.as_ref().or(configured), record.as_ref())?;
+    let id_maps = userns::of_launch(args.userns.as_ref().or(configured), record.as_ref(), origin)?;
     let decision = profile::decide(
-        &profile::Facts::read(id_maps.is_some())?,
+        &profile::Facts::read(id_maps.is_some(), origin.initial_userns)?,
         &settings,
         &args.confinement,
     )?;
@@ -85,6 +131,7 @@ fn plan(args: &LaunchArgs, dirs: &Dirs, config: &Config, rootfs: &Rootfs) -> Res
             Some(_) => Namespaces::SUBCONTAINER.with_user(),
         },
         id_maps,
+        set_groups: host::may_set_groups(),
         profile: decision.profile.name().to_owned(),
         privileges: decision.privileges(),
         views: decision.views,

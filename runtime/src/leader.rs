@@ -22,9 +22,10 @@ use sha2::{Digest as _, Sha256};
 use shim::exec::Leader;
 use shim::plan::{IdMaps, IdRange, Launch, Namespaces, Privileges, Program};
 use shim::sys::pidfd;
-use shim::{Error, Result, RootDir};
+use shim::{Error, Result, RootDir, own_userns};
 
 use crate::granted::{self, Granted};
+use crate::rootless;
 
 /// How long a container may take to end after SIGTERM before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -79,6 +80,10 @@ struct Record {
     namespaces: Vec<String>,
     /// Whether it is our init, which reaps.
     reaps: bool,
+    /// Whether the launch stands in a user and a mount namespace of its own, as it does without root: only there the
+    /// root filesystem is to be seen.
+    #[serde(default)]
+    own_view: bool,
     /// What its processes may do; none until there is a leader.
     granted: Option<Granted>,
 }
@@ -191,11 +196,11 @@ fn boot_id() -> Result<String> {
 }
 
 /// Makes the caller the one launch of `rootfs` (an absolute path without symlinks). A container that runs there is
-/// stopped first: SIGTERM, and SIGKILL after 3 s.
+/// stopped first: SIGTERM, and SIGKILL after 3 s. `own_view`: the caller has entered namespaces of its own.
 ///
 /// # Errors
 /// Names the state directory where it cannot be written, and a launch that does not end.
-pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
+pub fn claim(state: &Path, rootfs: &Path, own_view: bool) -> Result<Claim> {
     let path = record_path(state, rootfs);
     let cannot = |error: &std::io::Error| {
         let error = Error::io("make the leader record", path.display(), error);
@@ -240,6 +245,7 @@ pub fn claim(state: &Path, rootfs: &Path) -> Result<Claim> {
                     leader: None,
                     namespaces: Vec::new(),
                     reaps: false,
+                    own_view,
                     granted: None,
                 };
                 let mut claim = Claim {
@@ -280,7 +286,7 @@ pub fn stop(state: &Path, rootfs: &Path) -> Result<()> {
         _ => rootfs.to_owned(),
     };
     if record_path(state, &resolved).try_exists().unwrap_or(true) {
-        claim(state, &resolved).map(drop)
+        claim(state, &resolved, false).map(drop)
     } else {
         Ok(())
     }
@@ -324,9 +330,13 @@ impl Stopping {
         if since.elapsed() > STOP_GRACE && !self.killed {
             self.killed = true;
             let leader = record.and_then(|record| live(record, boot_id));
-            // With PID 1 the whole container ends, and then the shim; before there is one, the shim is all.
-            if let Some(victim) = leader.map(|(pidfd, _)| pidfd).or(shim) {
-                let _ = pidfd::send_signal(&victim, nix::libc::SIGKILL);
+            // With PID 1 the whole container ends, and then the shim. Before there is one, and where PID 1 has ids that
+            // are out of reach from a user namespace of our own, the shim is all, and PID 1 dies with it.
+            let victims = leader.map(|(pidfd, _)| pidfd).into_iter().chain(shim);
+            for victim in victims {
+                if pidfd::send_signal(&victim, nix::libc::SIGKILL).is_ok() {
+                    break;
+                }
             }
         }
         std::thread::sleep(PAUSE);
@@ -380,6 +390,67 @@ fn wait_for_end(pidfd: &OwnedFd, rootfs: &Path) -> Result<()> {
         .hint("a process may hang in the kernel: see its state with ps"))
 }
 
+/// Joins the namespaces in which the launch of `rootfs` stands, if it has some of its own: from then on the caller sees
+/// the root filesystem as that launch does, and is root there. A caller without CAP_SYS_ADMIN can join no other
+/// container, so with `wait` it waits for one as [`find`] does. Whether it has joined.
+///
+/// # Errors
+/// None is there in time, or it is another user's.
+pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<bool> {
+    // What cannot be reached is an error of whoever opens it.
+    let Ok(rootfs) = std::fs::canonicalize(rootfs) else {
+        return Ok(false);
+    };
+    let record_path = record_path(state, &rootfs);
+    let wait = wait && rootless::is_needed()?;
+    let boot_id = boot_id()?;
+    let begun = Instant::now();
+    loop {
+        let file = open_record(&record_path);
+        let record = file.as_ref().and_then(read_record);
+        let view = record.filter(|record| record.boot_id == boot_id && record.leader.is_some());
+        match view {
+            Some(record) if record.own_view => {
+                if let Some(launch) = record.shim.open() {
+                    return own_userns::join(&launch).map(|()| true).map_err(|errno| {
+                        Error::sys("join the launch of", rootfs.display(), errno)
+                            .hint("only the user who has launched it can, and root")
+                    });
+                }
+            }
+            Some(_) => return Ok(false),
+            None if !wait => return Ok(false),
+            None => {}
+        }
+        if begun.elapsed() > patience(file.as_ref()) {
+            return Err(no_leader(&rootfs));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn open_record(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.open(path).ok()
+}
+
+/// How long to wait for a leader.
+fn patience(record: Option<&File>) -> Duration {
+    if is_claimed(record) {
+        LAUNCHING
+    } else {
+        APPEARANCE
+    }
+}
+
+fn no_leader(rootfs: &Path) -> Error {
+    Error::new("find a running container in")
+        .on(rootfs.display())
+        .because("there is none")
+        .hint(NO_LEADER)
+}
+
 const NO_LEADER: &str =
     "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both";
 
@@ -401,11 +472,7 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
     let begun = Instant::now();
     let boot_id = boot_id()?;
     loop {
-        let file = File::options()
-            .read(true)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&record_path)
-            .ok();
+        let file = open_record(&record_path);
         let record = file.as_ref().and_then(read_record);
         // Opened anew every time: the launch may just have bound it onto itself, and what was opened before lies below.
         let opened = RootDir::open(rootfs).ok();
@@ -435,16 +502,8 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
                 profile,
             });
         }
-        let patience = if is_claimed(file.as_ref()) {
-            LAUNCHING
-        } else {
-            APPEARANCE
-        };
-        if begun.elapsed() > patience {
-            return Err(Error::new("find a running container in")
-                .on(rootfs.display())
-                .because("there is none")
-                .hint(NO_LEADER));
+        if begun.elapsed() > patience(file.as_ref()) {
+            return Err(no_leader(rootfs));
         }
         std::thread::sleep(PAUSE);
     }

@@ -34,10 +34,14 @@ pub mod process;
 pub mod profile;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
+/// Without root: a user namespace of the caller's own.
+pub mod rootless;
 /// What a container's processes may ask the kernel for.
 pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
+/// What is no failure and has to be said.
+pub mod warning;
 
 mod decimal;
 mod discover;

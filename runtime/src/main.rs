@@ -4,11 +4,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use runtime::cli::{self, Outcome};
+use runtime::warning;
+
 fn main() -> ExitCode {
     let done = cli::main(std::env::args_os().skip(1)).and_then(|outcome| match outcome {
         Outcome::Text { text, warning } => {
             if let Some(warning) = warning {
-                say(&format!("warning: {warning}"));
+                warning::say(&warning);
             }
             cli::print(&text).map(|()| ExitCode::SUCCESS)
         }

@@ -10,6 +10,7 @@ use crate::cli::Userns;
 use crate::host;
 use crate::idrange::{self, Pool};
 use crate::rootfs::{self, Ids, Record};
+use crate::rootless::Origin;
 
 /// Whose ids the files of a new root filesystem have. `asked` is `--userns`.
 ///
@@ -29,12 +30,38 @@ pub(crate) fn of_create_fs(asked: Option<&Userns>, pool: Pool) -> Result<Ids> {
     }
 }
 
+/// Whether `--userns` can be had without root: the ids are those that the machine grants to the user, and no others.
+///
+/// # Errors
+/// A map.
+pub(crate) fn check_deferred(asked: Option<&Userns>) -> Result<()> {
+    match asked {
+        Some(asked @ Userns::Map(_)) => Err(Error::new("use option")
+            .on(format!("--userns={}", text_of(asked)))
+            .because("without root the ids are those of /etc/subuid and /etc/subgid")
+            .hint("leave the option out, or call it as root")),
+        None | Some(Userns::Host | Userns::Identity | Userns::Auto) => Ok(()),
+    }
+}
+
 /// The maps of a container's user namespace; none where it has none of its own. `record` is that of its root
 /// filesystem, where create-fs made it.
 ///
 /// # Errors
-/// A `--userns` that contradicts the record; a map that gives away what the caller has not; /proc is not mounted.
-pub(crate) fn of_launch(asked: Option<&Userns>, record: Option<&Record>) -> Result<Option<IdMaps>> {
+/// A `--userns` that contradicts the record or cannot be had; a map that gives away what the caller has not; /proc is not mounted.
+pub(crate) fn of_launch(
+    asked: Option<&Userns>,
+    record: Option<&Record>,
+    origin: &Origin,
+) -> Result<Option<IdMaps>> {
+    if origin.entered {
+        check_deferred(asked)?;
+        // In a user namespace of the caller's own the launch is root, and its container shall not be.
+        return match asked {
+            Some(Userns::Host) => Ok(None),
+            _ => host::identity_maps().map(Some),
+        };
+    }
     let recorded = record.and_then(|record| record.id_maps.as_ref());
     match (asked, recorded) {
         (None | Some(Userns::Auto), Some(maps)) => Ok(Some(maps.clone())),
@@ -56,7 +83,7 @@ pub(crate) fn of_launch(asked: Option<&Userns>, record: Option<&Record>) -> Resu
             .on(format!("--userns={}", text_of(asked)))
             .because("the root filesystem was made without ids of its own")
             .hint("give the same --userns to create-fs")),
-        (None, None) if host::in_initial_user_namespace()? => host::identity_maps().map(Some),
+        (None, None) if origin.initial_userns => host::identity_maps().map(Some),
         // Inside somebody's user namespace that one is the boundary already, and services there need what it grants.
         (None, None) => Ok(None),
     }

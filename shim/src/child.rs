@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, set
 
 use crate::mounts::{self, Parcel, Unpacking};
 use crate::plan::Launch;
+use crate::procfs::{self, ProcfsOrigin};
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
@@ -25,6 +26,8 @@ use crate::views::{self, Covers};
 
 /// What the child was given.
 pub(crate) struct Child<'a> {
+    /// Whether the caller's supplementary groups are dropped.
+    pub(crate) set_groups: bool,
     /// The steps and their indexes in the plan.
     pub(crate) steps: &'a [(u16, Step)],
     /// The plan of a launch: the paths and the mounts that some of the steps are about.
@@ -46,10 +49,19 @@ pub(crate) struct Child<'a> {
     pub(crate) kept: &'a [RawFd],
 }
 
+impl Child<'_> {
+    fn may_show_surroundings(&self) -> bool {
+        self.launch
+            .is_some_and(|launch| launch.namespaces.has_user())
+    }
+}
+
 /// What one step leaves to another.
 #[derive(Default)]
 struct Made<'a> {
     procfs: Option<OwnedFd>,
+    /// Whether that is a new one, of the new PID namespace.
+    procfs_origin: ProcfsOrigin,
     covers: Covers,
     mounts: Option<Unpacking<'a>>,
 }
@@ -80,7 +92,9 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
         Step::BecomeRoot => {
             let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
-            setgroups(&[])?;
+            if child.set_groups {
+                setgroups(&[])?;
+            }
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }
@@ -95,7 +109,15 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         }
         Step::MakeProc => {
             let procfs = Filesystem::open(c"proc")?;
-            made.procfs = Some(procfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?);
+            let restricted = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+            made.procfs = Some(match procfs.mount(restricted) {
+                // Only with ids of its own the container has no right over the processes that are shown there.
+                Err(Errno::EPERM) if child.may_show_surroundings() => {
+                    made.procfs_origin = ProcfsOrigin::Surroundings;
+                    procfs::of_surroundings(restricted)?
+                }
+                other => other?,
+            });
             Ok(())
         }
         Step::TakeNull => made.covers.take_null(),
@@ -137,7 +159,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);
-            socket::send(child.report, &[1], procfs)
+            socket::send(child.report, &[made.procfs_origin.byte()], procfs)
         }
         Step::ExecuteInit => {
             for &fd in child.kept {

@@ -37,6 +37,10 @@ pub struct Leader {
 pub enum Failure {
     /// The container ended before the command was in it; the caller may look for another.
     Gone(Error),
+    /// EPERM for joining the leader. For a caller who has every right over the container's user namespace, but none over
+    /// the machine, this passes: between clone3 and init PID 1 is hidden, and its memory still belongs to the namespace
+    /// that launch was executed in. The calling process is where it was.
+    Hidden(Error),
     /// Everything else.
     Failed(Error),
 }
@@ -53,6 +57,7 @@ impl Failure {
             | (Step::Clone, Errno::ENOMEM | Errno::EAGAIN) => {
                 Self::Gone(error.or_hint("the container has just ended"))
             }
+            (Step::JoinNamespaces, Errno::EPERM) => Self::Hidden(error),
             _ => Self::Failed(error),
         }
     }
@@ -67,7 +72,7 @@ impl From<Error> for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Gone(error) | Failure::Failed(error) => error,
+            Failure::Gone(error) | Failure::Hidden(error) | Failure::Failed(error) => error,
         }
     }
 }

@@ -4,19 +4,13 @@
 //! in a new one, its maps are written, the namespace is opened and the child ended. Nobody ever runs in it.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
-use nix::unistd::Pid;
 
 use crate::plan::IdRange;
-use crate::sys::clone::{Clone as Cloned, clone3};
 use crate::sys::mount::{Change, clone_tree, clone_tree_with, set_attributes};
-use crate::sys::{pidfd, process};
+use crate::userns::Blank;
 use crate::{Error, Result};
 
 /// The kernel takes at most this many lines per map (user_namespaces(7), Linux 4.15).
@@ -115,40 +109,13 @@ pub fn user_namespace(map: &[IdMap]) -> Result<OwnedFd> {
              caller's own user namespace has",
         )
     };
-    // The child waits for the end of this pipe, so it cannot outlive us whatever happens to us.
-    let (waiting, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    match clone3(CloneFlags::CLONE_NEWUSER).map_err(failed)? {
-        Cloned::Child => {
-            // Its copies of what we hold, locks above all, must not outlive us until it has heard of our end.
-            process::close_all_but([waiting.as_raw_fd(); 2]);
-            let mut byte = [0];
-            while nix::unistd::read(&waiting, &mut byte) == Err(Errno::EINTR) {}
-            process::exit_now(0);
-        }
-        Cloned::Parent { pid, pidfd } => {
-            drop(waiting);
-            let namespace = write_and_open(pid, map).map_err(failed);
-            drop(held);
-            end(&pidfd).map_err(failed)?;
-            namespace
-        }
-    }
-}
-
-/// The number is safe to use: the process cannot be reaped, and so its number not be reused, before `end`.
-fn write_and_open(pid: Pid, map: &[IdMap]) -> std::result::Result<OwnedFd, Errno> {
+    let blank = Blank::new().map_err(failed)?;
     let lines = text_of(map, "\n");
-    for file in ["uid_map", "gid_map"] {
-        OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/{pid}/{file}"))
-            // The kernel takes a map in one write only.
-            .and_then(|mut file| file.write(lines.as_bytes()))
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-    }
-    File::open(format!("/proc/{pid}/ns/user"))
-        .map(OwnedFd::from)
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    ["uid_map", "gid_map"]
+        .into_iter()
+        .try_for_each(|file| blank.write(file, &lines))
+        .and_then(|()| blank.open())
+        .map_err(failed)
 }
 
 /// Why there is no idmapped copy of a mount.
@@ -202,16 +169,6 @@ fn text_of(map: &[IdMap], separator: &str) -> String {
         let _ = write!(text, "{} {} {}", line.from, line.to, line.range);
     }
     text
-}
-
-/// Bounded: after SIGKILL nothing keeps a process that only sleeps in a pipe read.
-fn end(child: &OwnedFd) -> std::result::Result<(), Errno> {
-    pidfd::send_signal(child, libc::SIGKILL)?;
-    match pidfd::wait(child) {
-        // Where the caller ignores SIGCHLD the kernel reaps by itself.
-        Ok(_) | Err(Errno::ECHILD) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::mounts;
 use crate::plan::{IdMaps, Launch, Plan, Program};
-use crate::procfs;
+use crate::procfs::{self, ProcfsOrigin};
 use crate::rootdir::{RootDir, fd_path};
 use crate::spawn::{self, Birth, Lifelines, Spawned};
 use crate::stdio;
@@ -35,7 +35,7 @@ const SETUP_DEADLINE_MS: u16 = 30_000;
 
 /// Starts the container and stays until it has ended: how it ended.
 ///
-/// `started` is called with the leader's process id when the leader stands in its own tree and before anybody can see
+/// `started` is called with the leader's process id and what its procfs is, when the leader stands in its own tree and before anybody can see
 /// it; if it fails, the container is taken down again.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn launch(
     plan: &Launch,
     rootfs: RootDir,
     signals: &SignalFd,
-    started: impl FnOnce(Pid) -> Result<()>,
+    started: impl FnOnce(Pid, ProcfsOrigin) -> Result<()>,
 ) -> Result<Ended> {
     let words = Plan::Launch(plan);
     // Before anything is changed: it may well be that something is wrong with them.
@@ -97,8 +97,8 @@ pub fn launch(
         write_id_maps(pid, maps).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
         proceed(words, &spawned)?;
     }
-    let mount = receive_procfs(words, &spawned)?;
-    started(pid)?;
+    let (mount, origin) = receive_procfs(words, &spawned)?;
+    started(pid, origin)?;
     ground.attach_procfs(words, mount)?;
     let guard = match plan.program {
         Program::Command(_) => Some(
@@ -236,7 +236,7 @@ fn told(words: Plan<'_>, report: BorrowedFd<'_>) -> Option<Error> {
     failure(words, Record::from_bytes(bytes.get(..length)?)?)
 }
 
-fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<OwnedFd> {
+fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<(OwnedFd, ProcfsOrigin)> {
     let mut set = [PollFd::new(spawned.report.as_fd(), PollFlags::POLLIN)];
     loop {
         match poll(&mut set, PollTimeout::from(SETUP_DEADLINE_MS)) {
@@ -255,7 +255,10 @@ fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<OwnedFd> {
     let (length, passed) = socket::receive(&spawned.report, &mut bytes)
         .map_err(|errno| Step::SendProc.failure(words, errno))?;
     match passed {
-        Some(mount) => Ok(mount),
+        Some(mount) => match ProcfsOrigin::from_byte(bytes[0]) {
+            Some(origin) => Ok((mount, origin)),
+            None => Err(Step::SendProc.failure(words, Errno::EBADMSG)),
+        },
         None => Err(bytes
             .get(..length)
             .and_then(Record::from_bytes)

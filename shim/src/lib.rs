@@ -22,6 +22,7 @@ mod guard;
 pub mod idmap;
 pub mod launch;
 pub mod mounts;
+pub mod own_userns;
 pub mod pipe_wrap;
 pub mod plan;
 pub mod procfs;
@@ -32,7 +33,9 @@ mod spawn;
 pub mod stdio;
 pub mod step;
 mod supervise;
+pub mod surroundings;
 pub mod sys;
+mod userns;
 mod views;
 
 pub use ended::Ended;

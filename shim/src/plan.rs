@@ -287,6 +287,8 @@ pub struct Launch {
     pub privileges: Privileges,
     /// What it may not see or change.
     pub views: Views,
+    /// False where the caller's user namespace forbids setgroups(2): then all processes keep the caller's groups.
+    pub set_groups: bool,
     /// What becomes its /etc/resolv.conf, if not the image's own.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub resolv_conf: Option<Vec<u8>>,
@@ -311,6 +313,8 @@ pub struct Exec {
     pub privileges: Privileges,
     /// The command.
     pub process: Process,
+    /// As in [`Launch`].
+    pub set_groups: bool,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
 }
@@ -325,6 +329,15 @@ pub enum Plan<'p> {
 }
 
 impl<'p> Plan<'p> {
+    /// Whether supplementary groups are set.
+    #[must_use]
+    pub fn set_groups(self) -> bool {
+        match self {
+            Self::Launch(plan) => plan.set_groups,
+            Self::Exec(plan) => plan.set_groups,
+        }
+    }
+
     /// The root filesystem's path.
     #[must_use]
     pub fn rootfs(self) -> &'p std::path::Path {

@@ -17,6 +17,53 @@ const ROOT_INODE: u64 = 1;
 /// More stacked mounts than that are nobody's left-over.
 const STACKED_MAX: usize = 64;
 
+/// Where a container's procfs comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProcfsOrigin {
+    /// It was made for the container and shows its processes.
+    #[default]
+    Own,
+    /// A read-only copy of the caller's: inside a container whose engine covers parts of /proc, the kernel lets nobody
+    /// have one where they are not covered (`mount_too_revealing` in fs/namespace.c). It shows the processes of that
+    /// container as well.
+    Surroundings,
+}
+
+impl ProcfsOrigin {
+    /// For the report socket.
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Own => 1,
+            Self::Surroundings => 2,
+        }
+    }
+
+    /// What [`Self::byte`] has made; any other byte is no such message.
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Own, Self::Surroundings]
+            .into_iter()
+            .find(|origin| origin.byte() == byte)
+    }
+}
+
+/// The caller's own /proc with all that covers parts of it, detached and read-only: most of its files belong to a root
+/// that the container's root may be taken for. Allocates nothing.
+///
+/// # Errors
+/// Those of open_tree(2) and mount_setattr(2).
+pub(crate) fn of_surroundings(attributes: u64) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let tree = clone_tree(nix::fcntl::open(c"/proc", flags, Mode::empty())?, true)?;
+    let change = Change {
+        set: attributes | attr::RDONLY,
+        propagation: Some(Propagation::Private),
+        recursive: true,
+        ..Change::default()
+    };
+    set_attributes(&tree, change)?;
+    Ok(tree)
+}
+
 /// Opens ROOTFS/proc if it is the root of a procfs mount, through real directories only.
 ///
 /// # Errors
@@ -44,13 +91,26 @@ fn is_procfs(fd: impl AsFd) -> Result<bool, Errno> {
 /// # Errors
 /// Those of open_tree(2) and openat2(2).
 pub(crate) fn detached(procfs: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let tree = clone_tree(procfs, false)?;
+    let tree = copy(procfs)?;
     let readonly = Change {
         set: attr::RDONLY,
+        recursive: true,
         ..Change::default()
     };
     set_attributes(&tree, readonly)?;
     RootDir::from(tree).open_plain(c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+/// A detached copy, with what covers parts of it where that may not be left out. Allocates nothing.
+///
+/// # Errors
+/// Those of open_tree(2).
+pub(crate) fn copy(procfs: &OwnedFd) -> Result<OwnedFd, Errno> {
+    clone_tree(procfs, false).or_else(|errno| match errno {
+        // What covers parts of it is locked in place (mount_namespaces(7)).
+        Errno::EINVAL => clone_tree(procfs, true),
+        other => Err(other),
+    })
 }
 
 /// Takes away what a killed launch has left on ROOTFS/proc.

@@ -121,6 +121,7 @@ pub(crate) fn spawn(
             .capabilities
             .map_or(ALL_CAPABILITIES, |Capabilities(set)| set),
         no_new_privileges: privileges.no_new_privileges,
+        set_groups: plan.set_groups(),
         uid: workload.map_or(0, |workload| workload.uid),
         gid: workload.map_or(0, |workload| workload.gid),
         umask: workload.map_or(0o022, |workload| workload.umask),
@@ -154,6 +155,7 @@ pub(crate) fn spawn(
         .collect();
 
     let child = Child {
+        set_groups: plan.set_groups(),
         steps: &steps,
         launch: match plan {
             Plan::Launch(launch) => Some(launch),

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::mounts::Mount;
 use crate::plan::{Capabilities, Exec, IdRange, Launch, Plan, Privileges, Process, Program};
+use crate::surroundings;
 
 /// Which process takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,7 +247,14 @@ impl Step {
             Self::WriteIdMap => id_maps(plan),
             Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
-            Self::BecomeRoot => "setgroups([]), setresgid(0, 0, 0), setresuid(0, 0, 0)".to_owned(),
+            Self::BecomeRoot => {
+                let groups = if plan.set_groups() {
+                    "setgroups([]), "
+                } else {
+                    ""
+                };
+                format!("{groups}setresgid(0, 0, 0), setresuid(0, 0, 0)")
+            }
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
             Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE), ro".to_owned(),
@@ -345,9 +353,10 @@ impl Step {
         let text = match (self, errno) {
             (_, Errno::EMFILE) => "too many open files: raise the limit (ulimit -n)",
             (_, Errno::ENOMEM) => "out of memory",
-            (Self::Clone | Self::JoinNamespaces | Self::DetachProc, Errno::EPERM) => {
-                "this needs root (CAP_SYS_ADMIN); inside another container its seccomp filter may forbid namespaces"
-            }
+            (
+                Self::Clone | Self::JoinNamespaces | Self::DetachProc | Self::PivotRoot,
+                Errno::EPERM | Errno::ENOSYS,
+            ) => return Some(surroundings::namespaces_hint().into()),
             (Self::JoinNamespaces, Errno::EINVAL) => {
                 "what the record names as the leader shares namespaces with the caller; see --state"
             }
@@ -364,7 +373,8 @@ impl Step {
                 "this needs root (CAP_SYS_ADMIN)"
             }
             (Self::MakeProc, Errno::EPERM) => {
-                "the surrounding container masks parts of /proc, and the kernel does not let it be uncovered; unmask it there"
+                let hint = surroundings::proc_hint();
+                return Some(format!("{hint}; or launch with --userns=identity").into());
             }
             (Self::WriteResolvConf, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 "the root filesystem needs a real directory named etc"
@@ -459,6 +469,9 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
         (InitStep::ControllingTerminal, _) => "ioctl(TIOCSCTTY)".to_owned(),
         (InitStep::Streams, _) => "dup3(streams, 0..2)".to_owned(),
         (InitStep::Descriptors, _) => "close_range(3, CLOSE_RANGE_CLOEXEC)".to_owned(),
+        (InitStep::Groups, Some(process)) if !plan.set_groups() => {
+            format!("umask({:03o}); setgroups is forbidden here", process.umask)
+        }
         (InitStep::Groups, Some(process)) => format!(
             "umask({:03o}), setgroups({:?})",
             process.umask, process.groups

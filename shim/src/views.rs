@@ -18,6 +18,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 
 use crate::mounts::NODES;
+use crate::procfs;
 use crate::rootdir::RootDir;
 use crate::sys::mount::{
     Change, Filesystem, attach, attr, clone_tree, set_attributes, set_attributes_at,
@@ -135,12 +136,12 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
     filesystem.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
 }
 
-/// Puts the container's procfs on /proc in its own tree; what is left in `procfs` is a copy for the host's view.
-pub(crate) fn show(procfs: &mut Option<OwnedFd>) -> Result<(), Errno> {
-    let own = procfs.take().ok_or(Errno::EBADF)?;
+/// Puts the container's procfs on /proc in its own tree; what is left in `made` is a copy for the host's view.
+pub(crate) fn show(made: &mut Option<OwnedFd>) -> Result<(), Errno> {
+    let own = made.take().ok_or(Errno::EBADF)?;
     let place = root()?.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
     attach(&own, &place)?;
-    *procfs = Some(clone_tree(&own, false)?);
+    *made = Some(procfs::copy(&own)?);
     Ok(())
 }
 

@@ -66,10 +66,6 @@ pub(crate) fn fork() -> Result<i32> {
     call(nr::CLONE, [SIGCHLD, 0, 0, 0, 0]).map(small)
 }
 
-pub(crate) fn getpid() -> i32 {
-    call(nr::GETPID, [0; 5]).map_or(-1, small)
-}
-
 pub(crate) fn setsid() -> Result<()> {
     call(nr::SETSID, [0; 5]).map(drop)
 }
@@ -351,6 +347,31 @@ pub(crate) fn poll(set: &mut [PollFd], now: bool) {
         [set.as_mut_ptr().addr(), set.len(), timeout, 0, 0],
     ) == Err(EINTR)
     {}
+}
+
+/// Our own number as a procfs has it, which may be of a PID namespace around ours: where its `self` leads to.
+pub(crate) fn own_number(procfs: i32) -> Option<i32> {
+    let mut number = [0u8; 16];
+    let length = call(
+        nr::READLINKAT,
+        [
+            register(procfs),
+            c"self".as_ptr().addr(),
+            number.as_mut_ptr().addr(),
+            number.len(),
+            0,
+        ],
+    );
+    crate::protocol::number(number.get(..length.ok()?)?)
+}
+
+/// Sends a signal to the process of a pidfd, or of a directory of procfs.
+pub(crate) fn pidfd_send_signal(process: i32, signal: i32) {
+    // It fails only if the process has ended, which is what is wanted.
+    let _ = call(
+        nr::PIDFD_SEND_SIGNAL,
+        [register(process), register(signal), 0, 0, 0],
+    );
 }
 
 /// Opens a path relative to a directory, read-only and close-on-exec.

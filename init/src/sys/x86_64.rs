@@ -49,7 +49,6 @@ pub(super) mod nr {
     pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const IOCTL: usize = 16;
-    pub(crate) const GETPID: usize = 39;
     pub(crate) const CLONE: usize = 56;
     pub(crate) const EXECVE: usize = 59;
     pub(crate) const WAIT4: usize = 61;
@@ -68,9 +67,11 @@ pub(super) mod nr {
     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const OPENAT: usize = 257;
+    pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const DUP3: usize = 292;
     pub(crate) const SECCOMP: usize = 317;
+    pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }

@@ -11,14 +11,17 @@ use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invo
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
-use crate::image::{self, ImportRequest};
-use crate::{exec, inspect, launch, leader, mounts, rootfs, userns};
+use crate::image::{self, ImportRequest, Rights};
+use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, userns};
 
 /// Carries out what was asked.
 ///
 /// # Errors
 /// The one error that ends the program; its exit status says whose failure it is.
 pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
+    if !matches!(invocation, Invocation::Help(_) | Invocation::Version) {
+        rootless::refuse_elevated()?;
+    }
     match invocation {
         Invocation::Help(text) => Ok(Outcome::text(text)),
         Invocation::Version => Ok(Outcome::text(version())),
@@ -28,23 +31,29 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             launch::launch(&args, &config.dirs(&args.dirs)?, &config)
         }
         Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
-        Invocation::Inspect(args) => inspect::inspect(&args, &dirs(&args.dirs)?),
+        Invocation::Inspect(args) => {
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            inspect::inspect(&args, &dirs)
+        }
         Invocation::CreateFs(args) => create_fs(&args, &config()?),
         Invocation::DestroyFs(args) => {
-            let dirs = dirs(&args.dirs)?;
-            let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
-            rootfs::destroy(&dirs, args.guid.as_str(), stop).map(|()| Outcome::SILENT)
+            destroy_fs(&dirs(&args.dirs)?, args.guid.as_str()).map(|()| Outcome::SILENT)
         }
         Invocation::MountAdd(args) => {
-            mounts::verbs::add(&args.rootfs, &args.spec, &dirs(&args.dirs)?)
-                .map(|()| Outcome::SILENT)
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::add(&args.rootfs, &args.spec, &dirs).map(|()| Outcome::SILENT)
         }
         Invocation::MountRemove(args) => {
-            mounts::verbs::remove(&args.rootfs, &args.target, &dirs(&args.dirs)?)
-                .map(|()| Outcome::SILENT)
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::remove(&args.rootfs, &args.target, &dirs).map(|()| Outcome::SILENT)
         }
         Invocation::MountList(args) => {
-            mounts::verbs::show(&args.rootfs, args.json, &dirs(&args.dirs)?).map(Outcome::text)
+            let dirs = dirs(&args.dirs)?;
+            leader::join_view(&dirs.state, &args.rootfs, true)?;
+            mounts::verbs::show(&args.rootfs, args.json, &dirs).map(Outcome::text)
         }
         Invocation::BindMount(args) => {
             let dirs = dirs(&args.dirs)?;
@@ -65,10 +74,16 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
 
 fn create_fs(args: &CreateFsArgs, config: &Config) -> shim::Result<Outcome> {
     let dirs = &config.dirs(&args.dirs)?;
-    let settings = config.settings(Some(args.image.as_str()));
+    let (image, name) = (args.image.as_str(), args.name.as_deref());
+    let settings = config.settings(Some(image));
     let userns = args.userns.as_ref().or(settings.userns.as_ref());
-    let ids = userns::of_create_fs(userns, config.id_pool.unwrap_or_else(Pool::of_host))?;
-    let created = rootfs::create(dirs, args.image.as_str(), args.name.as_deref(), &ids)?;
+    let created = if rootless::enter()?.entered {
+        userns::check_deferred(userns)?;
+        rootfs::create_deferred(dirs, image, name)?
+    } else {
+        let ids = userns::of_create_fs(userns, config.id_pool.unwrap_or_else(Pool::of_host))?;
+        rootfs::create(dirs, image, name, &ids)?
+    };
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
     // A root filesystem that nobody was told of could not be destroyed by anybody.
@@ -86,6 +101,16 @@ fn create_fs(args: &CreateFsArgs, config: &Config) -> shim::Result<Outcome> {
         text: Vec::new(),
         warning: created.warning,
     })
+}
+
+fn destroy_fs(dirs: &Dirs, guid: &str) -> shim::Result<()> {
+    let stop = |rootfs: &Path| leader::stop(&dirs.state, rootfs);
+    if rootless::is_needed()? {
+        // From inside a user namespace of one's own another one's processes with other ids are out of reach.
+        stop(&rootfs::path(dirs, guid))?;
+        rootless::enter()?;
+    }
+    rootfs::destroy(dirs, guid, stop)
 }
 
 fn bind_request(args: BindMountArgs, dirs: Dirs) -> BindMount {
@@ -109,7 +134,23 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
-    image::import(&request).map(|_| Outcome::SILENT)
+    let origin = rootless::enter_for_files()?;
+    request.rights = if origin.single_id.is_some() {
+        Rights::SingleId
+    } else if origin.entered || !origin.initial_userns {
+        Rights::UserNamespace
+    } else {
+        Rights::Root
+    };
+    let imported = image::import(&request)?;
+    let one_owner = origin
+        .single_id
+        .map(|why| format!("all files belong to one user, because {why}"));
+    let warnings: Vec<String> = one_owner.into_iter().chain(imported.warning).collect();
+    Ok(Outcome::Text {
+        text: Vec::new(),
+        warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+    })
 }
 
 fn version() -> String {

@@ -12,18 +12,21 @@ pub use settings::Settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use shim::Error;
 
 use crate::idrange::Pool;
+use crate::rootless::account::Account;
+use crate::rootless::dirs;
 
 /// Where the configuration is read from.
 pub const PATH: &str = "/etc/start-container/config.toml";
 
-/// Default of `base`: images, and the root filesystems made from them.
+/// Default of root's `base`; an ordinary user's is in the home directory ([`crate::rootless`]): images, and the root filesystems made from them.
 pub const DEFAULT_BASE: &str = "/media/startos";
-/// Default of `state`: what is true until the next boot; mode 0700.
+/// Default of root's `state`: what is true until the next boot; mode 0700.
 pub const DEFAULT_STATE: &str = "/run/start-container";
-/// Default of `data`: layers and writable uppers; mode 0700.
+/// Default of root's `data`: layers and writable uppers; mode 0700.
 pub const DEFAULT_DATA: &str = "/var/lib/start-container";
 
 /// The directories that a command works in: absolute, not necessarily existing, not necessarily UTF-8.
@@ -73,19 +76,34 @@ impl Config {
     /// The directories, with the flags winning.
     ///
     /// # Errors
-    /// A flag that is empty.
+    /// A flag that is empty; and where the caller is not root, no home directory or a state directory of somebody else.
     pub fn dirs(&self, flags: &DirFlags) -> shim::Result<Dirs> {
-        let choose = |option,
-                      flag: &Option<PathBuf>,
-                      configured: &Option<PathBuf>,
-                      default: &str| match flag {
-            Some(path) => absolute(option, path),
-            None => Ok(configured.clone().unwrap_or_else(|| default.into())),
+        self.dirs_for(flags, Uid::effective())
+    }
+
+    fn dirs_for(&self, flags: &DirFlags, caller: Uid) -> shim::Result<Dirs> {
+        let choose = |option, flag: &Option<PathBuf>, configured: &Option<PathBuf>| match flag {
+            Some(path) => absolute(option, path).map(Some),
+            None => Ok(configured.clone()),
+        };
+        let base = choose("--base", &flags.base, &self.base)?;
+        let state = choose("--state", &flags.state, &self.state)?;
+        let data = choose("--data", &flags.data, &self.data)?;
+        if caller.is_root() {
+            return Ok(Dirs {
+                base: base.unwrap_or_else(|| DEFAULT_BASE.into()),
+                state: state.unwrap_or_else(|| DEFAULT_STATE.into()),
+                data: data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            });
+        }
+        let base = match base {
+            Some(base) => base,
+            None => dirs::base(&Account::of_caller()?)?,
         };
         Ok(Dirs {
-            base: choose("--base", &flags.base, &self.base, DEFAULT_BASE)?,
-            state: choose("--state", &flags.state, &self.state, DEFAULT_STATE)?,
-            data: choose("--data", &flags.data, &self.data, DEFAULT_DATA)?,
+            data: data.unwrap_or_else(|| dirs::data(&base)),
+            state: state.map_or_else(|| dirs::state(caller.as_raw()), Ok)?,
+            base,
         })
     }
 

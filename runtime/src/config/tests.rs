@@ -31,16 +31,30 @@ impl Drop for Scratch {
     }
 }
 
-fn load(flags: &DirFlags, config: &Path) -> shim::Result<Dirs> {
-    Config::load(config)?.dirs(flags)
-}
-
 fn dirs(base: &str, state: &str, data: &str) -> Dirs {
     Dirs {
         base: base.into(),
         state: state.into(),
         data: data.into(),
     }
+}
+
+/// As root, whoever runs the test.
+fn load(flags: &DirFlags, config: &Path) -> shim::Result<Dirs> {
+    Config::load(config)?.dirs_for(flags, Uid::from_raw(0))
+}
+
+#[test]
+fn an_ordinary_users_data_is_below_the_base() {
+    let flags = DirFlags {
+        base: Some("/b".into()),
+        state: Some("/s".into()),
+        data: None,
+    };
+    let found = Config::default()
+        .dirs_for(&flags, Uid::from_raw(4711))
+        .unwrap();
+    assert_eq!(found, dirs("/b", "/s", "/b/data"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use shim::{Error, Result};
 
 use super::archive::Archive;
 use super::member::{Kind, Member};
-use super::meta;
+use super::meta::{self, Rights};
 use super::path::{Mark, Place, mark, show};
 use super::remove::{self, Kept};
 use super::tree::{Directory, Tree, disk_hint, resolve_in};
@@ -54,11 +54,21 @@ pub(super) struct Unpacker {
     pub(super) members: u64,
     /// How many bytes of file data were written.
     pub(super) bytes: u64,
+    rights: Rights,
+    /// How many devices and attributes were left out for want of rights.
+    pub(super) left_out: LeftOut,
+}
+
+/// What is not in the tree although the archive has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) devices: usize,
+    pub(super) attributes: usize,
 }
 
 impl Unpacker {
     /// Fills `tree`, whose root gets mode 0755 unless an archive says otherwise.
-    pub(super) fn new(tree: Tree) -> Self {
+    pub(super) fn new(tree: Tree, rights: Rights) -> Self {
         let root = Late {
             path: b".".to_vec(),
             mode: Mode::from_bits_truncate(0o755),
@@ -71,6 +81,8 @@ impl Unpacker {
             kept: Kept::new(),
             members: 0,
             bytes: 0,
+            rights,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -97,7 +109,7 @@ impl Unpacker {
     }
 
     /// Sets what was left for the end. Deepest first, because a mode may keep us from entering.
-    pub(super) fn finish(self) -> Result<(u64, u64)> {
+    pub(super) fn finish(self) -> Result<(u64, u64, LeftOut)> {
         let mut late: Vec<(u64, Late)> = self.late.into_iter().collect();
         late.sort_by_key(|(_, late)| {
             std::cmp::Reverse(late.path.iter().filter(|byte| **byte == b'/').count())
@@ -128,7 +140,7 @@ impl Unpacker {
                 futimens(&directory, &TimeSpec::UTIME_OMIT, &time).map_err(failed)?;
             }
         }
-        Ok((self.members, self.bytes))
+        Ok((self.members, self.bytes, self.left_out))
     }
 
     fn hide(
@@ -171,6 +183,7 @@ impl Unpacker {
             return self.put_root(member);
         };
         let directory = self.tree.directory(parent)?;
+        self.left_out.attributes += meta::left_out(member, self.rights);
         match member.kind {
             Kind::File => self.put_file(archive, member, &directory, name)?,
             Kind::Directory => self.put_directory(member, place, &directory, name)?,
@@ -179,7 +192,7 @@ impl Unpacker {
                 self.create(member, &directory, name, || {
                     symlinkat(member.link.as_slice(), &directory, name.as_slice())
                 })?;
-                meta::on_special(&directory, name, member)?;
+                meta::on_special(&directory, name, member, self.rights)?;
             }
             Kind::Char | Kind::Block | Kind::Fifo => self.put_node(member, &directory, name)?,
         }
@@ -196,7 +209,7 @@ impl Unpacker {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = openat(&**self.tree.root(), ".", flags, Mode::empty());
         let root = File::from(root.map_err(|errno| meta::failed("open", member, errno))?);
-        meta::on_directory(&root, member, true)?;
+        meta::on_directory(&root, member, true, self.rights)?;
         let late = Late {
             path: b".".to_vec(),
             mode: Mode::from_bits_truncate(member.mode),
@@ -242,7 +255,7 @@ impl Unpacker {
             })?;
             self.bytes += member.size;
         }
-        meta::on_file(&file, member)
+        meta::on_file(&file, member, self.rights)
     }
 
     fn put_directory(
@@ -269,7 +282,7 @@ impl Unpacker {
             Err(errno) => return Err(failed(errno)),
         }
         let made = File::from(openat(directory, name, flags, Mode::empty()).map_err(failed)?);
-        meta::on_directory(&made, member, existed)?;
+        meta::on_directory(&made, member, existed, self.rights)?;
         // The owner can always enter while the tree is being made; what the archive says comes at the end.
         let mode = Mode::from_bits_truncate(member.mode);
         fchmod(&made, mode | Mode::S_IRWXU).map_err(failed)?;
@@ -340,17 +353,18 @@ impl Unpacker {
         let made = self.create(member, directory, name, || {
             mknodat(directory, name, kind, Mode::S_IRUSR, device)
         });
-        if member.kind != Kind::Fifo {
-            made.map_err(|error| match error.raw_errno() {
-                Some(Errno::EPERM) => error.hint(
-                    "devices can be made by root of the initial user namespace only; import there",
-                ),
-                _ => error,
-            })?;
-        } else {
-            made?;
+        match made {
+            // The kernel keeps devices for root of the initial user namespace.
+            Err(error) if member.kind != Kind::Fifo && error.raw_errno() == Some(Errno::EPERM) => {
+                if self.rights == Rights::Root {
+                    return Err(error.hint("making devices needs the capability CAP_MKNOD"));
+                }
+                self.left_out.devices += 1;
+                return Ok(());
+            }
+            other => other?,
         }
-        meta::on_special(directory, name, member)
+        meta::on_special(directory, name, member, self.rights)
     }
 
     /// Makes a name that must not lead anywhere that was there before: what has it is removed first, and `make` must fail

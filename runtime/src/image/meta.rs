@@ -25,11 +25,23 @@ use super::tree::{Directory, disk_hint};
 /// would obey, and the labels of its SELinux policy.
 const NOT_OURS: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
 
+/// What the kernel lets the caller give to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    Root,
+    /// What root of a user namespace may: every owner that it has, but neither devices nor `trusted.*` attributes, which
+    /// are left out.
+    UserNamespace,
+    /// The same where there is only one id: everything belongs to it.
+    SingleId,
+}
+
 /// Sets all on a regular file that has been written.
-pub(super) fn on_file(file: &File, member: &Member) -> Result<()> {
-    let (uid, gid) = owner(member)?;
-    fchown(file, Some(uid), Some(gid)).map_err(|errno| owner_failed(member, errno))?;
-    set_attributes(file, member)?;
+pub(super) fn on_file(file: &File, member: &Member, rights: Rights) -> Result<()> {
+    let (uid, gid) = owner(member, rights)?;
+    fchown(file, uid, gid).map_err(|errno| owner_failed(member, errno))?;
+    set_attributes(file, member, rights)?;
     let mode = Mode::from_bits_truncate(member.mode);
     fchmod(file, mode).map_err(|errno| failed("set mode of", member, errno))?;
     futimens(file, &TimeSpec::UTIME_OMIT, &time(member))
@@ -38,31 +50,35 @@ pub(super) fn on_file(file: &File, member: &Member) -> Result<()> {
 
 /// Sets owner and attributes on a directory, and takes away the attributes that it had before; its mode and time come
 /// when nothing more is put into it.
-pub(super) fn on_directory(directory: &File, member: &Member, existed: bool) -> Result<()> {
-    let (uid, gid) = owner(member)?;
-    fchown(directory, Some(uid), Some(gid)).map_err(|errno| owner_failed(member, errno))?;
+pub(super) fn on_directory(
+    directory: &File,
+    member: &Member,
+    existed: bool,
+    rights: Rights,
+) -> Result<()> {
+    let (uid, gid) = owner(member, rights)?;
+    fchown(directory, uid, gid).map_err(|errno| owner_failed(member, errno))?;
     if existed {
         drop_attributes(directory, member)?;
     }
-    set_attributes(directory, member)
+    set_attributes(directory, member, rights)
 }
 
 /// Sets all on what cannot be opened: a link, a device, a named pipe that was just made as `name` in `directory`.
-pub(super) fn on_special(directory: &Directory, name: &[u8], member: &Member) -> Result<()> {
-    let (uid, gid) = owner(member)?;
-    fchownat(
-        directory,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::AT_SYMLINK_NOFOLLOW,
-    )
-    .map_err(|errno| owner_failed(member, errno))?;
-    if member.xattrs.iter().any(|(name, _)| is_ours(name)) {
+pub(super) fn on_special(
+    directory: &Directory,
+    name: &[u8],
+    member: &Member,
+    rights: Rights,
+) -> Result<()> {
+    let (uid, gid) = owner(member, rights)?;
+    fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_err(|errno| owner_failed(member, errno))?;
+    if wanted(member, rights).next().is_some() {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(directory, name, flags, Mode::empty())
             .map_err(|errno| failed("open", member, errno))?;
-        set_attributes_of_path(&fd, member)?;
+        set_attributes_of_path(&fd, member, rights)?;
     }
     if member.kind != Kind::Symlink {
         let mode = Mode::from_bits_truncate(member.mode);
@@ -90,11 +106,17 @@ pub(super) fn time(member: &Member) -> TimeSpec {
 }
 
 /// To chown(2) the largest id means "leave it", so no file can belong to it.
-fn owner(member: &Member) -> Result<(Uid, Gid)> {
+fn owner(member: &Member, rights: Rights) -> Result<(Option<Uid>, Option<Gid>)> {
     if member.uid == u32::MAX || member.gid == u32::MAX {
         return Err(owner_failed(member, Errno::EINVAL));
     }
-    Ok((Uid::from_raw(member.uid), Gid::from_raw(member.gid)))
+    if rights == Rights::SingleId {
+        return Ok((None, None));
+    }
+    Ok((
+        Some(Uid::from_raw(member.uid)),
+        Some(Gid::from_raw(member.gid)),
+    ))
 }
 
 fn owner_failed(member: &Member, errno: Errno) -> Error {
@@ -116,8 +138,24 @@ fn is_ours(name: &[u8]) -> bool {
     !NOT_OURS.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn set_attributes(file: &File, member: &Member) -> Result<()> {
-    for (name, value) in member.xattrs.iter().filter(|(name, _)| is_ours(name)) {
+/// How many attributes of a member are left out for want of rights.
+pub(super) fn left_out(member: &Member, rights: Rights) -> usize {
+    let ours = member.xattrs.iter().filter(|(name, _)| is_ours(name));
+    ours.count() - wanted(member, rights).count()
+}
+
+fn wanted(member: &Member, rights: Rights) -> impl Iterator<Item = (&[u8], &[u8])> {
+    member
+        .xattrs
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .filter(move |(name, _)| {
+            is_ours(name) && (rights == Rights::Root || !name.starts_with(b"trusted."))
+        })
+}
+
+fn set_attributes(file: &File, member: &Member, rights: Rights) -> Result<()> {
+    for (name, value) in wanted(member, rights) {
         file.set_xattr(OsStr::from_bytes(name), value)
             .map_err(|error| attribute_failed(member, name, &error))?;
     }
@@ -125,9 +163,9 @@ fn set_attributes(file: &File, member: &Member) -> Result<()> {
 }
 
 /// fsetxattr(2) refuses O_PATH descriptors; their entry in /proc leads to exactly the file that is open.
-fn set_attributes_of_path(fd: &OwnedFd, member: &Member) -> Result<()> {
+fn set_attributes_of_path(fd: &OwnedFd, member: &Member, rights: Rights) -> Result<()> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    for (name, value) in member.xattrs.iter().filter(|(name, _)| is_ours(name)) {
+    for (name, value) in wanted(member, rights) {
         xattr::set_deref(&path, OsStr::from_bytes(name), value)
             .map_err(|error| attribute_failed(member, name, &error))?;
     }

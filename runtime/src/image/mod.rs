@@ -30,12 +30,13 @@ use shim::{Error, Result};
 
 use crate::ids::ImageId;
 
+pub use meta::Rights;
 pub use platform::Platform;
 
 use archive::Archive;
 use chosen::Image;
 use config::Config;
-use layer::{Meaning, Unpacker};
+use layer::{LeftOut, Meaning, Unpacker};
 use member::{corrupt, read_failed};
 use publish::Beside;
 use source::Source;
@@ -61,6 +62,8 @@ pub struct ImportRequest {
     pub replace: bool,
     /// Waits until everything is on disk, so that a loss of power right after cannot leave half an image.
     pub durable: bool,
+    /// What the caller may give to a file.
+    pub rights: Rights,
 }
 
 impl ImportRequest {
@@ -75,6 +78,7 @@ impl ImportRequest {
             platform: Platform::host(),
             replace: false,
             durable: true,
+            rights: Rights::Root,
         }
     }
 }
@@ -105,6 +109,8 @@ pub struct Imported {
     pub members: u64,
     /// How many bytes of file data were written.
     pub bytes: u64,
+    /// What of the image could not be had without more rights, in words.
+    pub warning: Option<String>,
 }
 
 /// Imports an image.
@@ -148,7 +154,7 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
         Source::Rootfs(section, compression) => {
             let label = request.source.display().to_string();
             let staging = store.stage(id)?;
-            let (members, bytes) = unpack(&staging, |unpacker| {
+            let (members, bytes, left_out) = unpack(&staging, request.rights, |unpacker| {
                 unpack_rootfs(unpacker, section, compression, &label)
             })?;
             publish(staging, &Config::default(), request)?;
@@ -160,13 +166,15 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
                 layers: 1,
                 members,
                 bytes,
+                warning: words(left_out),
             });
         }
     };
     // Before anything is unpacked, so that what cannot be published fails early.
     beside(&image.config)?;
     let staging = store.stage(id)?;
-    let (members, bytes) = unpack(&staging, |unpacker| image.unpack(unpacker))?;
+    let (members, bytes, left_out) =
+        unpack(&staging, request.rights, |unpacker| image.unpack(unpacker))?;
     publish(staging, &image.config, request)?;
     let Image { layers, digest, .. } = image;
     Ok(Imported {
@@ -176,20 +184,34 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
         layers: layers.len(),
         members,
         bytes,
+        warning: words(left_out),
     })
 }
 
-/// Fills the staging directory; gives the number of members and bytes.
+fn words(left_out: LeftOut) -> Option<String> {
+    let LeftOut {
+        devices,
+        attributes,
+    } = left_out;
+    (left_out != LeftOut::default()).then(|| {
+        format!(
+            "left out, being root's of the whole machine: {devices} devices, {attributes} trusted.* attributes"
+        )
+    })
+}
+
+/// Fills the staging directory; gives the number of members and bytes, and what was left out.
 fn unpack(
     staging: &Staging<'_>,
+    rights: Rights,
     fill: impl FnOnce(&mut Unpacker) -> Result<()>,
-) -> Result<(u64, u64)> {
+) -> Result<(u64, u64, LeftOut)> {
     let failed = |errno| staging.store.failed("open", &staging.name, errno);
     let root = staging.directory.try_clone();
     let root = root.map_err(|error| {
         failed(nix::errno::Errno::try_from(error).unwrap_or(nix::errno::Errno::EIO))
     })?;
-    let mut unpacker = Unpacker::new(Tree::new(root.into()).map_err(failed)?);
+    let mut unpacker = Unpacker::new(Tree::new(root.into()).map_err(failed)?, rights);
     fill(&mut unpacker)?;
     unpacker.finish()
 }

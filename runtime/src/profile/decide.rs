@@ -11,12 +11,11 @@ use super::{ProfileName, SeccompChoice, views};
 use crate::capabilities::{Request, Set};
 use crate::cli::ConfinementArgs;
 use crate::config::Settings;
-use crate::host;
 
 /// What the host and the caller's situation allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether the caller is in the machine's own user namespace: nobody else has drawn a boundary yet.
+    /// Whether the caller was called in the machine's own user namespace: nobody else has drawn a boundary yet.
     pub bare_host: bool,
     /// Whether the container has a user namespace of its own.
     pub own_user_namespace: bool,
@@ -28,11 +27,12 @@ pub struct Facts {
 
 impl Facts {
     /// Looks at the host. In a user namespace of its own, a container can have every capability that the kernel knows;
-    /// otherwise only what the caller has.
+    /// otherwise only what the caller has. `bare_host` is as in [`Facts`]; it may not be true any more of where the
+    /// caller is now (see [`crate::rootless`]).
     ///
     /// # Errors
     /// /proc is not mounted.
-    pub fn read(own_user_namespace: bool) -> Result<Self> {
+    pub fn read(own_user_namespace: bool, bare_host: bool) -> Result<Self> {
         let failed = |path: &str, why: String| {
             Error::new("read")
                 .on(path)
@@ -56,7 +56,7 @@ impl Facts {
             all & bounding & Set::from_bits(status.capprm)
         };
         Ok(Self {
-            bare_host: host::in_initial_user_namespace()?,
+            bare_host,
             own_user_namespace,
             available,
             thermal: thermal(),

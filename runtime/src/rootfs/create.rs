@@ -40,13 +40,32 @@ pub struct Created {
 /// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; no free ids, or a
 /// filesystem whose ids cannot be mapped; whatever the kernel refuses. Nothing is left then.
 pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result<Created> {
+    create_as(dirs, image, name, ids, false)
+}
+
+/// The same for a caller who may mount in a mount namespace of its own only: see [`super::Deferred`]. Its ids are the
+/// caller's alone already.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_deferred(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
+    create_as(dirs, image, name, &Ids::AsOnDisk, true)
+}
+
+fn create_as(
+    dirs: &Dirs,
+    image: &str,
+    name: Option<&str>,
+    ids: &Ids,
+    deferred: bool,
+) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
     let lower = layers::image(&dirs.base, image)?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
     }
     let mut warnings = clear_remains(dirs);
-    let (places, record, mut journal) = begin(dirs, image, name)?;
+    let (places, record, mut journal) = begin(dirs, image, name, deferred)?;
     match make(&places, lower, ids, record, &mut journal) {
         Ok(warning) => {
             warnings.extend(warning);
@@ -67,10 +86,18 @@ pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result
     }
 }
 
-fn begin(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<(Places, Record, Journal)> {
+fn begin(
+    dirs: &Dirs,
+    image: &str,
+    name: Option<&str>,
+    deferred: bool,
+) -> Result<(Places, Record, Journal)> {
     for _ in 0..ATTEMPTS {
         let places = Places::new(dirs, &random_guid()?);
-        let record = Record::new(&places, image, name)?;
+        let record = Record {
+            deferred,
+            ..Record::new(&places, image, name)?
+        };
         if let Some(journal) = Journal::begin(&places, &record)? {
             return Ok((places, record, journal));
         }
@@ -109,14 +136,17 @@ fn make(
     }
     let maps = record.id_maps.as_ref();
     let data = make_data(places)?;
-    let (mount, warning) = make_overlay(places, &record.image, lower, &data, maps)?;
+    let (mount, warning) = make_overlay(places, &record.image, lower, &data, maps, Writable::make)?;
     let root = RootDir::from(mount);
     if let Some(maps) = maps {
         probe::write(&root, &format!(".probe-{}", places.guid), maps)
             .map_err(|errno| idmapped::cannot_store(&record.image, &places.data, errno))?;
     }
     inside::complete(&root, &record.image, maps)?;
-    attach_shared(places, &root)?;
+    make_mount_point(places)?;
+    if !record.deferred {
+        attach_shared(places, &root)?;
+    }
     journal.finish()?;
     Ok(warning)
 }
@@ -137,13 +167,15 @@ fn make_data(places: &Places) -> Result<RootDir> {
 /// Names the boot that a data directory was made in: after another one nobody can be using it.
 const BOOT: &str = "boot";
 
-/// The overlay, attached nowhere, and perhaps a warning. Its layers show the ids that `maps` has.
-fn make_overlay(
+/// The overlay, attached nowhere, and perhaps a warning. Its layers show the ids that `maps` has; `open` makes or finds
+/// the upper one in the data directory.
+pub(super) fn make_overlay(
     places: &Places,
     image: &str,
     lower: Layer,
     data: &RootDir,
     maps: Option<&IdMaps>,
+    open: impl FnOnce(Layer, &Layer) -> Result<Writable, Errno>,
 ) -> Result<(OwnedFd, Option<String>)> {
     let ids = maps.map(LayerIds::new).transpose()?;
     let lower = match &ids {
@@ -161,7 +193,7 @@ fn make_overlay(
     };
     let refusal = match layer {
         Ok(layer) => {
-            let on_disk = Writable::make(layer, &lower).map_err(|errno| {
+            let on_disk = open(layer, &lower).map_err(|errno| {
                 Error::sys("make upper directory in", places.data.display(), errno)
                     .hint("check --data: space, quota, and that its filesystem has owners")
             })?;
@@ -188,18 +220,18 @@ fn make_overlay(
     Err(refusal.into_error(image, &places.data))
 }
 
-/// Shared, in a peer group of its own: what a client mounts below it later reaches the container, whose tree is a
-/// slave of this one.
-fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
-    let failed = |errno: Errno| {
-        Error::sys("attach root filesystem at", places.rootfs.display(), errno).hint(
-            "check --base: it must be a directory in which root can make and mount directories",
-        )
-    };
+fn make_mount_point(places: &Places) -> Result<()> {
     // Root inside makes programs set-user-id, and where its ids are the host's they are the host root's: other users of
     // the host must not get at them.
-    make_directory(&places.subcontainers, 0o700).map_err(|error| failed(errno_of(&error)))?;
-    make_directory(&places.rootfs, 0o755).map_err(|error| failed(errno_of(&error)))?;
+    make_directory(&places.subcontainers, 0o700)
+        .and_then(|()| make_directory(&places.rootfs, 0o755))
+        .map_err(|error| attach_failed(places, errno_of(&error)))
+}
+
+/// Shared, in a peer group of its own: what a client mounts below it later reaches the container, whose tree is a
+/// slave of this one.
+pub(super) fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
+    let failed = |errno| attach_failed(places, errno);
     let shared = Change {
         propagation: Some(Propagation::Shared),
         ..Change::default()
@@ -207,6 +239,11 @@ fn attach_shared(places: &Places, root: &RootDir) -> Result<()> {
     set_attributes(root, shared).map_err(failed)?;
     let place = RootDir::open(&places.rootfs).map_err(failed)?;
     attach(root.as_fd(), place).map_err(failed)
+}
+
+fn attach_failed(places: &Places, errno: Errno) -> Error {
+    Error::sys("attach root filesystem at", places.rootfs.display(), errno)
+        .hint("check --base: it must be a directory in which one can make and mount directories")
 }
 
 /// A directory of this mode, whatever the umask. An existing one keeps its mode: it is somebody's choice.

@@ -44,6 +44,9 @@ pub struct Record {
     /// The ids that its layers are mapped to, which are those of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_maps: Option<IdMaps>,
+    /// Whether the overlay is not there yet, but is assembled by each launch.
+    #[serde(default)]
+    pub deferred: bool,
 }
 
 impl Record {
@@ -59,6 +62,7 @@ impl Record {
             created: since.map_or(0, |duration| duration.as_secs()),
             boot_id: boot_id()?,
             id_maps: None,
+            deferred: false,
         })
     }
 }

@@ -161,6 +161,14 @@ impl Writable {
         Ok(Self { layer, upper, work })
     }
 
+    /// The same two, which [`Self::make`] has made before.
+    pub(super) fn open(layer: Layer) -> Result<Self, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let upper = layer.dir.open_plain("upper", flags, Mode::empty())?;
+        let work = layer.dir.open_plain("work", flags, Mode::empty())?;
+        Ok(Self { layer, upper, work })
+    }
+
     /// A tmpfs that nobody else sees, for where the disk will not do.
     pub(super) fn memory(lower: &Layer, ids: Option<&LayerIds>) -> Result<Self, Errno> {
         let filesystem = Filesystem::open(c"tmpfs")?;

@@ -13,9 +13,12 @@
 //!
 //! The overlay and everything in it is made while the mount is detached: a create that is killed leaves files that
 //! the next create (or `destroy`) removes, and no mount, except in the instant between attaching and renaming.
+//! Without root nothing can be mounted in the caller's mount namespace. Then create-fs makes the rest, and each launch
+//! assembles the overlay in a mount namespace of its own ([`Deferred`]).
 //! Nothing here follows a path into an image or a container: those are reached through descriptors only.
 
 mod create;
+mod deferred;
 mod destroy;
 mod idmapped;
 mod inside;
@@ -26,7 +29,8 @@ mod probe;
 mod ranges;
 mod remove;
 
-pub use create::{Created, create};
+pub use create::{Created, create, create_deferred};
+pub use deferred::Deferred;
 pub use destroy::destroy;
 pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
@@ -79,6 +83,12 @@ impl Places {
             containers,
         }
     }
+}
+
+/// Where root filesystem `guid` (a name without `/`, as already checked) is, whether or not there is one.
+#[must_use]
+pub fn path(dirs: &Dirs, guid: &str) -> PathBuf {
+    Places::new(dirs, guid).rootfs
 }
 
 /// What create-fs wrote down about the root filesystem at `rootfs`, an absolute path free of symlinks; nothing where it

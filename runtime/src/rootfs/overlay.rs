@@ -171,7 +171,7 @@ fn configure(
 
 /// The initial user namespace has a fixed inode number (PROC_USER_INIT_INO in include/linux/proc_ns.h); an identity
 /// map in `uid_map` would not tell them apart.
-fn in_user_namespace() -> bool {
+pub(super) fn in_user_namespace() -> bool {
     const INITIAL: &str = "user:[4026531837]";
     std::fs::read_link("/proc/self/ns/user").is_ok_and(|target| target.as_os_str() != INITIAL)
 }

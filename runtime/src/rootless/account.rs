@@ -1,0 +1,42 @@
+//! The calling user: ids from the kernel, name and home from the machine's own passwd.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid};
+use shim::{Error, Result, RootDir};
+
+use crate::users;
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Effective, and the real one as well: see [`super::refuse_elevated`].
+    pub(crate) uid: u32,
+    /// The same of the group.
+    pub(crate) gid: u32,
+    /// Where passwd knows the uid; UTF-8.
+    pub(crate) name: Option<String>,
+    /// Where passwd knows the uid and gives it an absolute path.
+    pub(crate) home: Option<PathBuf>,
+}
+
+impl Account {
+    /// The calling user. A user whom only a directory service knows has neither name nor home here.
+    ///
+    /// # Errors
+    /// A passwd that cannot be read.
+    pub(crate) fn of_caller() -> Result<Self> {
+        let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
+        let root = RootDir::open(Path::new("/"))
+            .map_err(|errno| Error::sys("open", "/", errno).hint("it must be readable"))?;
+        let known = users::resolve(&root, &OsString::from(uid.to_string()))?;
+        let home = known.name.is_some().then(|| PathBuf::from(known.home));
+        Ok(Self {
+            uid,
+            gid,
+            name: known.name.and_then(|name| name.into_string().ok()),
+            home: home.filter(|home| home.is_absolute()),
+        })
+    }
+}
