@@ -34,6 +34,7 @@ mod nested;
 mod pipe_wrap;
 mod rootfs;
 mod rootless;
+mod rootless_mounts;
 mod seccomp;
 mod signals;
 mod stdio;

@@ -18,22 +18,22 @@ use tests::{
 const GRANTED: (u32, u32) = (700_000, 65_536);
 
 /// A user, and the mount namespace that it exists in.
-struct User {
+pub(super) struct User {
     world: World,
     holder: Client,
-    uid: u32,
-    home: PathBuf,
+    pub(super) uid: u32,
+    pub(super) home: PathBuf,
 }
 
 impl User {
     /// With the lines that the machine's administrator would make.
-    fn granted() -> Option<Self> {
+    pub(super) fn granted() -> Option<Self> {
         let line = format!("ann:{}:{}\n", GRANTED.0, GRANTED.1);
         Self::new(&line, "true")
     }
 
     /// Without newuidmap.
-    fn single() -> Option<Self> {
+    pub(super) fn single() -> Option<Self> {
         Self::new("", "mount --bind /dev/null /usr/bin/newuidmap")
     }
 
@@ -94,11 +94,11 @@ impl User {
     }
 
     /// The binary as the user calls it, without any option: the default directories are part of the test.
-    fn run<const N: usize>(&self, words: [&str; N]) -> Run {
+    pub(super) fn run<const N: usize>(&self, words: [&str; N]) -> Run {
         Run::new(binary()).verb(words).wrap(self.wrap(self.uid))
     }
 
-    fn base(&self) -> PathBuf {
+    pub(super) fn base(&self) -> PathBuf {
         self.home.join(".local/share/start-container")
     }
 
@@ -124,7 +124,7 @@ impl User {
         archive
     }
 
-    fn import(&self) -> Done {
+    pub(super) fn import(&self) -> Done {
         let archive = self.archive();
         let done = self
             .run(["image", "import", "--id=img"])
@@ -134,20 +134,20 @@ impl User {
         done
     }
 
-    fn create(&self) -> Rootfs {
+    pub(super) fn create(&self) -> Rootfs {
         let path = PathBuf::from(self.run(["subcontainer", "create-fs", "img"]).text());
         let guid = path.file_name().and_then(|name| name.to_str());
         let guid = guid.expect("guid").to_owned();
         Rootfs { path, guid }
     }
 
-    fn launch(&self, root: &Rootfs) -> Run {
+    pub(super) fn launch(&self, root: &Rootfs) -> Run {
         self.run(["subcontainer", "launch"])
             .opt("--env=PATH=/bin")
             .rootfs(root)
     }
 
-    fn exec(&self, root: &Rootfs) -> Run {
+    pub(super) fn exec(&self, root: &Rootfs) -> Run {
         self.run(["subcontainer", "exec"])
             .opt("--env=PATH=/bin")
             .rootfs(root)
@@ -161,12 +161,12 @@ impl User {
             .join("upper")
     }
 
-    fn destroy(&self, root: &Rootfs) {
+    pub(super) fn destroy(&self, root: &Rootfs) {
         let _ = self.run(["subcontainer", "destroy-fs", &root.guid]).text();
     }
 
     /// No process, no root filesystem, no writable layer, no record.
-    fn assert_nothing_left(&self) {
+    pub(super) fn assert_nothing_left(&self) {
         until("the end of every process", || {
             let others = |process: &tests::Process| process.pid != self.holder.pid();
             let left = processes_of(&self.world.dir);
