@@ -477,14 +477,17 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         let mut filter_is_gone = false;
         // Opened anew every time: the launch may just have bound it onto itself, and what was opened before lies below.
         let opened = RootDir::open(rootfs).ok();
+        let claimed = is_claimed(file.as_ref());
         let found = match &record {
+            // A launch that was killed: its container is about to end, and whoever joined would end with it.
+            Some(_) if !claimed => None,
             Some(record) => live(record, &boot_id).and_then(|(pidfd, namespaces)| {
                 let privileges = record.granted.as_ref()?.privileges(&record_path);
                 filter_is_gone = privileges.is_none();
                 Some((pidfd, namespaces, privileges?))
             }),
             // A launch that has not written anything yet is about to end what may still be there.
-            None if is_claimed(file.as_ref()) => None,
+            None if claimed => None,
             None => opened.as_ref().and_then(crate::discover::leader),
         };
         if let Some((pidfd, namespaces, privileges)) = found
