@@ -21,21 +21,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut deferred = Deferred::at(dirs, &args.rootfs)?;
-    // A plan for a directory that everybody sees can be shown without entering anything.
-    let origin = if args.dry_run.is_some() && deferred.is_none() {
-        Origin::of_caller()?
-    } else {
-        rootless::enter()?
-    };
-    if let Some(deferred) = &mut deferred {
-        if !origin.entered {
-            return Err(Error::new("launch")
-                .on(args.rootfs.display())
-                .because("it was made without root, and can be assembled only so")
-                .hint("launch it as the user who made it"));
-        }
-        deferred.show(dirs)?;
-    }
+    let origin = enter(args, dirs, deferred.as_mut())?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
     let mut plan = plan(args, dirs, config, &rootfs, &origin)?;
     if let Some(format) = args.dry_run {
@@ -60,8 +46,8 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
-    let started = |pid, origin| {
-        if origin == ProcfsOrigin::Surroundings {
+    let started = |pid, procfs| {
+        if procfs == ProcfsOrigin::Surroundings {
             warning::say(&format!(
                 "/proc inside is a read-only copy of the one outside, and shows what runs there; {}",
                 shim::surroundings::proc_hint()
@@ -71,6 +57,26 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
     };
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
+}
+
+/// Goes to where the root filesystem can be mounted, and shows one that is not there yet.
+fn enter(args: &LaunchArgs, dirs: &Dirs, deferred: Option<&mut Deferred>) -> Result<Origin> {
+    let Some(deferred) = deferred else {
+        // A plan for a directory that everybody sees can be shown without entering anything.
+        return match args.dry_run {
+            Some(_) => Origin::of_caller(),
+            None => rootless::enter(),
+        };
+    };
+    let origin = rootless::enter()?;
+    if !origin.entered {
+        return Err(Error::new("launch")
+            .on(args.rootfs.display())
+            .because("it was made without root, and can be assembled only so")
+            .hint("launch it as the user who made it"));
+    }
+    deferred.show(dirs)?;
+    Ok(origin)
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.

@@ -114,10 +114,8 @@ impl Running {
         Some(Pid::from_raw(pid))
     }
 
-    /// The ids of its user namespace as the caller has them; none where that is the caller's own, or the container has
-    /// just ended.
-    #[must_use]
-    pub fn id_maps(&self) -> Option<IdMaps> {
+    /// See [`Leader::id_maps`].
+    fn read_id_maps(&self) -> Option<IdMaps> {
         let pid = self.pid().filter(|_| self.namespaces.has_user())?;
         let read = |name: &str| -> Option<Vec<IdRange>> {
             let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
@@ -495,17 +493,19 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         {
             let reaps = record.as_ref().is_some_and(|record| record.reaps);
             let profile = record.and_then(|record| Some(record.granted?.profile));
-            let leader = Leader {
-                pidfd,
-                procfs,
-                reaps,
-            };
-            return Ok(Running {
-                leader,
+            let mut running = Running {
+                leader: Leader {
+                    pidfd,
+                    procfs,
+                    id_maps: None,
+                    reaps,
+                },
                 namespaces,
                 privileges,
                 profile,
-            });
+            };
+            running.leader.id_maps = running.read_id_maps();
+            return Ok(running);
         }
         // It goes just before the record does, when a container ends.
         if filter_is_gone && begun.elapsed() > APPEARANCE {
