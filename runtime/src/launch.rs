@@ -27,18 +27,15 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
-    if let Some(why) = &origin.single_id {
-        warning::say(&format!(
-            "the container has one user only, and the caller's groups, because {why}"
-        ));
-    }
+    let one_user = origin.single_id.as_ref().map(|why| {
+        format!("the container has one user only, and the caller's groups, because {why}")
+    });
+    let mut warnings: Vec<String> = one_user.into_iter().collect();
     let mut claim = leader::claim(&dirs.state, &rootfs.path, origin.entered)?;
     if let Some(deferred) = &mut deferred {
         // What was opened would keep what is shown.
         drop(rootfs);
-        if let Some(warning) = deferred.assemble(dirs)? {
-            warning::say(&warning);
-        }
+        warnings.extend(deferred.assemble(dirs)?);
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     } else if claim.replaced {
@@ -47,13 +44,16 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
     let started = |pid, procfs| {
+        claim.publish(pid, &plan)?;
         if procfs == ProcfsOrigin::Surroundings {
-            warning::say(&format!(
+            warnings.push(format!(
                 "/proc inside is a read-only copy of the one outside, and shows what runs there; {}",
                 shim::surroundings::proc_hint()
             ));
         }
-        claim.publish(pid, &plan)
+        // Of a container that did not start there is one thing to say: why.
+        warnings.iter().for_each(|warning| warning::say(warning));
+        Ok(())
     };
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
