@@ -39,6 +39,9 @@ impl Set {
             | 1 << Capability::CAP_SETFCAP as u64,
     );
 
+    /// To make device nodes: the kernel asks for it over the machine, so only who has the host's ids has a use for it.
+    pub const MKNOD: Self = Self(1 << Capability::CAP_MKNOD as u64);
+
     /// The set with these bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {

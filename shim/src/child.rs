@@ -151,6 +151,8 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
                 _ => Err(Errno::EBADF),
             }
         }
+        Step::TakeNodes => made.covers.take_nodes(),
+        Step::CloseDevices => made.covers.close_devices(),
         Step::ShowProc => views::show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
         Step::ProtectPath(_) => views::make_readonly(path(child, step)?),

@@ -245,6 +245,9 @@ pub struct Views {
     /// Files and directories that cannot be written to, likewise.
     #[serde(serialize_with = "lossy_list")]
     pub readonly: Vec<CString>,
+    /// Whether device nodes of the root filesystem are out of order, but for those that every program may expect. An
+    /// image may bring a node of the host's disk, and no device cgroup is in its way.
+    pub closed_devices: bool,
     /// Whether the root filesystem itself is read-only inside; mounts below it are not.
     pub readonly_root: bool,
 }

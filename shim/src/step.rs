@@ -58,6 +58,8 @@ pub enum Step {
     MakeProc,
     /// A detached copy of the host's null device, to cover files with.
     TakeNull,
+    /// Detached copies of the host's harmless device nodes.
+    TakeNodes,
     /// A copy of ROOTFS's mounts on ROOTFS: one that the new mount namespace owns and may pivot to.
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
@@ -72,6 +74,8 @@ pub enum Step {
     Mask(usize),
     /// The read-only path with this index is made so.
     ProtectPath(usize),
+    /// The image's device nodes stop working; the harmless ones are the host's from now on.
+    CloseDevices,
     /// The root filesystem is made read-only.
     ProtectRoot,
     /// The procfs goes to the client.
@@ -161,12 +165,14 @@ impl Step {
             Self::MakeProc,
         ]);
         steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
+        steps.extend(views.closed_devices.then_some(Self::TakeNodes));
         steps.extend([Self::OwnRootfs, Self::PivotRoot]);
         steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
+        steps.extend(views.closed_devices.then_some(Self::CloseDevices));
         steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
         steps.extend([Self::SendProc, Self::AwaitProc, Self::ExecuteInit]);
         steps
@@ -231,7 +237,7 @@ impl Step {
                 "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned()
             }
             Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
-            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)".to_owned(),
+            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE), ro".to_owned(),
             Self::HideFromTracers | Self::HideChild => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
             Self::Clone => match plan {
@@ -251,7 +257,9 @@ impl Step {
             }
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
-            Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE)".to_owned(),
+            Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE), ro".to_owned(),
+            Self::TakeNodes => "open_tree(/dev/NODE, OPEN_TREE_CLONE), ro".to_owned(),
+            Self::CloseDevices => "move_mount(NODE, /dev/NODE), mount_setattr(/, nodev)".to_owned(),
             Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
             Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
             Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
@@ -333,6 +341,7 @@ impl Step {
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
             Self::TakeNull => "take the null device over into",
+            Self::TakeNodes | Self::CloseDevices => "close the devices of",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
             Self::ProtectRoot => "make read-only",
             Self::DieWithClient | Self::ExecuteInit => "start init in",

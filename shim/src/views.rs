@@ -6,7 +6,9 @@
 //! is in place before anybody can join.
 //!
 //! Every path is opened from the container's root with openat2(2) and covered through that descriptor. What covers a
-//! file is the host's null device, taken before the host's tree is left: one in the image could be anything.
+//! file is the host's null device, taken before the host's tree is left: one in the image could be anything. It is
+//! taken read-only: writes still reach the device, but nobody inside changes the mode or the owner of the host's file,
+//! which is theirs where ids are mapped onto themselves.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,11 +17,13 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 
+use crate::mounts::NODES;
 use crate::procfs;
 use crate::rootdir::RootDir;
 use crate::sys::mount::{
     Change, Filesystem, attach, attr, clone_tree, set_attributes, set_attributes_at,
 };
+use crate::sys::statx::place;
 
 /// The null device: Documentation/admin-guide/devices.txt.
 const NULL: (u64, u64) = (1, 3);
@@ -29,6 +33,8 @@ const NULL: (u64, u64) = (1, 3);
 pub(crate) struct Covers {
     null: Option<Cover>,
     empty: Option<Cover>,
+    /// The host's, in the order of [`NODES`].
+    nodes: [Option<OwnedFd>; NODES.len()],
 }
 
 #[derive(Debug)]
@@ -67,8 +73,41 @@ impl Covers {
         {
             return Err(Errno::ENODEV);
         }
-        self.null = Some(Cover::new(clone_tree(&null, false)?));
+        let cover = clone_tree(&null, false)?;
+        set_attributes(&cover, readonly(false))?;
+        self.null = Some(Cover::new(cover));
         Ok(())
+    }
+
+    /// Takes the harmless nodes of the tree that the process still stands in.
+    pub(crate) fn take_nodes(&mut self) -> Result<(), Errno> {
+        for (place, node) in self.nodes.iter_mut().zip(&NODES) {
+            *place = node.take()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the host's harmless nodes on those that the root filesystem has itself, and closes all others in it. What
+    /// is mounted below, a /dev for instance, stays as it is.
+    pub(crate) fn close_devices(&mut self) -> Result<(), Errno> {
+        let root = root()?;
+        let of_root = place(&root)?.mount_id;
+        if let Ok(dev) = root.open_plain(c"dev", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+        {
+            let dev = RootDir::from(dev);
+            for (node, taken) in NODES.iter().zip(&self.nodes) {
+                if let (Some(target), Some(taken)) = (node.open(&dev)?, taken)
+                    && place(&target)?.mount_id == of_root
+                {
+                    attach(taken, target)?;
+                }
+            }
+        }
+        let closed = Change {
+            set: attr::NODEV,
+            ..Change::default()
+        };
+        set_attributes_at(c"/", closed)
     }
 
     /// Covers a path of the container; one that is not there has nothing to hide.
@@ -112,22 +151,21 @@ pub(crate) fn make_readonly(path: &CStr) -> Result<(), Errno> {
         return Ok(());
     };
     let copy = clone_tree(&target, true)?;
-    let change = Change {
-        set: attr::RDONLY,
-        recursive: true,
-        ..Change::default()
-    };
-    set_attributes(&copy, change)?;
+    set_attributes(&copy, readonly(true))?;
     attach(&copy, &target)
 }
 
 /// Makes the root filesystem read-only, and nothing that is mounted below it.
 pub(crate) fn make_root_readonly() -> Result<(), Errno> {
-    let change = Change {
+    set_attributes_at(c"/", readonly(false))
+}
+
+fn readonly(recursive: bool) -> Change<'static> {
+    Change {
         set: attr::RDONLY,
+        recursive,
         ..Change::default()
-    };
-    set_attributes_at(c"/", change)
+    }
 }
 
 fn root() -> Result<RootDir, Errno> {

@@ -94,6 +94,36 @@ fn mentions(text: &str, name: &str) -> bool {
         .any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// A world on a host that is nobody's container; nothing, which is said, inside another user namespace: there the default
+/// profile is another one.
+///
+/// # Panics
+/// When that is so and `REQUIRE=all` is set.
+#[must_use]
+pub fn bare_host() -> Option<World> {
+    let world = World::new()?;
+    let map = fs::read_to_string("/proc/self/uid_map").expect("uid_map");
+    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
+        return Some(world);
+    }
+    lacking("needs the initial user namespace");
+    None
+}
+
+/// Says that the test which runs cannot, and why.
+///
+/// # Panics
+/// When `REQUIRE=all` is set.
+pub fn lacking(what: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("test");
+    assert!(
+        std::env::var_os("REQUIRE").is_none_or(|value| value != "all"),
+        "{name}: {what}, and REQUIRE=all is set"
+    );
+    println!("skipped {name}: {what}");
+}
+
 /// What the runtime may change on the host, as sorted lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
@@ -161,7 +191,13 @@ impl Snapshot {
 /// Files and directories below a place. The fixed directories that a first use makes are not a change: they are the
 /// place itself.
 fn list(place: &Path, dir: &Path, lines: &mut BTreeSet<String>) {
-    const FIXED: [&str; 4] = ["leaders", "subcontainers", "containers", "ranges"];
+    const FIXED: [&str; 5] = [
+        "leaders",
+        "filters",
+        "subcontainers",
+        "containers",
+        "ranges",
+    ];
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let relative = path.strip_prefix(place).expect("below place");

@@ -76,6 +76,8 @@ pub struct World {
     pub state: PathBuf,
     /// `--data`.
     pub data: PathBuf,
+    /// Options of every launch in it.
+    launch_options: Vec<String>,
 }
 
 /// A root filesystem that create-fs made.
@@ -192,6 +194,7 @@ impl World {
             state: dir.join("state"),
             data: dir.join("data"),
             dir,
+            launch_options: Vec::new(),
         };
         fs::create_dir(&world.dir).expect("world directory");
         for directory in ["images", "volumes/main", "assets", "backup"] {
@@ -199,6 +202,14 @@ impl World {
         }
         Image::at(&world.base.join("images"), "img").build();
         Some(world)
+    }
+
+    /// The same, where every launch has these options too.
+    #[must_use]
+    pub fn launching_with<S: Into<String>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
+        self.launch_options
+            .extend(options.into_iter().map(Into::into));
+        self
     }
 
     /// The three words that keep the binary away from the machine's own directories.
@@ -236,6 +247,7 @@ impl World {
     pub fn launch_run(&self, rootfs: impl AsRef<Path>) -> Run {
         self.verb("launch")
             .opt(format!("--env-file={}", self.env_file().display()))
+            .opts(&self.launch_options)
             .rootfs(rootfs)
     }
 

@@ -11,12 +11,15 @@ use super::{ProfileName, SeccompChoice, views};
 use crate::capabilities::{Request, Set};
 use crate::cli::ConfinementArgs;
 use crate::config::Settings;
+use crate::seccomp;
 
 /// What the host and the caller's situation allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the caller was called in the machine's own user namespace: nobody else has drawn a boundary yet.
     pub bare_host: bool,
+    /// Whether the container has a user namespace of its own.
+    pub own_user_namespace: bool,
     /// The capabilities that a container can have at all.
     pub available: Set,
     /// `/sys/devices/system/cpu/cpuN/thermal_throttle` of each processor that has one.
@@ -55,6 +58,7 @@ impl Facts {
         };
         Ok(Self {
             bare_host,
+            own_user_namespace,
             available,
             thermal: thermal(),
         })
@@ -90,14 +94,21 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// What the plan says of it.
-    #[must_use]
-    pub fn privileges(&self) -> Privileges {
-        Privileges {
+    /// What the plan says of it, with the filter compiled.
+    ///
+    /// # Errors
+    /// As [`seccomp::from_file`].
+    pub fn privileges(&self, facts: &Facts) -> Result<Privileges> {
+        let bounding = self.capabilities.unwrap_or(facts.available).bits();
+        Ok(Privileges {
             capabilities: self.capabilities.map(|set| Capabilities(set.bits())),
             no_new_privileges: self.no_new_privileges,
-            seccomp: None,
-        }
+            seccomp: match &self.seccomp {
+                SeccompChoice::Default => Some(seccomp::default(bounding)?),
+                SeccompChoice::Unconfined => None,
+                SeccompChoice::File(path) => Some(seccomp::from_file(path, bounding)?),
+            },
+        })
     }
 }
 
@@ -125,7 +136,7 @@ pub fn decide(facts: &Facts, settings: &Settings, args: &ConfinementArgs) -> Res
     };
     Ok(Decision {
         profile,
-        capabilities: capabilities(profile, facts.available, settings, args)?,
+        capabilities: capabilities(profile, facts, settings, args)?,
         no_new_privileges: args.no_new_privileges || settings.no_new_privileges.unwrap_or(hardened),
         seccomp: seccomp.unwrap_or(if confines {
             SeccompChoice::Default
@@ -141,11 +152,16 @@ pub fn decide(facts: &Facts, settings: &Settings, args: &ConfinementArgs) -> Res
 
 fn capabilities(
     profile: ProfileName,
-    available: Set,
+    facts: &Facts,
     settings: &Settings,
     args: &ConfinementArgs,
 ) -> Result<Option<Set>> {
+    let available = facts.available;
     let of_profile = match profile {
+        // With the host's own root, the node of a disk is the disk: others keep a device cgroup in front of it.
+        ProfileName::Confined if facts.bare_host && !facts.own_user_namespace => {
+            (Set::USUAL - Set::MKNOD) & available
+        }
         ProfileName::Confined => Set::USUAL & available,
         ProfileName::Hardened => Set::EMPTY,
         ProfileName::Outer | ProfileName::None => available,
@@ -175,6 +191,7 @@ mod tests {
     fn facts(bare_host: bool) -> Facts {
         Facts {
             bare_host,
+            own_user_namespace: true,
             available: Set::up_to(40),
             thermal: vec![c"/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
         }
@@ -253,6 +270,22 @@ mod tests {
             assert_eq!(!decision.views.readonly.is_empty(), masks, "{profile:?}");
             assert_eq!(decision.views.readonly_root, readonly_root, "{profile:?}");
         }
+    }
+
+    #[test]
+    fn the_hosts_own_root_makes_no_devices_in_a_confined_container() {
+        let decided = |bare_host, own_user_namespace| {
+            let facts = Facts {
+                own_user_namespace,
+                ..facts(bare_host)
+            };
+            let confined = args(Some(ProfileName::Confined));
+            let decision = decide(&facts, &Settings::default(), &confined).unwrap();
+            let set = decision.capabilities.unwrap();
+            set.to_string().contains("MKNOD")
+        };
+        assert!(!decided(true, false));
+        assert!(decided(true, true) && decided(false, false) && decided(false, true));
     }
 
     #[test]

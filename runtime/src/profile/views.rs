@@ -68,6 +68,7 @@ pub(super) fn confined(thermal: &[CString]) -> Views {
     Views {
         masked,
         readonly: paths(READONLY),
+        closed_devices: true,
         readonly_root: false,
     }
 }

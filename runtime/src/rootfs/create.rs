@@ -221,8 +221,10 @@ pub(super) fn make_overlay(
 }
 
 fn make_mount_point(places: &Places) -> Result<()> {
-    make_traversable(&places.subcontainers)
-        .and_then(|()| make_traversable(&places.rootfs))
+    // Root inside makes programs set-user-id, and where its ids are the host's they are the host root's: other users of
+    // the host must not get at them.
+    make_directory(&places.subcontainers, 0o700)
+        .and_then(|()| make_directory(&places.rootfs, 0o755))
         .map_err(|error| attach_failed(places, errno_of(&error)))
 }
 
@@ -244,10 +246,10 @@ fn attach_failed(places: &Places, errno: Errno) -> Error {
         .hint("check --base: it must be a directory in which one can make and mount directories")
 }
 
-/// A directory that clients which are not root may pass through, whatever the umask. An existing one keeps its mode.
-fn make_traversable(path: &Path) -> std::io::Result<()> {
-    match std::fs::create_dir(path) {
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+/// A directory of this mode, whatever the umask. An existing one keeps its mode: it is somebody's choice.
+fn make_directory(path: &Path, mode: u32) -> std::io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }

@@ -6,7 +6,7 @@
 //! - An entry with the action of the profile's default is passed over.
 //! - Numbers above the highest that is named are unknown to the profile's author and answered with ENOSYS, unless the
 //!   default lets calls through.
-//! - On i386 a call without arguments also stands for its number behind `socketcall` or `ipc`.
+//! - On i386 a call also stands for its number behind `socketcall` or `ipc`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -186,8 +186,8 @@ fn of_abi(abi: Abi, default: Verdict, entries: &[Applied<'_>]) -> Result<AbiRule
     };
     let mut last = 0;
     for entry in entries {
-        let alternatives =
-            alternatives(abi, entry.args).map_err(|fault| fault.in_entry(entry.place.as_str()))?;
+        let in_entry = |fault: Fault| fault.in_entry(entry.place.as_str());
+        let alternatives = alternatives(entry.args);
         for name in entry.names {
             let number = calls::number(name, abi);
             last = last.max(number.unwrap_or(0));
@@ -195,19 +195,19 @@ fn of_abi(abi: Abi, default: Verdict, entries: &[Applied<'_>]) -> Result<AbiRule
                 continue;
             }
             if let Some(number) = number {
-                chains.add(number, &alternatives, entry.verdict).map_err(|Conflict| {
-                    Fault::new(
+                let conditions = conditions(abi, &alternatives).map_err(in_entry)?;
+                chains.add(number, conditions, entry.verdict).map_err(|Conflict| {
+                    in_entry(Fault::new(
                         format!("\"{name}\" has another action for the same arguments in an earlier entry"),
                         "remove one of the two",
-                    )
-                    .in_entry(entry.place.as_str())
+                    ))
                 })?;
             }
-            if entry.args.is_empty()
-                && let Some((number, alternatives)) = behind(abi, name)
-            {
+            if let Some((number, call)) = behind(abi, name) {
+                let conditions =
+                    conditions(abi, &through(&alternatives, call)).map_err(in_entry)?;
                 // As for calls without arguments, the first one counts.
-                let _ = chains.add(number, &alternatives, entry.verdict);
+                let _ = chains.add(number, conditions, entry.verdict);
             }
         }
     }
@@ -228,29 +228,50 @@ fn of_abi(abi: Abi, default: Verdict, entries: &[Applied<'_>]) -> Result<AbiRule
     })
 }
 
-/// Each a list of conditions that must all hold. None: whatever the arguments are.
-type Alternatives = Vec<Vec<SeccompCondition>>;
+/// Comparisons that must all hold, in the order of the arguments. Empty: whatever the arguments are.
+type Alternative<T> = Vec<T>;
 
-fn alternatives(abi: Abi, args: &[Arg]) -> Result<Alternatives, Fault> {
+fn alternatives(args: &[Arg]) -> Vec<Alternative<Arg>> {
     let mut args = args.to_vec();
     args.sort_by_key(|arg| arg.index);
-    let mut conditions = Vec::with_capacity(args.len());
-    for arg in &args {
-        conditions.push(condition(abi, *arg)?);
-    }
     let repeats = args
         .windows(2)
         .any(|pair| matches!(pair, [a, b] if a.index == b.index));
-    Ok(if args.is_empty() {
-        Vec::new()
-    } else if repeats {
-        conditions
-            .into_iter()
-            .map(|condition| vec![condition])
-            .collect()
+    if repeats {
+        args.into_iter().map(|arg| vec![arg]).collect()
     } else {
-        vec![conditions]
-    })
+        vec![args]
+    }
+}
+
+/// The same for a call that is reached through another one, whose first argument says so.
+///
+/// The call's own arguments are in memory then, where a filter cannot look. What is compared instead are the other
+/// arguments of `socketcall` or `ipc`. That is nonsense, but it is libseccomp's (`abi_rule_add`), and a deny-list that
+/// compares only the first argument refuses the whole call that way instead of letting it through.
+fn through(alternatives: &[Alternative<Arg>], call: u64) -> Vec<Alternative<Arg>> {
+    let first = Arg {
+        index: 0,
+        value: call,
+        value_two: 0,
+        op: LinuxSeccompOperator::ScmpCmpEq,
+    };
+    let others = |alternative: &Alternative<Arg>| {
+        let others = alternative.iter().filter(|arg| arg.index != 0).copied();
+        std::iter::once(first).chain(others).collect()
+    };
+    alternatives.iter().map(others).collect()
+}
+
+fn conditions(
+    abi: Abi,
+    alternatives: &[Alternative<Arg>],
+) -> Result<Vec<Alternative<SeccompCondition>>, Fault> {
+    let each = |alternative: &Alternative<Arg>| {
+        let conditions = alternative.iter().map(|arg| condition(abi, *arg));
+        conditions.collect()
+    };
+    alternatives.iter().map(each).collect()
 }
 
 fn condition(abi: Abi, arg: Arg) -> Result<SeccompCondition, Fault> {
@@ -275,20 +296,14 @@ fn condition(abi: Abi, arg: Arg) -> Result<SeccompCondition, Fault> {
         .ok_or_else(|| Fault::new(format!("argument index {}", arg.index), SIX_ARGUMENTS))
 }
 
-/// The call that this one is also reached through, and the condition for it.
-///
-/// Where the entry compares arguments there is none: they are in memory then, where a filter cannot look. libseccomp
-/// compares those of `socketcall` instead, which are something else.
-fn behind(abi: Abi, name: &str) -> Option<(u32, Alternatives)> {
+/// The number of the call that this one is also reached through, and its first argument then.
+fn behind(abi: Abi, name: &str) -> Option<(u32, u64)> {
     if abi != Abi::I386 {
         return None;
     }
     BEHIND.iter().find_map(|(through, hidden)| {
         let (call, _) = hidden.iter().find(|(_, hidden)| *hidden == name)?;
-        let number = calls::number(through, abi)?;
-        let condition =
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *call).ok()?;
-        Some((number, vec![vec![condition]]))
+        Some((calls::number(through, abi)?, *call))
     })
 }
 
@@ -305,45 +320,31 @@ impl Chains {
     fn add(
         &mut self,
         number: u32,
-        alternatives: &[Vec<SeccompCondition>],
+        alternatives: Vec<Alternative<SeccompCondition>>,
         verdict: Verdict,
     ) -> Result<(), Conflict> {
-        if alternatives.is_empty() {
-            let chain = self
-                .chains
-                .entry(number)
-                .or_insert_with(|| Chain::always(verdict));
-            if !chain.rules.is_empty() {
-                *chain = Chain::always(verdict);
-            }
-            return Ok(());
-        }
-        let rules = alternatives.iter().map(|conditions| Rule {
-            conditions: conditions.clone(),
-            verdict,
-        });
-        match self.chains.entry(number) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Chain {
-                    rules: rules.collect(),
-                    otherwise: self.default,
-                });
-            }
+        let chain = match self.chains.entry(number) {
+            Entry::Vacant(vacant) => vacant.insert(Chain {
+                rules: Vec::new(),
+                otherwise: self.default,
+            }),
             // Already decided without arguments.
-            Entry::Occupied(occupied) if occupied.get().rules.is_empty() => {}
-            Entry::Occupied(occupied) => {
-                let chain = occupied.into_mut();
-                for rule in rules {
-                    match chain
-                        .rules
-                        .iter()
-                        .find(|earlier| earlier.conditions == rule.conditions)
-                    {
-                        None => chain.rules.push(rule),
-                        Some(earlier) if earlier.verdict == rule.verdict => {}
-                        Some(_) => return Err(Conflict),
-                    }
-                }
+            Entry::Occupied(occupied) if occupied.get().rules.is_empty() => return Ok(()),
+            Entry::Occupied(occupied) => occupied.into_mut(),
+        };
+        for conditions in alternatives {
+            if conditions.is_empty() {
+                *chain = Chain::always(verdict);
+                return Ok(());
+            }
+            let mut earlier = chain.rules.iter();
+            match earlier.find(|rule| rule.conditions == conditions) {
+                None => chain.rules.push(Rule {
+                    conditions,
+                    verdict,
+                }),
+                Some(earlier) if earlier.verdict == verdict => {}
+                Some(_) => return Err(Conflict),
             }
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! A /dev of the container's own: the nodes that every program may expect and no other, a devpts, and /dev/shm.
 //!
 //! The nodes are binds of the host's, because mknod(2) of a device needs the initial user namespace. The client opens
-//! them and believes only what fstat(2) says of the opened file; the child puts everything together.
+//! them and believes only what fstat(2) says of the opened file; the child puts everything together. The binds are
+//! read-only: that does not keep anybody from writing to a device, but from changing the mode or the owner of the
+//! host's file.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -14,20 +16,52 @@ use nix::unistd::symlinkat;
 
 use super::Unpacking;
 use crate::rootdir::RootDir;
-use crate::sys::mount::{Filesystem, attach, attr, clone_tree};
+use crate::sys::mount::{Change, Filesystem, attach, attr, clone_tree, set_attributes};
 
 /// A node and its numbers (Documentation/admin-guide/devices.txt).
-struct Node {
-    name: &'static CStr,
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: &'static CStr,
     major: u64,
     minor: u64,
+}
+
+impl Node {
+    /// Opens it in a /dev; none if something else is there, or nothing.
+    pub(crate) fn open(&self, dev: &RootDir) -> Result<Option<OwnedFd>, Errno> {
+        let file = match dev.open_plain(self.name, OFlag::O_PATH, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stat = fstat(&file)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        let number: dev_t = makedev(self.major, self.minor);
+        Ok((kind == SFlag::S_IFCHR && stat.st_rdev == number).then_some(file))
+    }
+
+    /// The host's as a detached mount.
+    pub(crate) fn take(&self) -> Result<Option<OwnedFd>, Errno> {
+        let dev = RootDir::open(std::path::Path::new("/dev"))?;
+        let Some(file) = self.open(&dev)? else {
+            return Ok(None);
+        };
+        let node = clone_tree(&file, false)?;
+        let readonly = Change {
+            set: attr::RDONLY,
+            ..Change::default()
+        };
+        set_attributes(&node, readonly)?;
+        Ok(Some(node))
+    }
 }
 
 const fn node(name: &'static CStr, major: u64, minor: u64) -> Node {
     Node { name, major, minor }
 }
 
-const NODES: [Node; 6] = [
+/// What every program may expect.
+pub(crate) const NODES: [Node; 6] = [
     node(c"null", 1, 3),
     node(c"zero", 1, 5),
     node(c"full", 1, 7),
@@ -49,17 +83,7 @@ const TTY_GROUP: &CStr = c"5";
 
 /// The host's nodes as detached mounts, in the order in which [`attach_all`] takes them.
 pub(super) fn nodes() -> impl Iterator<Item = Result<OwnedFd, Errno>> {
-    NODES.iter().map(|node| {
-        let dev = RootDir::open(std::path::Path::new("/dev"))?;
-        let file = dev.open_plain(node.name, OFlag::O_PATH, Mode::empty())?;
-        let stat = fstat(&file)?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        let number: dev_t = makedev(node.major, node.minor);
-        if kind != SFlag::S_IFCHR || stat.st_rdev != number {
-            return Err(Errno::ENODEV);
-        }
-        clone_tree(&file, false)
-    })
+    NODES.iter().map(|node| node.take()?.ok_or(Errno::ENODEV))
 }
 
 /// Puts it together on `place`. Allocates nothing.

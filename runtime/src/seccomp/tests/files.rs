@@ -238,13 +238,18 @@ fn architectures() {
 fn i386_compares_32_bits_and_looks_behind_socketcall() {
     let text = strict(
         r#"{"names": ["connect", "shmat"], "action": "SCMP_ACT_ALLOW"},
-           {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 4294967301, "op": "SCMP_CMP_EQ"}]}"#,
+           {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 4294967301, "op": "SCMP_CMP_EQ"}]},
+           {"names": ["socket"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}]}"#,
     );
     let (program, _) = filter(&text, HERE, USUAL).expect(&text);
     for (call, args, expected) in [
         ("connect", &[][..], "ALLOW"),
         ("socketcall", &[3], "ALLOW"),
-        ("socketcall", &[1], "EPERM"),
+        ("socketcall", &[2], "EPERM"),
+        // Its domain cannot be seen there, so all of them are meant.
+        ("socketcall", &[1, 1], "TRAP"),
+        ("socket", &[40], "TRAP"),
+        ("socket", &[1], "EPERM"),
         ("ipc", &[21], "ALLOW"),
         ("ipc", &[1], "EPERM"),
         ("ioctl", &[0, 5], "ALLOW"),

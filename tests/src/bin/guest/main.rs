@@ -77,6 +77,7 @@ const TOOLS: &[Tool] = &[
     tool("become-root", "", alive::become_root),
     tool("unshare-user", "", alive::unshare_user),
     tool("mount-tmpfs", "PATH", alive::mount_tmpfs),
+    tool("leave-chroot", "DIRECTORY PATH", alive::leave_chroot),
 ];
 
 fn find(word: &std::ffi::OsStr) -> Option<&'static Tool> {
