@@ -28,6 +28,7 @@ mod launch_mounts;
 mod launch_mounts_hostile;
 mod launch_share;
 mod lifecycle;
+mod matrix;
 mod mount_verbs;
 mod mounts;
 mod namespaces;

@@ -18,16 +18,16 @@ use tests::{
 const GRANTED: (u32, u32) = (700_000, 65_536);
 
 /// A user, and the mount namespace that it exists in.
-struct User {
-    world: World,
+pub(crate) struct User {
+    pub(crate) world: World,
     holder: Client,
-    uid: u32,
-    home: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) home: PathBuf,
 }
 
 impl User {
     /// With the lines that the machine's administrator would make.
-    fn granted() -> Option<Self> {
+    pub(crate) fn granted() -> Option<Self> {
         let line = format!("ann:{}:{}\n", GRANTED.0, GRANTED.1);
         Self::new(&line, "true")
     }
@@ -76,7 +76,7 @@ impl User {
     }
 
     /// Words that make a program the user's: in its namespace, with its ids and nothing else.
-    fn wrap(&self, uid: u32) -> Vec<String> {
+    pub(crate) fn wrap(&self, uid: u32) -> Vec<String> {
         let nsenter = tool("nsenter");
         let setpriv = tool("setpriv");
         [
