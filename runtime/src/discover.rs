@@ -14,6 +14,8 @@ use shim::RootDir;
 use shim::plan::{Capabilities, Namespaces, Privileges};
 use shim::sys::pidfd;
 
+use crate::{host, seccomp};
+
 /// Names in `/proc/PID/ns`, and ours for them.
 const NAMESPACES: [(&str, &str); 7] = [
     ("user", "user"),
@@ -56,15 +58,21 @@ pub(crate) fn leader(rootfs: &RootDir) -> Option<(OwnedFd, Namespaces, Privilege
     Some((pidfd, namespaces, privileges))
 }
 
-/// What the kernel knows of the leader's limits: a set of capabilities that its processes can never leave, and
-/// no_new_privs. A filter cannot be read back, so a container that has fewer capabilities than we gets the default one.
+/// What the kernel knows of the leader's limits: the capabilities that its processes can never exceed, and
+/// no_new_privs. A filter cannot be read back. Where the leader may have had one, what joins it gets the default one:
+/// rather too little than more than the others in there have.
 fn privileges(leader: &Process, own: &Process) -> Option<Privileges> {
     let (leader, own) = (leader.status().ok()?, own.status().ok()?);
-    let bounding = leader.capbnd.filter(|_| leader.capbnd != own.capbnd);
+    let bounding = leader.capbnd?;
+    let limited = Some(bounding) != own.capbnd;
+    let filtered = limited || host::in_initial_user_namespace().ok()?;
     Some(Privileges {
-        capabilities: bounding.map(Capabilities),
+        capabilities: limited.then_some(Capabilities(bounding)),
         no_new_privileges: leader.nonewprivs == Some(1),
-        seccomp: None,
+        seccomp: match filtered {
+            true => Some(seccomp::default(bounding).ok()?),
+            false => None,
+        },
     })
 }
 

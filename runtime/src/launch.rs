@@ -104,11 +104,8 @@ fn plan(
         .is_some_and(|record| record.id_maps.is_some());
     let configured = settings.userns.as_ref().filter(|_| !has_ids);
     let id_maps = userns::of_launch(args.userns.as_ref().or(configured), record.as_ref(), origin)?;
-    let decision = profile::decide(
-        &profile::Facts::read(id_maps.is_some(), origin.initial_userns)?,
-        &settings,
-        &args.confinement,
-    )?;
+    let facts = profile::Facts::read(id_maps.is_some(), origin.initial_userns)?;
+    let decision = profile::decide(&facts, &settings, &args.confinement)?;
     let mounts = settings.mounts_with(&args.mounts);
     let surroundings = Surroundings {
         rootfs: &rootfs.dir,
@@ -133,7 +130,7 @@ fn plan(
         id_maps,
         set_groups: host::may_set_groups(),
         profile: decision.profile.name().to_owned(),
-        privileges: decision.privileges(),
+        privileges: decision.privileges(&facts)?,
         views: decision.views,
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
         mounts,

@@ -39,7 +39,7 @@ pub enum Failure {
     Gone(Error),
     /// EPERM for joining the leader. For a caller who has every right over the container's user namespace, but none over
     /// the machine, this passes: between clone3 and init PID 1 is hidden, and its memory still belongs to the namespace
-    /// that launch was executed in. The calling process is where it was.
+    /// that launch was executed in.
     Hidden(Error),
     /// Everything else.
     Failed(Error),

@@ -36,6 +36,14 @@ mod supervise;
 pub mod surroundings;
 pub mod sys;
 mod userns;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types
+    )
+)]
 mod views;
 
 pub use ended::Ended;

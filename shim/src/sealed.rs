@@ -55,3 +55,23 @@ fn make(name: &CStr, content: &[u8], kind: MFdFlags) -> Result<OwnedFd, Errno> {
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_file_can_be_read_and_not_changed() {
+        let file = std::fs::File::from(data(c"some", b"words").unwrap());
+        assert_eq!(std::io::read_to_string(&file).unwrap(), "words");
+        let errno = |result: std::io::Result<()>| result.map_err(|error| error.raw_os_error());
+        let refused = Err(Some(Errno::EPERM as i32));
+        assert_eq!(errno(file.write_all_at(b"W", 0)), refused);
+        assert_eq!(errno(file.write_all_at(b"more", 5)), refused);
+        assert_eq!(errno(file.set_len(1)), refused);
+        let more = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
+        assert_eq!(more, Err(Errno::EPERM));
+    }
+}

@@ -24,7 +24,7 @@ struct Report {
     rootfs: String,
     /// The image that create-fs made it from; null where that is not known.
     image: Option<String>,
-    /// The profile that launch wrote down; null where the record is gone. All else is the kernel's word.
+    /// The profile that launch wrote down; null where the record is gone.
     profile: Option<String>,
     /// PID 1, by its number in the caller's PID namespace.
     pid: i32,
@@ -65,7 +65,7 @@ pub fn inspect(args: &InspectArgs, dirs: &Dirs) -> Result<Outcome> {
             .stat()
             .map_err(|error| unreadable(pid, &error))?
             .starttime,
-        process: process::read(&process).map_err(|error| unreadable(pid, &error))?,
+        process: process::read(&process, &running).map_err(|error| unreadable(pid, &error))?,
         mounts: mounts::read(&running, &process)?,
     };
     running.pid().ok_or_else(ended)?;

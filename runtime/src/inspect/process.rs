@@ -9,6 +9,7 @@ use procfs::{ProcError, ProcResult};
 use serde::Serialize;
 
 use crate::capabilities::Set;
+use crate::leader::Running;
 
 /// What is found about PID 1.
 #[derive(Debug, Serialize)]
@@ -60,6 +61,9 @@ struct Seccomp {
     mode: &'static str,
     /// How many filters; null before Linux 5.9, which does not tell.
     filters: Option<u32>,
+    /// The filter that every command gets: `default` or a path, null for none. As launch wrote it down: our init is
+    /// no command and has none, so that an idle container has no process that the kernel could tell it of.
+    commands: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,7 +72,9 @@ struct SoftHard {
     hard: Option<u64>,
 }
 
-pub(super) fn read(process: &Process) -> ProcResult<Report> {
+pub(super) fn read(process: &Process, running: &Running) -> ProcResult<Report> {
+    let filter = running.privileges.seccomp.as_ref();
+    let filter = filter.map(|filter| filter.name.clone());
     let status = process.status()?;
     let set = |bits: Option<u64>| Set::from_bits(bits.unwrap_or_default());
     Ok(Report {
@@ -86,7 +92,7 @@ pub(super) fn read(process: &Process) -> ProcResult<Report> {
             ambient: set(status.capamb),
         },
         no_new_privileges: status.nonewprivs == Some(1),
-        seccomp: seccomp(&text(process, "status")?),
+        seccomp: seccomp(&text(process, "status")?, filter),
         limits: limits(process.limits()?),
     })
 }
@@ -130,7 +136,7 @@ fn ranges(map: &str) -> Vec<Range> {
         .collect()
 }
 
-fn seccomp(status: &str) -> Seccomp {
+fn seccomp(status: &str, commands: Option<String>) -> Seccomp {
     let number = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse::<u32>().ok()
@@ -142,6 +148,7 @@ fn seccomp(status: &str) -> Seccomp {
             _ => "disabled",
         },
         filters: number("Seccomp_filters:"),
+        commands,
     }
 }
 
@@ -200,7 +207,13 @@ mod tests {
             ("Seccomp:\t0\nSeccomp_filters:\t0\n", "disabled", Some(0)),
             ("NoNewPrivs:\t0\nSeccomp:\t1\n", "strict", None),
         ] {
-            assert_eq!(seccomp(status), Seccomp { mode, filters });
+            let commands = Some("default".to_owned());
+            let expected = Seccomp {
+                mode,
+                filters,
+                commands: commands.clone(),
+            };
+            assert_eq!(seccomp(status, commands), expected);
         }
     }
 

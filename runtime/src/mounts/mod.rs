@@ -1,7 +1,9 @@
 //! What a container gets mounted in one call: `--mount`, `--share`, `--resolv-conf`, and `subcontainer mount` later on.
 //!
-//! [`spec`] reads the words, [`plan`] looks at the host and at the root filesystem and decides; `shim::mounts` does it.
+//! `spec` and `fields` read the words, `plan` looks at the host and at the root filesystem and decides; `shim::mounts`
+//! does it.
 
+mod fields;
 pub mod list;
 mod plan;
 mod resolv_conf;

@@ -11,6 +11,7 @@ use super::{ProfileName, SeccompChoice, views};
 use crate::capabilities::{Request, Set};
 use crate::cli::ConfinementArgs;
 use crate::config::Settings;
+use crate::seccomp;
 
 /// What the host and the caller's situation allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,14 +94,21 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// What the plan says of it.
-    #[must_use]
-    pub fn privileges(&self) -> Privileges {
-        Privileges {
+    /// What the plan says of it, with the filter compiled.
+    ///
+    /// # Errors
+    /// As [`seccomp::from_file`].
+    pub fn privileges(&self, facts: &Facts) -> Result<Privileges> {
+        let bounding = self.capabilities.unwrap_or(facts.available).bits();
+        Ok(Privileges {
             capabilities: self.capabilities.map(|set| Capabilities(set.bits())),
             no_new_privileges: self.no_new_privileges,
-            seccomp: None,
-        }
+            seccomp: match &self.seccomp {
+                SeccompChoice::Default => Some(seccomp::default(bounding)?),
+                SeccompChoice::Unconfined => None,
+                SeccompChoice::File(path) => Some(seccomp::from_file(path, bounding)?),
+            },
+        })
     }
 }
 

@@ -25,6 +25,7 @@ use std::path::Path;
 
 use nix::sys::utsname::uname;
 use shim::Error;
+use shim::plan::Seccomp;
 
 use self::abi::Machine;
 use self::compile::Refused;
@@ -39,27 +40,16 @@ const FLAG_SPEC_ALLOW: u32 = 1 << 2;
 /// The flags of a profile that does not mention any, as in runc.
 const DEFAULT_FLAGS: u32 = FLAG_SPEC_ALLOW;
 
-/// A compiled filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// `default`, or the path of the profile.
-    pub name: String,
-    /// The kernel's `struct sock_filter` array in native byte order.
-    pub program: Vec<u8>,
-    /// SECCOMP_FILTER_FLAG_*
-    pub flags: u32,
-}
-
 /// The filter of the built-in profile, for processes with these capabilities in the bounding set.
 ///
 /// # Errors
 /// A machine that there is no table of calls for.
-pub fn default(capabilities_bounding: u64) -> shim::Result<Filter> {
+pub fn default(capabilities_bounding: u64) -> shim::Result<Seccomp> {
     let error = || Error::new("compile seccomp profile").on("default");
     let rules = builtin::rules(machine()?, capabilities_bounding)
         .map_err(|why| error().because(why.to_string()))?;
     let program = compile(&rules).map_err(|fault| error().because(fault.why).hint(fault.hint))?;
-    Ok(Filter {
+    Ok(Seccomp {
         name: "default".to_owned(),
         program,
         flags: DEFAULT_FLAGS,
@@ -72,7 +62,7 @@ pub fn default(capabilities_bounding: u64) -> shim::Result<Filter> {
 /// # Errors
 /// No readable regular file of at most 1 MiB; not such a profile; names that exist nowhere; an action that needs a
 /// listener; a program that is too long; a filter that refuses execve.
-pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Filter> {
+pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Seccomp> {
     let here = Surroundings {
         machine: machine()?,
         capabilities: capabilities_bounding,
@@ -81,7 +71,7 @@ pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Filter
     let profile = profile::read(path)?;
     let (rules, flags) = from_profile::rules(&profile, here).map_err(|fault| fault.about(path))?;
     let program = compile(&rules).map_err(|fault| fault.about(path))?;
-    Ok(Filter {
+    Ok(Seccomp {
         name: path.display().to_string(),
         program,
         flags,

@@ -1,8 +1,8 @@
 //! Mounts that belong to one container: given to it at launch, or later while it runs.
 //!
 //! What comes from the host is opened and copied by the client, in the host's namespaces, and travels as a detached
-//! mount ([`prepare`]). What is new (a tmpfs, a devpts) is made by the process that attaches it, so that it belongs to
-//! the container's user namespace. Attaching ([`apply`]) happens in the container's mount namespace alone: the host's
+//! mount (`prepare`). What is new (a tmpfs, a devpts) is made by the process that attaches it, so that it belongs to
+//! the container's user namespace. Attaching (`apply`) happens in the container's mount namespace alone: the host's
 //! table never has these mounts, and with the namespace they are gone.
 
 // What a cloned child uses too: see where `child` is declared.

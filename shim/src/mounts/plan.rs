@@ -77,7 +77,7 @@ pub struct Upper {
 
 /// A path inside: absolute, not the root, without `..`; kept in components, because the child looks up one after the
 /// other.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     components: Vec<CString>,
 }

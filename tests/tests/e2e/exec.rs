@@ -87,6 +87,7 @@ fn an_exec_writes_nothing_to_the_disk() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let _ = world.exec(&root).cmd(["true"]).text();
+    root.wait_alone();
     let before = Snapshot::of(&world);
     let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
     running.expect("up");

@@ -114,6 +114,41 @@ fn the_client_does_not_show_inside() {
     );
 }
 
+/// What the client forks is seen inside for a moment, as a copy of it. Between equals that is a matter of dumpability
+/// alone: neither side of this test may trace whom it likes.
+#[test]
+fn the_client_cannot_be_looked_into_by_its_equals() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let setpriv = tests::tool("setpriv");
+    let equal = [
+        setpriv.to_str().expect("path"),
+        "--bounding-set=-sys_ptrace",
+        "--inh-caps=-sys_ptrace",
+    ];
+    let looks_into = |pid: nix::unistd::Pid| {
+        tests::Run::new(tests::tool("readlink"))
+            .wrap(equal)
+            .cmd([format!("/proc/{pid}/exe")])
+            .done()
+            .status
+            .success()
+    };
+    let mut plain = tests::Run::new(tests::tool("sh"))
+        .wrap(equal)
+        .cmd(["-c", "echo up; read line"])
+        .spawn();
+    plain.expect("up");
+    assert!(looks_into(plain.pid()), "this test can tell nothing");
+    let mut client = world
+        .exec(&root)
+        .wrap(equal)
+        .sh("echo up; read line")
+        .spawn();
+    client.expect("up");
+    assert!(!looks_into(client.pid()));
+}
+
 // 5. /proc/self/exe never leads to a writable host binary.
 
 #[test]

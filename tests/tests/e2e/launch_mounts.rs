@@ -1,14 +1,12 @@
 //! `launch --mount` and `--resolv-conf`: what is mounted, how, and that only the container sees it.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use tests::{Launch, Rootfs, Seeded, Snapshot, World, mounts_below, spin, tool, until, write_file};
 
-use super::mounts::{bind, source};
+use super::mounts::source;
 
 /// A ready idle leader with these options.
 pub(super) fn launch<S: AsRef<str>>(world: &World, root: &Rootfs, options: &[S]) -> Launch {
@@ -40,11 +38,6 @@ pub(super) fn mountinfo(root: &Rootfs, target: &str) -> Option<(String, String)>
     let fields: Vec<_> = line.split(' ').collect();
     let end = fields.iter().position(|field| *field == "-")?;
     Some((fields[5].to_owned(), fields[6..end].join(" ")))
-}
-
-fn mount_tmpfs(target: &Path, flags: MsFlags) {
-    fs::create_dir_all(target).expect("directory");
-    mount(Some("t"), target, Some("tmpfs"), flags, None::<&str>).expect("mount tmpfs");
 }
 
 #[test]
@@ -134,217 +127,6 @@ fn only_the_container_has_them_and_they_end_with_it() {
         fs::read_to_string(data.join("file")).expect("kept"),
         "data\n"
     );
-}
-
-#[test]
-fn read_only_is_so_also_below() {
-    let Some(world) = World::new() else { return };
-    let data = source(&world, "data");
-    mount_tmpfs(&data.join("nested"), MsFlags::empty());
-    mount_tmpfs(&data.join("nested/deep"), MsFlags::empty());
-    for propagation in ["slave", "private", "shared"] {
-        let entry = format!(
-            "type=bind,src={},dst=/data,ro,propagation={propagation}",
-            data.display()
-        );
-        let (root, leader) = with_mounts(&world, &[entry]);
-        for place in [
-            "/data/x",
-            "/data/nested/x",
-            "/data/nested/deep/x",
-            "/data/file",
-        ] {
-            let done = world.exec(&root).sh(&format!("echo x > {place}")).done();
-            assert!(
-                done.err_text().contains("Read-only file system"),
-                "{place}: {}",
-                done.err_text()
-            );
-        }
-        leader.stop().expect_code(0);
-    }
-    // The source itself is as it was.
-    write_file(data.join("nested/deep/x"), "x");
-}
-
-#[test]
-fn attributes_are_added_to_those_of_the_source_and_none_is_lost() {
-    let Some(world) = World::new() else { return };
-    let strict = world.dir.join("strict");
-    mount_tmpfs(
-        &strict,
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-    );
-    let plain = source(&world, "plain");
-    mount_tmpfs(&plain.join("below"), MsFlags::MS_NODEV);
-    let (root, _leader) = with_mounts(
-        &world,
-        &[
-            format!("type=bind,src={},dst=/strict", strict.display()),
-            format!("type=bind,src={},dst=/plain,nosuid,noexec", plain.display()),
-            "type=tmpfs,dst=/t".to_owned(),
-            "type=tmpfs,dst=/t-ro,ro,noexec".to_owned(),
-        ],
-    );
-    for (target, wanted) in [
-        ("/strict", &["rw", "nosuid", "nodev", "noexec"][..]),
-        ("/plain", &["rw", "nosuid", "noexec"]),
-        ("/plain/below", &["rw", "nosuid", "nodev", "noexec"]),
-        ("/t", &["rw", "nosuid", "nodev"]),
-        ("/t-ro", &["ro", "nosuid", "nodev", "noexec"]),
-    ] {
-        let (options, _) = mountinfo(&root, target).expect(target);
-        let mut found: Vec<_> = options
-            .split(',')
-            .filter(|one| !one.ends_with("atime"))
-            .collect();
-        let mut wanted = wanted.to_vec();
-        found.sort_unstable();
-        wanted.sort_unstable();
-        assert_eq!(found, wanted, "{target}");
-    }
-}
-
-#[test]
-fn ids_are_mapped() {
-    let Some(world) = World::new() else { return };
-    let data = source(&world, "data");
-    chown(data.join("file"), Some(500), Some(500)).expect("chown");
-    let (root, _leader) = with_mounts(
-        &world,
-        &[
-            format!(
-                "type=bind,src={},dst=/data,idmap=500:1000;0:0",
-                data.display()
-            ),
-            format!(
-                "type=bind,src={}/file,dst=/file,idmap=500:7:1,ro",
-                data.display()
-            ),
-        ],
-    );
-    assert_eq!(
-        world
-            .exec(&root)
-            .sh("stat -c %u:%g /data/file /file; touch /data/root")
-            .text(),
-        "1000:1000\n7:7"
-    );
-    let _ = world
-        .exec(&root)
-        .opt("--user=app")
-        .sh("echo more >> /data/file")
-        .text();
-    let meta = fs::metadata(data.join("file")).expect("file");
-    assert_eq!((meta.uid(), meta.gid(), meta.len()), (500, 500, 10));
-    assert_eq!(fs::metadata(data.join("root")).expect("file").uid(), 0);
-}
-
-#[test]
-fn ids_of_the_containers_own() {
-    let Some(world) = World::new() else { return };
-    let data = source(&world, "data");
-    let volume = world.base.join("volumes/main");
-    write_file(volume.join("file"), "volume\n");
-    let create = world.verb("create-fs").opt("--userns=auto");
-    let path = std::path::PathBuf::from(create.cmd(["img"]).text());
-    let guid = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .expect("guid")
-        .to_owned();
-    let root = Rootfs { path, guid };
-    let options = [
-        "--mount=type=volume,src=main,dst=/volume".to_owned(),
-        format!("--mount=type=bind,src={},dst=/plain", data.display()),
-        format!(
-            "--mount=type=bind,src={},dst=/mapped,idmap=0:1000",
-            data.display()
-        ),
-        "--mount=type=tmpfs,dst=/made/tmpfs".to_owned(),
-        "--mount=type=tmpfs,dst=/volume/below".to_owned(),
-        "--mount=type=dev".to_owned(),
-        "--share=sys".to_owned(),
-        "--resolv-conf".to_owned(),
-    ];
-    let _leader = launch(&world, &root, &options);
-    let added = "type=volume,src=main,dst=/added";
-    let run = world
-        .bare(["subcontainer", "mount", "add"])
-        .verb(world.places());
-    let _ = run.rootfs(&root).cmd([added]).text();
-    let shown = "stat -c %u /volume/file /plain/file /mapped/file /made /made/tmpfs /volume/below /added/file \
-                 /added /etc/resolv.conf; echo x > /volume/new && echo x > /dev/null && exec 3<>/dev/ptmx && stat -c %g /dev/pts/0";
-    assert_eq!(
-        world.exec(&root).sh(shown).text(),
-        "0\n0\n1000\n0\n0\n0\n0\n0\n0\n5"
-    );
-    // On disk it is root's, as what the container writes into its root filesystem is.
-    for name in ["new", "below"] {
-        assert_eq!(fs::metadata(volume.join(name)).expect("made").uid(), 0);
-    }
-}
-
-#[test]
-fn what_is_mounted_at_the_source_later_arrives_unless_private() {
-    let Some(world) = World::new() else { return };
-    let data = world.dir.join("data");
-    mount_tmpfs(&data, MsFlags::empty());
-    mount(
-        None::<&str>,
-        &data,
-        None::<&str>,
-        MsFlags::MS_SHARED,
-        None::<&str>,
-    )
-    .expect("share");
-    for name in ["late", "inside", "sent"] {
-        fs::create_dir(data.join(name)).expect("directory");
-    }
-    let entry = |name| {
-        format!(
-            "type=bind,src={},dst=/{name},propagation={name}",
-            data.display()
-        )
-    };
-    let root = world.create();
-    let options = ["slave", "private", "shared"].map(|name| format!("--mount={}", entry(name)));
-    let (confined, options) = ("--profile=none".to_owned(), options.to_vec());
-    let _leader = launch(&world, &root, &[vec![confined], options].concat());
-    bind(&source(&world, "other"), &data.join("late"));
-    let seen = "ls /slave/late; ls /private/late; ls /shared/late";
-    assert_eq!(world.exec(&root).sh(seen).text(), "file\nfile");
-    // And the other way only if it was asked for.
-    let before = mounts_below(&data);
-    let _ = world
-        .exec(&root)
-        .sh("mount -t tmpfs x /slave/inside && mount -t tmpfs x /private/inside")
-        .text();
-    assert_eq!(mounts_below(&data), before);
-    let _ = world.exec(&root).sh("mount -t tmpfs x /shared/sent").text();
-    assert!(mounts_below(&data).contains(&data.join("sent")));
-}
-
-#[test]
-fn not_recursive_shows_what_is_below_the_mounts() {
-    let Some(world) = World::new() else { return };
-    let data = source(&world, "data");
-    mount_tmpfs(&data.join("nested"), MsFlags::empty());
-    write_file(data.join("nested/hidden"), "x");
-    let (root, _leader) = with_mounts(
-        &world,
-        &[
-            format!("type=bind,src={},dst=/flat,recursive=false", data.display()),
-            format!("type=bind,src={},dst=/deep", data.display()),
-        ],
-    );
-    let shown = world
-        .exec(&root)
-        .sh("ls /flat/nested; ls /deep/nested")
-        .text();
-    assert_eq!(shown, "hidden");
-    assert!(mountinfo(&root, "/flat/nested").is_none());
-    assert!(mountinfo(&root, "/deep/nested").is_some());
 }
 
 #[test]
@@ -443,61 +225,6 @@ fn more_mounts_than_open_files() {
         .lines()
         .find(|line| line.starts_with("Max open files"));
     assert!(files.expect("limit").contains("256"), "{limits}");
-}
-
-#[test]
-fn the_hosts_resolv_conf() {
-    let Some(world) = World::new() else { return };
-    let given = world.dir.join("resolv");
-    write_file(&given, "nameserver 192.0.2.1\n");
-    let link = world.dir.join("link");
-    symlink(&given, &link).expect("symlink");
-    let option = format!("--resolv-conf={}", link.display());
-    let stub = world.dir.join("stub");
-    write_file(&stub, "outside\n");
-    for target in [
-        "../run/systemd/resolve/stub-resolv.conf",
-        stub.to_str().expect("path"),
-        "/nowhere",
-    ] {
-        let root = world.create();
-        symlink(target, root.join("etc/resolv.conf")).expect("symlink");
-        let _leader = launch(&world, &root, &[&option]);
-        let seen = world
-            .exec(&root)
-            .sh("cat /etc/resolv.conf; stat -c '%a %u %F' /etc/resolv.conf; ls -A /etc/.res*");
-        let done = seen.done();
-        assert_eq!(done.out_text(), "nameserver 192.0.2.1\n644 0 regular file");
-        assert_eq!(fs::read_to_string(&stub).expect("stub"), "outside\n");
-        assert_eq!(
-            fs::read_to_string(root.join("etc/resolv.conf")).expect("file"),
-            "nameserver 192.0.2.1\n"
-        );
-    }
-    let root = world.create();
-    let _leader = launch(&world, &root, &["--resolv-conf"]);
-    assert_eq!(
-        fs::read(root.join("etc/resolv.conf")).expect("file"),
-        fs::read("/etc/resolv.conf").expect("the host's")
-    );
-}
-
-#[test]
-fn resolv_conf_is_written_before_it_is_covered() {
-    let Some(world) = World::new() else { return };
-    let root = world.create();
-    let given = world.dir.join("resolv");
-    write_file(&given, "nameserver 192.0.2.1\n");
-    let options = [
-        format!("--resolv-conf={}", given.display()),
-        "--mount=type=tmpfs,dst=/etc/resolv.conf.d".to_owned(),
-        "--read-only".to_owned(),
-    ];
-    let _leader = launch(&world, &root, &options);
-    assert_eq!(
-        world.exec(&root).cmd(["cat", "/etc/resolv.conf"]).text(),
-        "nameserver 192.0.2.1"
-    );
 }
 
 #[test]

@@ -67,10 +67,42 @@ fn assert_lived(done: &Done, first: &str) {
     }
 }
 
+/// A mount namespace in which an engine finds none of the machine's own state, and leaves none.
+struct Room(Client);
+
+impl Room {
+    fn new(world: &World) -> Self {
+        let hide = "for d in /run /dev/shm /var/lib; do mount -t tmpfs none $d; done";
+        let script = format!(
+            "set -e; : {}; {hide}; echo ready; exec cat",
+            world.dir.display()
+        );
+        let mut holder = Run::new(tool("unshare"))
+            .cmd(["-m", "sh", "-c", &script])
+            .env("PATH", PATH)
+            .pipes()
+            .spawn();
+        holder.expect("ready");
+        Self(holder)
+    }
+
+    /// A program in it.
+    fn run(&self, program: &str) -> Run {
+        let nsenter = tool("nsenter").display().to_string();
+        let target = format!("--target={}", self.0.pid());
+        Run::new(tool(program))
+            .wrap([nsenter.as_str(), "--mount", &target])
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+    }
+}
+
 /// A container engine, started for one test.
 pub(crate) struct Engine {
-    /// The words before `run`.
-    words: Vec<String>,
+    room: Room,
+    program: &'static str,
+    /// Its options, which stand before the verb.
+    options: Vec<String>,
     environment: Vec<(&'static str, String)>,
     daemon: Option<Client>,
     /// What its containers see of the world.
@@ -90,8 +122,9 @@ impl Engine {
         );
         let place = |name: &str| format!("--{name}={}", dir.join(name).display());
         let engine = Self {
-            words: vec![
-                tool("podman").display().to_string(),
+            room: Room::new(world),
+            program: "podman",
+            options: vec![
                 place("root"),
                 place("runroot"),
                 place("tmpdir"),
@@ -111,26 +144,30 @@ impl Engine {
         let configuration = dir.join("daemon.json");
         tests::write_file(
             &configuration,
-            r#"{"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 1024, "Soft": 1024}}}"#,
+            format!(
+                r#"{{"default-ulimits": {{"nofile": {{"Name": "nofile", "Hard": 1024, "Soft": 1024}}}},
+                    "deprecated-key-path": "{}"}}"#,
+                dir.join("key.json").display()
+            ),
         );
+        let room = Room::new(world);
         let place = |name: &str| format!("--{name}={}", dir.join(name).display());
-        let daemon = Run::new(tool("dockerd"))
+        let daemon = room
+            .run("dockerd")
             .verb([place("data-root"), place("exec-root"), place("pidfile")])
             .verb([
                 format!("--config-file={}", configuration.display()),
                 format!("--host={socket}"),
             ])
             .verb(["--bridge=none", "--iptables=false", "--storage-driver=vfs"])
-            .env("PATH", PATH)
             .stdin(Wire::Null)
             .stdout(Wire::Null)
             .stderr(Wire::Null)
             .spawn();
         let mut engine = Self {
-            words: vec![
-                tool("docker").display().to_string(),
-                format!("--host={socket}"),
-            ],
+            room,
+            program: "docker",
+            options: vec![format!("--host={socket}")],
             environment: Vec::new(),
             daemon: Some(daemon),
             volumes: Vec::new(),
@@ -174,13 +211,9 @@ impl Engine {
     }
 
     fn call(&self, words: &[&str]) -> Run {
-        let (program, options) = self.words.split_first().expect("program");
-        let run = Run::new(program).verb(options).verb(words);
-        let run = self
-            .environment
-            .iter()
-            .fold(run, |run, (name, value)| run.env(name, value));
-        run.env("PATH", PATH).env("HOME", "/root").pipes()
+        let run = self.room.run(self.program).verb(&self.options).verb(words);
+        let set = |run: Run, (name, value): &(&str, String)| run.env(name, value);
+        self.environment.iter().fold(run, set).pipes()
     }
 
     /// Runs a script in a container that is as the engine's defaults have it, but for `options`.
@@ -277,13 +310,18 @@ fn in_docker_as_it_is_what_would_allow_it_is_named_and_allows_it() {
     assert_lived(&docker.run(&mounting, LIFE), "sh");
 }
 
-/// Runs a script in a container of our own, launched with `options`.
-pub(crate) fn inside_itself(options: &[&str], script: &str) -> Option<Done> {
+/// Runs a script in a container of our own, launched with `options`; a filter is the content of a seccomp profile.
+pub(crate) fn inside_itself(options: &[&str], filter: Option<&str>, script: &str) -> Option<Done> {
     let world = World::new()?;
     let root = world.create();
     fs::copy(binary(), root.join("sc")).expect("binary");
     fs::copy(archive(&world), root.join("img.tar")).expect("archive");
-    let run = world.launch_run(&root).opt("--share=dev").opts(options);
+    let mut run = world.launch_run(&root).opt("--share=dev").opts(options);
+    if let Some(filter) = filter {
+        let file = world.dir.join("filter.json");
+        tests::write_file(&file, filter);
+        run = run.opt(format!("--seccomp={}", file.display()));
+    }
     let launch = tests::Launch::start(run, &root);
     let done = world.exec(&root).cmd(["sh", "-c", script]).done();
     drop(launch);
@@ -293,7 +331,7 @@ pub(crate) fn inside_itself(options: &[&str], script: &str) -> Option<Done> {
 
 #[test]
 fn inside_itself_with_nothing_taken_away() {
-    let Some(done) = inside_itself(&["--profile=none"], LIFE) else {
+    let Some(done) = inside_itself(&["--profile=none"], None, LIFE) else {
         return;
     };
     assert_lived(&done, "init");
@@ -301,13 +339,21 @@ fn inside_itself_with_nothing_taken_away() {
 
 #[test]
 fn inside_itself_confined_but_for_the_filter() {
-    let Some(done) = inside_itself(&["--seccomp=unconfined"], LIFE) else {
+    let Some(done) = inside_itself(&["--seccomp=unconfined"], None, LIFE) else {
         return;
     };
     assert_lived(&done, "init");
-    assert!(
-        done.err_text().contains("read-only copy"),
-        "{}",
-        done.err_text()
-    );
+    let told = done.err_text();
+    assert!(told.contains("read-only copy"), "{told}");
+}
+
+/// As Docker's filter does.
+#[test]
+fn where_clone3_is_hidden_the_older_call_is_used() {
+    let hidden = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#;
+    let Some(done) = inside_itself(&["--profile=none"], Some(hidden), LIFE) else {
+        return;
+    };
+    assert_lived(&done, "init");
 }

@@ -67,7 +67,16 @@ fn a_name_is_accepted_and_kept() {
 #[test]
 fn hostname_and_hosts_are_written() {
     let Some(world) = World::new() else { return };
+    // Over what the image has under these names, which is not written through.
+    let image = world.base.join("images/img/etc");
+    write_file(image.join("hostname"), "image\n");
+    std::os::unix::fs::symlink("elsewhere", image.join("hosts")).expect("symlink");
     let root = world.create();
+    assert!(!root.join("etc/elsewhere").exists());
+    assert_eq!(
+        fs::read_to_string(image.join("hostname")).expect("read"),
+        "image\n"
+    );
     let hostname = fs::read_to_string(root.join("etc/hostname")).expect("hostname");
     // The UTS namespace is the caller's, so the name is too.
     let own = nix::unistd::gethostname().expect("hostname");

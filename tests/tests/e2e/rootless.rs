@@ -4,14 +4,16 @@
 //! The user exists in a mount namespace of the test's own only, where passwd, subuid and subgid are its files.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::{
-    Client, Done, Image, Rootfs, Run, World, binary, processes_of, tool, until, write_file,
+    Client, Done, Image, Rootfs, Run, Seeded, World, binary, processes_of, spin, tool, until,
+    write_file,
 };
 
 /// First of the ids that `ann` is granted, and how many.
@@ -33,12 +35,12 @@ impl User {
     }
 
     /// Without newuidmap.
-    fn single() -> Option<Self> {
+    pub(crate) fn single() -> Option<Self> {
         Self::new("", "mount --bind /dev/null /usr/bin/newuidmap")
     }
 
-    /// `subids` is the content of subuid and subgid; `more` is a command that prepares the namespace.
-    fn new(subids: &str, more: &str) -> Option<Self> {
+    /// `subids` is the content of subuid and subgid; `more` is a command that prepares the namespace, with `$uid`.
+    pub(crate) fn new(subids: &str, more: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let world = World::new()?;
         // No other test's and nobody's; nothing is ever granted there.
@@ -56,7 +58,7 @@ impl User {
         write_file(world.dir.join("etc/subuid"), subids);
         write_file(world.dir.join("etc/subgid"), subids);
         let script = format!(
-            "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin; \
+            "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin uid={uid}; \
              for f in passwd subuid subgid; do \
              mount --bind {0}/etc/$f /etc/$f; done; {more}; echo ready; exec cat",
             world.dir.display()
@@ -94,20 +96,20 @@ impl User {
     }
 
     /// The binary as the user calls it, without any option: the default directories are part of the test.
-    fn run<const N: usize>(&self, words: [&str; N]) -> Run {
+    pub(crate) fn run<const N: usize>(&self, words: [&str; N]) -> Run {
         Run::new(binary()).verb(words).wrap(self.wrap(self.uid))
     }
 
-    fn base(&self) -> PathBuf {
+    pub(crate) fn base(&self) -> PathBuf {
         self.home.join(".local/share/start-container")
     }
 
-    fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         PathBuf::from(format!("/tmp/start-container-{}", self.uid))
     }
 
     /// The image of all tests, as an archive.
-    fn archive(&self) -> PathBuf {
+    pub(crate) fn archive(&self) -> PathBuf {
         let archive = self.world.dir.join("image.tar");
         Image::at(&self.world.dir, "source").build();
         let source = self.world.dir.join("source");
@@ -124,7 +126,7 @@ impl User {
         archive
     }
 
-    fn import(&self) -> Done {
+    pub(crate) fn import(&self) -> Done {
         let archive = self.archive();
         let done = self
             .run(["image", "import", "--id=img"])
@@ -134,39 +136,39 @@ impl User {
         done
     }
 
-    fn create(&self) -> Rootfs {
+    pub(crate) fn create(&self) -> Rootfs {
         let path = PathBuf::from(self.run(["subcontainer", "create-fs", "img"]).text());
         let guid = path.file_name().and_then(|name| name.to_str());
         let guid = guid.expect("guid").to_owned();
         Rootfs { path, guid }
     }
 
-    fn launch(&self, root: &Rootfs) -> Run {
+    pub(crate) fn launch(&self, root: &Rootfs) -> Run {
         self.run(["subcontainer", "launch"])
             .opt("--env=PATH=/bin")
             .rootfs(root)
     }
 
-    fn exec(&self, root: &Rootfs) -> Run {
+    pub(crate) fn exec(&self, root: &Rootfs) -> Run {
         self.run(["subcontainer", "exec"])
             .opt("--env=PATH=/bin")
             .rootfs(root)
     }
 
     /// Where what the container writes is.
-    fn upper(&self, root: &Rootfs) -> PathBuf {
+    pub(crate) fn upper(&self, root: &Rootfs) -> PathBuf {
         self.base()
             .join("data/containers")
             .join(&root.guid)
             .join("upper")
     }
 
-    fn destroy(&self, root: &Rootfs) {
+    pub(crate) fn destroy(&self, root: &Rootfs) {
         let _ = self.run(["subcontainer", "destroy-fs", &root.guid]).text();
     }
 
     /// No process, no root filesystem, no writable layer, no record.
-    fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         until("the end of every process", || {
             let others = |process: &tests::Process| process.pid != self.holder.pid();
             let left = processes_of(&self.world.dir);
@@ -214,7 +216,14 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
     // Nothing is mounted where others would see it.
     assert_eq!(fs::read_dir(&root.path).expect("mount point").count(), 0);
 
-    let launch = ann.launch(&root).opt("--share=dev").spawn();
+    let volume = ann.home.join("volume");
+    fs::create_dir(&volume).expect("volume");
+    chown(&volume, Some(ann.uid), Some(ann.uid)).expect("chown");
+    let bind = format!("type=bind,src={},dst=/data", volume.display());
+    let launch = ann
+        .launch(&root)
+        .opts(["--share=dev", "--mount", &bind])
+        .spawn();
     // exec waits for it.
     let sh = |script: &str| ann.exec(&root).sh(script).text();
     assert_eq!(
@@ -236,6 +245,14 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
         sh("readlink /proc/self/ns/user"),
         own.to_str().expect("link")
     );
+
+    // What is mounted at once and what is mounted later are the user's own directory.
+    assert_eq!(sh("echo v > /data/file; stat -c %u /data/file"), "0");
+    let later = format!("type=bind,src={},dst=/later,ro", volume.display());
+    let add = ann.run(["subcontainer", "mount", "add"]);
+    let _ = add.rootfs(&root).cmd([&later]).text();
+    assert_eq!(sh("cat /later/file"), "v");
+    assert_eq!(owner(volume.join("file")), (ann.uid, ann.uid));
 
     let (first, _) = GRANTED;
     let upper = ann.upper(&root);
@@ -352,94 +369,6 @@ fn destroy_ends_a_container_of_any_user() {
 }
 
 #[test]
-fn nobody_else_can_join() {
-    let Some(ann) = User::granted() else { return };
-    let _ = ann.import();
-    let root = ann.create();
-    let launch = ann.launch(&root).spawn();
-    let _ = ann.exec(&root).cmd(["true"]).text();
-    let stranger = ann.uid + 50;
-    let state = format!("--state={}", ann.state().display());
-    let as_stranger = |state: &str| {
-        Run::new(binary())
-            .verb([
-                "subcontainer",
-                "exec",
-                "--base=/none",
-                state,
-                "--env=PATH=/bin",
-            ])
-            .rootfs(&root)
-            .cmd(["id"])
-            .wrap(ann.wrap(stranger))
-            .done()
-    };
-    as_stranger(&state).expect_refused(&[125]);
-    // Not even when the records are there for everybody to read.
-    for directory in [ann.state(), ann.state().join("leaders")] {
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("mode");
-    }
-    for record in fs::read_dir(ann.state().join("leaders"))
-        .expect("leaders")
-        .flatten()
-    {
-        fs::set_permissions(record.path(), fs::Permissions::from_mode(0o644)).expect("mode");
-    }
-    let refused = as_stranger(&state);
-    refused.expect_refused(&[125]);
-    assert!(
-        refused.err_text().contains("EPERM"),
-        "{}",
-        refused.err_text()
-    );
-    // Otherwise it would not be used any more.
-    fs::set_permissions(ann.state(), fs::Permissions::from_mode(0o700)).expect("mode");
-    drop(launch);
-    ann.destroy(&root);
-    ann.assert_nothing_left();
-}
-
-#[test]
-fn root_does_not_assemble_what_was_made_without_it() {
-    let Some(ann) = User::granted() else { return };
-    let _ = ann.import();
-    let root = ann.create();
-    let places = [
-        format!("--base={}", ann.base().display()),
-        format!("--state={}", ann.state().display()),
-        format!("--data={}", ann.base().join("data").display()),
-    ];
-    let run = Run::new(binary()).verb(["subcontainer", "launch"]);
-    let refused = run.verb(places).rootfs(&root).done();
-    refused.expect_refused(&[125]);
-    assert!(
-        refused.err_text().contains("made without root"),
-        "{}",
-        refused.err_text()
-    );
-    assert!(tests::mounts_below(&root.path).is_empty());
-    ann.destroy(&root);
-    ann.assert_nothing_left();
-}
-
-#[test]
-fn a_bad_grant_is_named_and_changes_nothing() {
-    let Some(ann) = User::new("bob:100000:65536\nann:700000:0\n", "true") else {
-        return;
-    };
-    let archive = ann.archive();
-    let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
-    let refused = run.done();
-    refused.expect_refused(&[125]);
-    let told = refused.err_text();
-    assert!(
-        told.contains("/etc/subuid\" (line 2)") && told.contains("ann:700000:0"),
-        "{told}"
-    );
-    assert!(!ann.base().exists());
-}
-
-#[test]
 fn root_without_cap_sys_admin_keeps_every_id() {
     let Some(world) = World::new() else { return };
     let setpriv = tool("setpriv");
@@ -470,33 +399,30 @@ fn root_without_cap_sys_admin_keeps_every_id() {
     assert!(!root.path.exists() && !upper.exists());
 }
 
-/// FIELD S17.
 #[test]
-fn set_user_id_is_refused() {
-    let Some(world) = World::new() else { return };
-    let copy = world.dir.join("start-container");
-    fs::copy(binary(), &copy).expect("copy");
-    let run = |mode: u32| {
-        fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("mode");
-        let setpriv = tool("setpriv");
-        Run::new(&copy)
-            .verb(["subcontainer", "launch", "/"])
-            .wrap([
-                setpriv.to_str().expect("path"),
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-            ])
-            .done()
-    };
-    for mode in [0o4755, 0o2755] {
-        let refused = run(mode);
-        refused.expect_refused(&[125]);
-        assert!(
-            refused.err_text().contains("setuid not supported"),
-            "{mode:o}: {}",
-            refused.err_text()
-        );
+fn a_launch_that_is_killed_at_any_moment_leaves_nothing() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let root = ann.create();
+    let mut moments = Seeded::new(3);
+    for _ in 0..12 {
+        let launch = ann.launch(&root).spawn();
+        spin(Duration::from_micros(moments.below(40_000)));
+        launch.signal(Signal::SIGKILL);
     }
-    assert!(!run(0o755).err_text().contains("setuid not supported"));
+    ann.destroy(&root);
+    ann.assert_nothing_left();
+}
+
+#[test]
+fn the_state_is_where_the_login_has_made_room_for_it() {
+    let login =
+        "mount -t tmpfs none /run; mkdir -p -m 700 /run/user/$uid; chown $uid /run/user/$uid";
+    let Some(ann) = User::new("", login) else {
+        return;
+    };
+    let _ = ann.import();
+    let root = ann.create();
+    assert!(!ann.state().exists());
+    ann.destroy(&root);
 }

@@ -1,0 +1,179 @@
+//! Without root: what is refused, and what is said then.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tests::{Run, World, binary, tool};
+
+use crate::rootless::User;
+
+#[test]
+fn nobody_else_can_join() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let root = ann.create();
+    let launch = ann.launch(&root).spawn();
+    let _ = ann.exec(&root).cmd(["true"]).text();
+    let stranger = ann.uid + 50;
+    let state = format!("--state={}", ann.state().display());
+    let as_stranger = |state: &str| {
+        Run::new(binary())
+            .verb([
+                "subcontainer",
+                "exec",
+                "--base=/none",
+                state,
+                "--env=PATH=/bin",
+            ])
+            .rootfs(&root)
+            .cmd(["id"])
+            .wrap(ann.wrap(stranger))
+            .done()
+    };
+    as_stranger(&state).expect_refused(&[125]);
+    // Not even when the records are there for everybody to read.
+    for directory in [ann.state(), ann.state().join("leaders")] {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("mode");
+    }
+    for record in fs::read_dir(ann.state().join("leaders"))
+        .expect("leaders")
+        .flatten()
+    {
+        fs::set_permissions(record.path(), fs::Permissions::from_mode(0o644)).expect("mode");
+    }
+    let refused = as_stranger(&state);
+    refused.expect_refused(&[125]);
+    assert!(
+        refused.err_text().contains("EPERM"),
+        "{}",
+        refused.err_text()
+    );
+    // Otherwise it would not be used any more.
+    fs::set_permissions(ann.state(), fs::Permissions::from_mode(0o700)).expect("mode");
+    drop(launch);
+    ann.destroy(&root);
+    ann.assert_nothing_left();
+}
+
+#[test]
+fn root_does_not_assemble_what_was_made_without_it() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let root = ann.create();
+    let places = [
+        format!("--base={}", ann.base().display()),
+        format!("--state={}", ann.state().display()),
+        format!("--data={}", ann.base().join("data").display()),
+    ];
+    let run = Run::new(binary()).verb(["subcontainer", "launch"]);
+    let refused = run.verb(places).rootfs(&root).done();
+    refused.expect_refused(&[125]);
+    assert!(
+        refused.err_text().contains("made without root"),
+        "{}",
+        refused.err_text()
+    );
+    assert!(tests::mounts_below(&root.path).is_empty());
+    ann.destroy(&root);
+    ann.assert_nothing_left();
+}
+
+#[test]
+fn a_bad_grant_is_named_and_changes_nothing() {
+    let Some(ann) = User::new("bob:100000:65536\nann:700000:0\n", "true") else {
+        return;
+    };
+    let archive = ann.archive();
+    let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
+    let refused = run.done();
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(
+        told.contains("/etc/subuid\" (line 2)") && told.contains("ann:700000:0"),
+        "{told}"
+    );
+    assert!(!ann.base().exists());
+}
+
+#[test]
+fn programs_that_cannot_get_their_rights_are_not_used() {
+    let Some(ann) = User::granted() else { return };
+    let archive = ann.archive();
+    let mut wrap = ann.wrap(ann.uid);
+    wrap.push("--no-new-privs".to_owned());
+    let run = Run::new(binary()).verb(["image", "import", "--id=img"]);
+    let done = run.wrap(wrap).cmd([&archive]).done();
+    let _ = done.expect_ok();
+    let told = done.err_text();
+    assert!(told.contains("no_new_privs is set"), "{told}");
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_not_used() {
+    let Some(ann) = User::granted() else { return };
+    let archive = ann.archive();
+    symlink(&ann.home, ann.state()).expect("symlink");
+    let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
+    let refused = run.done();
+    fs::remove_file(ann.state()).expect("remove");
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(told.contains("only this user may enter"), "{told}");
+}
+
+#[test]
+fn what_keeps_user_namespaces_away_is_named() {
+    let Some(world) = World::new() else { return };
+    // The limit is that of the user namespace which is made here, and nobody else's.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let [unshare, sh, setpriv] =
+        ["unshare", "sh", "setpriv"].map(|name| tool(name).display().to_string());
+    let wrap = [
+        unshare.as_str(),
+        "--user",
+        "--map-root-user",
+        sh.as_str(),
+        "-c",
+        script,
+        "sh",
+        setpriv.as_str(),
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain(["--inh-caps=-sys_admin", "--bounding-set=-sys_admin"].map(str::to_owned));
+    let refused = world.verb("create-fs").wrap(wrap).cmd(["img"]).done();
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(told.contains("sysctl user.max_user_namespaces="), "{told}");
+}
+
+/// FIELD S17.
+#[test]
+fn set_user_id_is_refused() {
+    let Some(world) = World::new() else { return };
+    let copy = world.dir.join("start-container");
+    fs::copy(binary(), &copy).expect("copy");
+    let run = |mode: u32| {
+        fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("mode");
+        let setpriv = tool("setpriv");
+        Run::new(&copy)
+            .verb(["subcontainer", "launch", "/"])
+            .wrap([
+                setpriv.to_str().expect("path"),
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+            ])
+            .done()
+    };
+    for mode in [0o4755, 0o2755] {
+        let refused = run(mode);
+        refused.expect_refused(&[125]);
+        assert!(
+            refused.err_text().contains("setuid not supported"),
+            "{mode:o}: {}",
+            refused.err_text()
+        );
+    }
+    assert!(!run(0o755).err_text().contains("setuid not supported"));
+}
