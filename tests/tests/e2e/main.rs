@@ -15,6 +15,7 @@ mod dry_run;
 mod environment;
 mod escape;
 mod escape_privileges;
+mod escape_views;
 mod exec;
 mod exit;
 mod forms;

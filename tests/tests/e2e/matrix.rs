@@ -225,7 +225,7 @@ fn every_part_of_a_life_in_every_surrounding() {
     if let Some(podman) = Engine::podman(&world) {
         rows.push(("podman", row("podman", &podman.run(&[], &nested_script()))));
     }
-    if let Some(done) = inside_itself(&["--profile=none"], &nested_script()) {
+    if let Some(done) = inside_itself(&["--profile=none"], None, &nested_script()) {
         rows.push(("itself", row("itself", &done)));
     }
     let lines = table(&rows);
