@@ -21,38 +21,21 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
     // The first thing, so that a signal that arrives from now on reaches the workload.
     let signals = shim::signals::block_all()?;
     let mut deferred = Deferred::at(dirs, &args.rootfs)?;
-    // A plan for a directory that everybody sees can be shown without entering anything.
-    let origin = if args.dry_run.is_some() && deferred.is_none() {
-        Origin::of_caller()?
-    } else {
-        rootless::enter()?
-    };
-    if let Some(deferred) = &mut deferred {
-        if !origin.entered {
-            return Err(Error::new("launch")
-                .on(args.rootfs.display())
-                .because("it was made without root, and can be assembled only so")
-                .hint("launch it as the user who made it"));
-        }
-        deferred.show(dirs)?;
-    }
+    let origin = enter(args, dirs, deferred.as_mut())?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
     let mut plan = plan(args, dirs, config, &rootfs, &origin)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
-    if let Some(why) = &origin.single_id {
-        warning::say(&format!(
-            "the container has one user only, and the caller's groups, because {why}"
-        ));
-    }
+    let one_user = origin.single_id.as_ref().map(|why| {
+        format!("the container has one user only, and the caller's groups, because {why}")
+    });
+    let mut warnings: Vec<String> = one_user.into_iter().collect();
     let mut claim = leader::claim(&dirs.state, &rootfs.path, origin.entered)?;
     if let Some(deferred) = &mut deferred {
         // What was opened would keep what is shown.
         drop(rootfs);
-        if let Some(warning) = deferred.assemble(dirs)? {
-            warning::say(&warning);
-        }
+        warnings.extend(deferred.assemble(dirs)?);
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     } else if claim.replaced {
@@ -60,17 +43,40 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
-    let started = |pid, origin| {
-        if origin == ProcfsOrigin::Surroundings {
-            warning::say(&format!(
+    let started = |pid, procfs| {
+        claim.publish(pid, &plan)?;
+        if procfs == ProcfsOrigin::Surroundings {
+            warnings.push(format!(
                 "/proc inside is a read-only copy of the one outside, and shows what runs there; {}",
                 shim::surroundings::proc_hint()
             ));
         }
-        claim.publish(pid, &plan)
+        // Of a container that did not start there is one thing to say: why.
+        warnings.iter().for_each(|warning| warning::say(warning));
+        Ok(())
     };
     let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
     Ok(Outcome::Ended(ended))
+}
+
+/// Goes to where the root filesystem can be mounted, and shows one that is not there yet.
+fn enter(args: &LaunchArgs, dirs: &Dirs, deferred: Option<&mut Deferred>) -> Result<Origin> {
+    let Some(deferred) = deferred else {
+        // A plan for a directory that everybody sees can be shown without entering anything.
+        return match args.dry_run {
+            Some(_) => Origin::of_caller(),
+            None => rootless::enter(),
+        };
+    };
+    let origin = rootless::enter()?;
+    if !origin.entered {
+        return Err(Error::new("launch")
+            .on(args.rootfs.display())
+            .because("it was made without root, and can be assembled only so")
+            .hint("launch it as the user who made it"));
+    }
+    deferred.show(dirs)?;
+    Ok(origin)
 }
 
 /// Decides. Looks at the host and at the root filesystem and changes nothing.

@@ -114,10 +114,8 @@ impl Running {
         Some(Pid::from_raw(pid))
     }
 
-    /// The ids of its user namespace as the caller has them; none where that is the caller's own, or the container has
-    /// just ended.
-    #[must_use]
-    pub fn id_maps(&self) -> Option<IdMaps> {
+    /// See [`Leader::id_maps`].
+    fn read_id_maps(&self) -> Option<IdMaps> {
         let pid = self.pid().filter(|_| self.namespaces.has_user())?;
         let read = |name: &str| -> Option<Vec<IdRange>> {
             let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
@@ -474,15 +472,20 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
     loop {
         let file = open_record(&record_path);
         let record = file.as_ref().and_then(read_record);
+        let mut filter_is_gone = false;
         // Opened anew every time: the launch may just have bound it onto itself, and what was opened before lies below.
         let opened = RootDir::open(rootfs).ok();
+        let claimed = is_claimed(file.as_ref());
         let found = match &record {
+            // A launch that was killed: its container is about to end, and whoever joined would end with it.
+            Some(_) if !claimed => None,
             Some(record) => live(record, &boot_id).and_then(|(pidfd, namespaces)| {
-                let granted = record.granted.as_ref()?;
-                Some((pidfd, namespaces, granted.privileges(&record_path)?))
+                let privileges = record.granted.as_ref()?.privileges(&record_path);
+                filter_is_gone = privileges.is_none();
+                Some((pidfd, namespaces, privileges?))
             }),
             // A launch that has not written anything yet is about to end what may still be there.
-            None if is_claimed(file.as_ref()) => None,
+            None if claimed => None,
             None => opened.as_ref().and_then(crate::discover::leader),
         };
         if let Some((pidfd, namespaces, privileges)) = found
@@ -490,17 +493,26 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
         {
             let reaps = record.as_ref().is_some_and(|record| record.reaps);
             let profile = record.and_then(|record| Some(record.granted?.profile));
-            let leader = Leader {
-                pidfd,
-                procfs,
-                reaps,
-            };
-            return Ok(Running {
-                leader,
+            let mut running = Running {
+                leader: Leader {
+                    pidfd,
+                    procfs,
+                    id_maps: None,
+                    reaps,
+                },
                 namespaces,
                 privileges,
                 profile,
-            });
+            };
+            running.leader.id_maps = running.read_id_maps();
+            return Ok(running);
+        }
+        // It goes just before the record does, when a container ends.
+        if filter_is_gone && begun.elapsed() > APPEARANCE {
+            return Err(Error::new("find the seccomp filter of the container in")
+                .on(rootfs.display())
+                .because("it is not what launch has written into the state directory")
+                .hint("without it nothing may run there: launch the container again"));
         }
         if begun.elapsed() > patience(file.as_ref()) {
             return Err(no_leader(rootfs));

@@ -1,19 +1,16 @@
 //! Applies an exec plan: joins the leader's namespaces and runs a command there, with init's attendant in between.
 
-use std::ffi::CStr;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use init::protocol::Role;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
-use crate::plan::{Exec, IdMaps, IdRange, Plan};
+use crate::plan::{Exec, IdMaps, Plan};
 use crate::spawn::{self, Birth, Lifelines};
 use crate::stdio;
 use crate::step::Step;
@@ -28,6 +25,8 @@ pub struct Leader {
     pub pidfd: OwnedFd,
     /// The root of its procfs, in the host's view.
     pub procfs: OwnedFd,
+    /// The maps of its user namespace in the caller's terms; none where that is the caller's own, or it has just ended.
+    pub id_maps: Option<IdMaps>,
     /// Whether PID 1 is our init, which reaps whatever becomes its child.
     pub reaps: bool,
 }
@@ -129,27 +128,13 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Fa
     Ok(ended)
 }
 
-/// Whom the command's streams are made for, as the client sees its ids: the kernel shows the leader's maps to the
-/// client in the client's own terms (user_namespaces(7)). Ids that are not mapped fail in init, which names them.
+/// Whom the command's streams are made for, as the client sees its ids. Ids that are not mapped fail in init, which
+/// names them.
 fn owner(plan: &Exec, leader: &Leader) -> Result<(u32, u32), Errno> {
     let (uid, gid) = (plan.process.uid, plan.process.gid);
-    if !plan.namespaces.has_user() {
-        return Ok((uid, gid));
+    match &leader.id_maps {
+        Some(maps) => Ok(maps.outside(uid, gid).unwrap_or_default()),
+        None if plan.namespaces.has_user() => Err(Errno::ESRCH),
+        None => Ok((uid, gid)),
     }
-    let read = |name: &CStr| {
-        let fd = openat(
-            &leader.procfs,
-            name,
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?;
-        let text = std::io::read_to_string(File::from(fd))
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-        Ok(text.lines().filter_map(IdRange::from_line).collect())
-    };
-    let maps = IdMaps {
-        users: read(c"1/uid_map")?,
-        groups: read(c"1/gid_map")?,
-    };
-    Ok(maps.outside(uid, gid).unwrap_or_default())
 }

@@ -191,7 +191,13 @@ impl Snapshot {
 /// Files and directories below a place. The fixed directories that a first use makes are not a change: they are the
 /// place itself.
 fn list(place: &Path, dir: &Path, lines: &mut BTreeSet<String>) {
-    const FIXED: [&str; 4] = ["leaders", "subcontainers", "containers", "ranges"];
+    const FIXED: [&str; 5] = [
+        "leaders",
+        "filters",
+        "subcontainers",
+        "containers",
+        "ranges",
+    ];
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let relative = path.strip_prefix(place).expect("below place");

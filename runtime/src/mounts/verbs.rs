@@ -16,7 +16,7 @@ use crate::process::Rootfs;
 /// Bad input, no running container, and as [`shim::mounts::add`].
 pub fn add(rootfs: &Path, spec: &MountSpec, dirs: &Dirs) -> Result<()> {
     let running = leader::find(&dirs.state, &Rootfs::open(rootfs)?.path)?;
-    let mount = plan_one(spec, &dirs.base, running.id_maps().as_ref())?;
+    let mount = plan_one(spec, &dirs.base, running.leader.id_maps.as_ref())?;
     shim::mounts::add(&running.leader.pidfd, running.namespaces, &mount)
 }
 

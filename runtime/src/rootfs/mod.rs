@@ -14,7 +14,7 @@
 //! The overlay and everything in it is made while the mount is detached: a create that is killed leaves files that
 //! the next create (or `destroy`) removes, and no mount, except in the instant between attaching and renaming.
 //! Without root nothing can be mounted in the caller's mount namespace. Then create-fs makes the rest, and each launch
-//! assembles the overlay in a mount namespace of its own ([`Deferred`]).
+//! assembles the overlay in a mount namespace of its own (`Deferred`).
 //! Nothing here follows a path into an image or a container: those are reached through descriptors only.
 
 mod create;

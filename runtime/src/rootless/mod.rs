@@ -8,7 +8,7 @@
 //! | a user with lines in /etc/subuid and /etc/subgid | its own as 0, the granted ones from 1 on | newuidmap, newgidmap |
 //! | any other | its own as 0, and no other | itself |
 //!
-//! Whose boundary a container needs is decided by the surroundings *before* entering, which is why [`enter`] says what
+//! Whose boundary a container needs is decided by the surroundings *before* entering, which is why `enter` says what
 //! they were.
 
 pub(crate) mod account;

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 use tests::{Sentinel, Wire, World, write_file};
@@ -138,4 +140,52 @@ fn nothing_is_typed_into_the_callers_terminal() {
             }
         }
     }
+}
+
+/// An attempt that a confined container must never see succeed, at any moment of its life.
+const OPEN: &str = "(exec 3>> /proc/sys/kernel/core_pattern) 2>&- && echo OPENED; \
+                    [ \"$(stat -c '%t:%T' /proc/keys 2>&-)\" = 1:3 ] || echo SEEN; echo tried";
+
+#[test]
+fn an_exec_that_comes_early_finds_everything_covered() {
+    let Some(world) = World::new() else { return };
+    let world = world.launching_with(["--profile=confined"]);
+    for _ in 0..20 {
+        let root = world.create();
+        let launch = world.launch_run(&root).spawn();
+        assert_eq!(world.exec(&root).sh(OPEN).text(), "tried");
+        drop(launch);
+        world.destroy(&root);
+    }
+}
+
+/// Somebody who has the root filesystem as a volume swaps the directory that the covered procfs is on, while the host's
+/// procfs, which nothing covers, is on its way there.
+#[test]
+fn a_race_at_proc_uncovers_nothing() {
+    let Some(world) = World::new() else { return };
+    let world = world.launching_with(["--profile=confined"]);
+    let root = world.create();
+    fs::create_dir(root.join("proc2")).expect("directory");
+    let stop = AtomicBool::new(false);
+    let mut ran = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, two) = (root.join("proc"), root.join("proc2"));
+            while !stop.load(Ordering::Relaxed) {
+                let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &two, RenameFlags::RENAME_EXCHANGE);
+            }
+        });
+        for _ in 0..60 {
+            // Which of both it is, is the race's business.
+            let text = world.launch_run(&root).sh(OPEN).done().out_text();
+            ran += usize::from(text == "tried");
+            if !matches!(text.as_str(), "tried" | "") {
+                stop.store(true, Ordering::Relaxed);
+                panic!("{text}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!("{ran} of 60 ran");
 }

@@ -39,6 +39,7 @@ mod nested;
 mod pipe_wrap;
 mod rootfs;
 mod rootless;
+mod rootless_mounts;
 mod rootless_refused;
 mod seccomp;
 mod signals;

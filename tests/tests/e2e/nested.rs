@@ -347,6 +347,20 @@ fn inside_itself_confined_but_for_the_filter() {
     assert!(told.contains("read-only copy"), "{told}");
 }
 
+#[test]
+fn inside_itself_confined_the_option_is_named() {
+    let create = "exec /sc subcontainer create-fs --base=/b --state=/s --data=/d img";
+    let Some(done) = inside_itself(&[], None, create) else {
+        return;
+    };
+    done.expect_refused(&[125]);
+    let told = done.err_text();
+    assert!(
+        told.contains("--seccomp=unconfined or --profile=outer"),
+        "{told}"
+    );
+}
+
 /// As Docker's filter does.
 #[test]
 fn where_clone3_is_hidden_the_older_call_is_used() {

@@ -246,6 +246,13 @@ fn an_ordinary_user_has_the_whole_life_of_a_container() {
         own.to_str().expect("link")
     );
 
+    // With a terminal, too.
+    for user in ["--user=root", "--user=app"] {
+        let terminal = ann.exec(&root).opts([user, "--force-tty"]).pipes();
+        let shown = terminal.sh("test -t 1 && echo yes > /dev/tty").text();
+        assert_eq!(shown.trim(), "yes", "{user}");
+    }
+
     // What is mounted at once and what is mounted later are the user's own directory.
     assert_eq!(sh("echo v > /data/file; stat -c %u /data/file"), "0");
     let later = format!("type=bind,src={},dst=/later,ro", volume.display());

@@ -31,8 +31,12 @@ fn nobody_else_can_join() {
             .done()
     };
     as_stranger(&state).expect_refused(&[125]);
-    // Not even when the records are there for everybody to read.
-    for directory in [ann.state(), ann.state().join("leaders")] {
+    // Not even when the path and the records are there for everybody.
+    for directory in [
+        ann.base().join("subcontainers"),
+        ann.state(),
+        ann.state().join("leaders"),
+    ] {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("mode");
     }
     for record in fs::read_dir(ann.state().join("leaders"))
