@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,6 +79,8 @@ pub struct World {
     pub data: PathBuf,
     /// Options of every launch in it.
     launch_options: Vec<String>,
+    /// Words before the binary that make it somebody else's.
+    caller: Vec<String>,
 }
 
 /// A root filesystem that create-fs made.
@@ -195,6 +198,7 @@ impl World {
             data: dir.join("data"),
             dir,
             launch_options: Vec::new(),
+            caller: Vec::new(),
         };
         fs::create_dir(&world.dir).expect("world directory");
         for directory in ["images", "volumes/main", "assets", "backup"] {
@@ -212,6 +216,49 @@ impl World {
         self
     }
 
+    /// The same for an ordinary user: `words` before a program make it run as `uid`, whose the directories are then, and
+    /// who imports the image.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn called_by<S: Into<String>>(
+        mut self,
+        uid: u32,
+        words: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let images = self.base.join("images");
+        let archive = self.dir.join("img.tar");
+        let tar = Run::new(tool("tar"))
+            .cmd(["--numeric-owner", "-cf"])
+            .cmd([&archive]);
+        let _ = tar
+            .cmd([
+                OsStr::new("-C"),
+                images.join("img").as_os_str(),
+                OsStr::new("."),
+            ])
+            .text();
+        fs::remove_dir_all(images.join("img")).expect("remove the image");
+        for directory in [&self.base, &images, &self.state, &self.data] {
+            fs::create_dir_all(directory).expect("directory");
+            chown(directory, Some(uid), Some(uid)).expect("chown");
+        }
+        for name in ["img.env", "img.json"] {
+            fs::rename(images.join(name), self.dir.join(name)).expect("rename");
+        }
+        self.caller = words.into_iter().map(Into::into).collect();
+        let import = self.bare(["image", "import", "--id=img"]);
+        let _ = import
+            .verb([format!("--base={}", self.base.display())])
+            .cmd([&archive])
+            .text();
+        for name in ["img.env", "img.json"] {
+            fs::rename(self.dir.join(name), images.join(name)).expect("rename");
+        }
+        self
+    }
+
     /// The three words that keep the binary away from the machine's own directories.
     #[must_use]
     pub fn places(&self) -> [String; 3] {
@@ -225,7 +272,7 @@ impl World {
     /// The binary with these words only.
     #[must_use]
     pub fn bare<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Run {
-        Run::new(binary()).verb(words)
+        Run::new(binary()).wrap(&self.caller).verb(words)
     }
 
     /// `subcontainer VERB` with the world's places.

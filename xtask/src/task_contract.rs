@@ -1,35 +1,37 @@
-//! `cargo xtask contract`: docs/contract.md pairs each clause of the contract with the test that holds it; this checks
-//! that the tests exist, so that a renamed or deleted one is noticed.
+//! `cargo xtask contract`: docs/contract.md pairs each clause of the contract with the test that holds it, and
+//! docs/isolation.md each promise; this checks that the tests exist, so that a renamed or deleted one is noticed.
 //!
-//! A row is `| clause | path/to/file.rs::test_name |` or `| clause | tests/sdk/x.test.mjs::test title |`; several tests
-//! for one clause are separated by `<br>`. Whether a test proves its clause is for a reader to judge.
+//! A row is `| clause | path/to/file.rs::test_name |` or `| clause | tests/sdk/x.test.mjs::test title |`, with more cells
+//! in between or none; several tests for one clause are separated by `<br>`. Whether a test proves its clause is for a reader to judge.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use crate::{Result, programs, rust_source};
 
-const PATH: &str = "docs/contract.md";
+const PATHS: [&str; 2] = ["docs/contract.md", "docs/isolation.md"];
 
 /// Checks every row.
 pub(crate) fn run() -> Result<()> {
     let top = programs::top();
-    let text =
-        std::fs::read_to_string(top.join(PATH)).map_err(|error| format!("read {PATH}: {error}"))?;
-    let rows = rows(&text)?;
     let mut files = HashMap::new();
     let mut wrong = Vec::new();
-    let mut tests = 0;
-    for row in &rows {
-        for name in &row.tests {
-            tests += 1;
-            if let Err(why) = exists(&top, name, &mut files) {
-                wrong.push(format!("{PATH}:{}: {name}: {why}", row.line));
+    let (mut clauses, mut tests) = (0, 0);
+    for path in PATHS {
+        let text = std::fs::read_to_string(top.join(path))
+            .map_err(|error| format!("read {path}: {error}"))?;
+        for row in rows(path, &text)? {
+            clauses += 1;
+            for name in &row.tests {
+                tests += 1;
+                if let Err(why) = exists(&top, name, &mut files) {
+                    wrong.push(format!("{path}:{}: {name}: {why}", row.line));
+                }
             }
         }
     }
     if wrong.is_empty() {
-        println!("{} clauses, {tests} tests, all there", rows.len());
+        println!("{clauses} clauses, {tests} tests, all there");
         Ok(())
     } else {
         Err(format!(
@@ -46,23 +48,26 @@ struct Row {
     tests: Vec<String>,
 }
 
-/// The rows of every table whose head is `| clause | test |`.
-fn rows(text: &str) -> Result<Vec<Row>> {
+/// The rows of every table whose head ends with `| test |`.
+fn rows(path: &str, text: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let mut inside = false;
+    // How many cells a row has.
+    let mut width = None;
     for (at, line) in text.lines().enumerate() {
         let line_number = at + 1;
         let Some(cells) = cells(line) else {
-            inside = false;
+            width = None;
             continue;
         };
         let lower: Vec<String> = cells.iter().map(|cell| cell.to_lowercase()).collect();
-        if lower == ["clause", "test"] {
-            inside = true;
-        } else if inside && !cells.iter().all(|cell| is_rule(cell)) {
-            let [_, tests] = cells.as_slice() else {
+        if lower.last().is_some_and(|last| last == "test") {
+            width = Some(cells.len());
+        } else if let Some(width) = width
+            && !cells.iter().all(|cell| is_rule(cell))
+        {
+            let Some(tests) = cells.last().filter(|_| cells.len() == width) else {
                 return Err(format!(
-                    "{PATH}:{line_number}: {} cells where two belong; a | in a cell is written \\|",
+                    "{path}:{line_number}: {} cells where {width} belong; a | in a cell is written \\|",
                     cells.len()
                 ));
             };
@@ -77,7 +82,7 @@ fn rows(text: &str) -> Result<Vec<Row>> {
         }
     }
     if rows.is_empty() {
-        return Err(format!("{PATH} has no rows under a head | clause | test |"));
+        return Err(format!("{path} has no rows under a head | … | test |"));
     }
     Ok(rows)
 }
@@ -165,9 +170,9 @@ mod tests {
                 tests: vec!["a.rs::c".into(), "d.rs::e".into()],
             },
         ];
-        assert_eq!(rows(text), Ok(expected.into()));
-        assert!(rows("| a | b |\n").is_err());
-        assert!(rows("| clause | test |\n|--|--|\n| a | b | c |\n").is_err());
+        assert_eq!(rows(PATHS[0], text), Ok(expected.into()));
+        assert!(rows(PATHS[0], "| a | b |\n").is_err());
+        assert!(rows(PATHS[0], "| clause | test |\n|--|--|\n| a | b | c |\n").is_err());
     }
 
     #[test]

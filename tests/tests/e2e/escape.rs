@@ -3,25 +3,76 @@
 //!
 //! The names are those of the vulnerabilities that others had. What more there is to each is in `docs/isolation.md`.
 
+use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
-use tests::{Launch, Run, Snapshot, Wire, World, binary, tool, write_file};
+use tests::{Client, Rootfs, Run, Wire, World, binary, tool, write_file};
 
-/// The profiles that differ in what they take away.
-const PROFILES: [&str; 4] = ["confined", "hardened", "outer", "none"];
+use crate::rootless::User;
 
-/// Does the same in a world of each profile.
-fn in_each(test: impl Fn(&World, &str)) {
-    for profile in PROFILES {
+/// Who launches, and in which profile.
+struct Case {
+    profile: &'static str,
+    root: bool,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = if self.root { "root" } else { "a user" };
+        write!(f, "{} by {who}", self.profile)
+    }
+}
+
+/// Does the same in a world of each profile, and in that of an ordinary user.
+fn in_each(test: impl Fn(&World, &Case)) {
+    for profile in ["confined", "hardened", "outer", "none"] {
         let Some(world) = World::new() else { return };
         let world = world.launching_with([format!("--profile={profile}")]);
-        println!("profile {profile}");
-        test(&world, profile);
+        let case = Case {
+            profile,
+            root: true,
+        };
+        println!("{case}");
+        test(&world, &case);
     }
+    for profile in ["confined", "outer"] {
+        let (Some(user), Some(world)) = (User::granted(), World::new()) else {
+            return;
+        };
+        let world = world
+            .called_by(user.uid, user.wrap(user.uid))
+            .launching_with([format!("--profile={profile}")]);
+        let case = Case {
+            profile,
+            root: false,
+        };
+        println!("{case}");
+        test(&world, &case);
+    }
+}
+
+/// A root filesystem with an idle leader that can be joined.
+fn running(world: &World) -> (Rootfs, Client) {
+    let root = world.create();
+    let leader = started(world, &root, world.launch_run(&root));
+    (root, leader)
+}
+
+/// A launch that can be joined. Without root it does not show on the host, but exec waits for it.
+fn started(world: &World, root: &Rootfs, run: Run) -> Client {
+    let leader = run.spawn();
+    let _ = world.exec(root).cmd(["true"]).text();
+    leader
+}
+
+fn stop(leader: Client) {
+    leader.signal(Signal::SIGTERM);
+    leader.finish().expect_code(0);
 }
 
 /// What the binary is: content, inode and time of change.
@@ -36,13 +87,13 @@ fn fingerprint() -> (String, u64, i64, i64) {
 #[test]
 fn the_binary_cannot_be_reached_through_proc_self_exe() {
     let before = fingerprint();
-    in_each(|world, profile| {
+    in_each(|world, case| {
         let image = world.base.join("images/img");
         write_file(image.join("bin/evil"), "#!/proc/self/exe\n");
         fs::set_permissions(image.join("bin/evil"), fs::Permissions::from_mode(0o755))
             .expect("mode");
         symlink("/proc/self/exe", image.join("bin/evil-link")).expect("symlink");
-        let (root, _leader) = world.idle();
+        let (root, _leader) = running(world);
         let mut running = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
         running.expect("up");
         let other = world.create();
@@ -60,7 +111,7 @@ fn the_binary_cannot_be_reached_through_proc_self_exe() {
                 let text = run.cmd([command, "--version"]).done().out_text();
                 assert!(
                     !text.contains("start-container 0"),
-                    "{profile} {command}: {text}"
+                    "{case} {command}: {text}"
                 );
             }
         }
@@ -70,7 +121,7 @@ fn the_binary_cannot_be_reached_through_proc_self_exe() {
         let text = world.exec(&root).sh(script).done().out_text();
         assert!(
             text.contains("init") && !text.contains("OPENED"),
-            "{profile}: {text}"
+            "{case}: {text}"
         );
     });
     assert_eq!(fingerprint(), before);
@@ -80,14 +131,14 @@ fn the_binary_cannot_be_reached_through_proc_self_exe() {
 /// on, so a container that watches sees it at every stage.
 #[test]
 fn who_joins_shows_nothing_of_the_host_at_any_moment() {
-    in_each(|world, profile| {
+    in_each(|world, case| {
         write_file(world.dir.join("marker"), "outside\n");
-        let (root, _leader) = world.idle();
+        let (root, _leader) = running(world);
         let marker = world.dir.join("marker");
         let watch = format!(
-            "echo up; while [ ! -e /stop ]; do for p in /proc/[0-9]*; do \
+            "trap 'echo watched; exit' TERM; echo up; while :; do for p in /proc/[0-9]*; do \
              for f in $p/root $p/cwd $p/fd/*; do [ -e $f{0} ] && echo OUT $f; [ -e $f/..{0} ] && echo OUT $f/..; done; \
-             done; done; echo watched",
+             done; done",
             marker.display()
         );
         let mut watcher = world.exec(&root).sh(&watch).spawn();
@@ -95,16 +146,16 @@ fn who_joins_shows_nothing_of_the_host_at_any_moment() {
         for _ in 0..40 {
             let _ = world.exec(&root).cmd(["true"]).done().expect_ok();
         }
-        write_file(root.join("stop"), "");
+        watcher.signal(Signal::SIGTERM);
         let done = watcher.finish();
-        assert_eq!(done.out_text(), "up\nwatched", "{profile}");
+        assert_eq!(done.out_text(), "up\nwatched", "{case}");
     });
 }
 
 /// CVE-2024-21626: a working directory behind a descriptor of the host's, and descriptors that leak.
 #[test]
 fn no_descriptor_and_no_directory_of_the_host_is_inherited() {
-    in_each(|world, profile| {
+    in_each(|world, case| {
         write_file(world.dir.join("marker"), "outside\n");
         let sh = tool("sh");
         // The caller has directories of the host open, and they are not close-on-exec.
@@ -112,7 +163,7 @@ fn no_descriptor_and_no_directory_of_the_host_is_inherited() {
             let open = format!("exec 3</ 5<{} 8</proc; exec \"$@\"", world.dir.display());
             run.wrap([sh.to_str().expect("path"), "-c", &open, "sh"])
         };
-        let (root, _leader) = world.idle();
+        let (root, _leader) = running(world);
         let other = world.create();
         let forms: [&dyn Fn() -> Run; 3] = [
             &|| careless(world.exec(&root)),
@@ -122,7 +173,7 @@ fn no_descriptor_and_no_directory_of_the_host_is_inherited() {
         for form in forms {
             let text = form().sh("pwd -P; echo $(ls /proc/self/fd)").text();
             // The last is that of `ls` itself.
-            assert_eq!(text, "/\n0 1 2 3", "{profile}");
+            assert_eq!(text, "/\n0 1 2 3", "{case}");
             for number in 3..32 {
                 let done = form()
                     .opt(format!("--workdir=/proc/self/fd/{number}"))
@@ -131,10 +182,10 @@ fn no_descriptor_and_no_directory_of_the_host_is_inherited() {
                 assert_eq!(
                     done.code(),
                     Some(125),
-                    "{profile} {number}: {}",
+                    "{case} {number}: {}",
                     done.out_text()
                 );
-                assert_eq!(done.out_text(), "", "{profile} {number}");
+                assert_eq!(done.out_text(), "", "{case} {number}");
             }
         }
     });
@@ -143,8 +194,8 @@ fn no_descriptor_and_no_directory_of_the_host_is_inherited() {
 /// Runtimes that give the user its streams by changing their owner change files of the host.
 #[test]
 fn streams_keep_their_owner_and_mode() {
-    in_each(|world, profile| {
-        let (root, _leader) = world.idle();
+    in_each(|world, case| {
+        let (root, _leader) = running(world);
         let other = world.create();
         let file = world.dir.join("stream");
         write_file(&file, "");
@@ -171,7 +222,7 @@ fn streams_keep_their_owner_and_mode() {
                     done.expect_code(0);
                 }
             }
-            assert_eq!(paths.map(owner), before, "{profile} {user}");
+            assert_eq!(paths.map(owner), before, "{case} {user}");
         }
     });
 }
@@ -179,9 +230,8 @@ fn streams_keep_their_owner_and_mode() {
 /// CVE-2025-24965: files of the runtime in the root filesystem, reached through symlinks of the image's.
 #[test]
 fn nothing_of_ours_is_written_into_a_root_filesystem() {
-    in_each(|world, profile| {
+    in_each(|world, case| {
         let sentinel = tests::Sentinel::new(world.dir.join("sentinel"));
-        let root = world.create();
         for name in [
             ".put_old",
             ".old_root",
@@ -191,8 +241,9 @@ fn nothing_of_ours_is_written_into_a_root_filesystem() {
             ".pivot_root",
             "dev/console",
         ] {
-            let _ = symlink(&sentinel.dir, root.join(name));
+            let _ = symlink(&sentinel.dir, world.base.join("images/img").join(name));
         }
+        let root = world.create();
         let upper = world.data.join("containers").join(&root.guid).join("upper");
         let listing = || {
             let done = Run::new(tool("find"))
@@ -204,7 +255,7 @@ fn nothing_of_ours_is_written_into_a_root_filesystem() {
             lines
         };
         let before = listing();
-        let leader = world.launch(&root);
+        let leader = started(world, &root, world.launch_run(&root));
         for user in ["root", "app"] {
             let _ = world
                 .exec(&root)
@@ -218,31 +269,35 @@ fn nothing_of_ours_is_written_into_a_root_filesystem() {
                 .cmd(["true"])
                 .text();
         }
-        leader.stop().expect_code(0);
+        stop(leader);
         world.launch_run(&root).cmd(["true"]).done().expect_code(0);
-        assert_eq!(listing(), before, "{profile}");
+        assert_eq!(listing(), before, "{case}");
         sentinel.assert_same();
         // And it works where nothing can be written.
-        let leader = Launch::start(world.launch_run(&root).opt("--read-only"), &root);
+        let leader = started(world, &root, world.launch_run(&root).opt("--read-only"));
         assert_eq!(
             world.exec(&root).sh("(: > /new) 2>&-; echo $?").text(),
             "1",
-            "{profile}"
+            "{case}"
         );
-        leader.stop().expect_code(0);
+        stop(leader);
     });
 }
 
 /// CVE-2022-2989 and its kin: groups of the caller stay, or the own one is missing.
 #[test]
 fn groups_are_the_containers_and_never_the_callers() {
-    in_each(|world, profile| {
+    in_each(|world, case| {
         let setpriv = tool("setpriv");
-        let grouped = |run: Run| run.wrap([setpriv.to_str().expect("path"), "--groups=4242,4243"]);
+        // An ordinary user, who cannot have others, has 4242 already.
+        let grouped = |run: Run| match case.root {
+            true => run.wrap([setpriv.to_str().expect("path"), "--groups=4242,4243"]),
+            false => run,
+        };
         let root = world.create();
-        let leader = Launch::start(grouped(world.launch_run(&root)), &root);
+        let leader = started(world, &root, grouped(world.launch_run(&root)));
         let first = world.exec(&root).sh("grep Groups: /proc/1/status").text();
-        assert!(!first.contains("424"), "{profile}: PID 1 {first}");
+        assert!(!first.contains("424"), "{case}: PID 1 {first}");
         let other = world.create();
         for (user, groups) in [
             ("0", "0 29"),
@@ -258,18 +313,18 @@ fn groups_are_the_containers_and_never_the_callers() {
                     .text();
                 let mut found: Vec<&str> = text.split_whitespace().skip(1).collect();
                 found.sort_by_key(|number| number.parse::<u32>().expect("group"));
-                assert_eq!(found.join(" "), groups, "{profile} {user}");
+                assert_eq!(found.join(" "), groups, "{case} {user}");
             }
         }
-        leader.stop().expect_code(0);
+        stop(leader);
     });
 }
 
 /// CVE-2024-40635, CVE-2026-30892: a number too large, or half a specification, becomes root.
 #[test]
 fn no_way_to_write_a_user_becomes_root() {
-    in_each(|world, profile| {
-        let (root, _leader) = world.idle();
+    in_each(|world, case| {
+        let (root, _leader) = running(world);
         let id = |user: &str| {
             let done = world
                 .exec(&root)
@@ -283,10 +338,15 @@ fn no_way_to_write_a_user_becomes_root() {
             ("1000:1001", "1000:1001"),
             ("1000", "1000:1000"),
             ("1001", "1001:0"),
-            ("2147483648", "2147483648:0"),
         ] {
-            assert_eq!(id(user), (Some(0), expected.to_owned()), "{profile} {user}");
+            assert_eq!(id(user), (Some(0), expected.to_owned()), "{case} {user}");
         }
+        // Large is not negative; but an ordinary user is not granted so many.
+        let large = match case.root {
+            true => (Some(0), "2147483648:0".to_owned()),
+            false => (Some(125), String::new()),
+        };
+        assert_eq!(id("2147483648"), large, "{case}");
         for user in [
             "-1",
             "4294967295",
@@ -300,7 +360,7 @@ fn no_way_to_write_a_user_becomes_root() {
             " 1",
         ] {
             let (code, text) = id(user);
-            assert_eq!((code, text.as_str()), (Some(125), ""), "{profile} {user:?}");
+            assert_eq!((code, text.as_str()), (Some(125), ""), "{case} {user:?}");
         }
     });
 }
@@ -308,14 +368,14 @@ fn no_way_to_write_a_user_becomes_root() {
 /// CVE-2022-0492, CVE-2023-25809: the host's cgroups are written to from inside.
 #[test]
 fn the_hosts_cgroups_are_not_in_reach() {
-    in_each(|world, profile| {
-        if matches!(profile, "outer" | "none") {
+    in_each(|world, case| {
+        if matches!(case.profile, "outer" | "none") {
             // These leave /sys as the caller gives it; the outer container's own files say who may write.
             return;
         }
         let root = world.create();
         let run = world.launch_run(&root).opt("--share=sys");
-        let _leader = Launch::start(run, &root);
+        let _leader = started(world, &root, run);
         let script = "exec 2>&1; find /sys/fs/cgroup -maxdepth 2 | while read f; do \
                       if [ -d $f ]; then mkdir $f/mine; else [ -w $f ] && (: 3>> $f); fi; done; echo end";
         let text = world.exec(&root).sh(script).done().out_text();
@@ -324,15 +384,15 @@ fn the_hosts_cgroups_are_not_in_reach() {
             let (end, rest) = lines.split_last().expect("text");
             (*end, rest.to_vec())
         };
-        assert_eq!(end, "end", "{profile}: {text}");
-        assert!(!lines.is_empty(), "{profile}: no cgroup was tried");
+        assert_eq!(end, "end", "{case}: {text}");
+        assert!(!lines.is_empty(), "{case}: no cgroup was tried");
         let wrong: Vec<_> = lines
             .iter()
             .filter(|line| {
                 !line.ends_with("Read-only file system") && !line.ends_with("Permission denied")
             })
             .collect();
-        assert!(wrong.is_empty(), "{profile}: {wrong:#?}");
+        assert!(wrong.is_empty(), "{case}: {wrong:#?}");
         // Its own place is the top of what it sees.
         let own = world
             .exec(&root)
@@ -341,7 +401,7 @@ fn the_hosts_cgroups_are_not_in_reach() {
         assert!(
             own.lines()
                 .all(|line| line == "/" || line.starts_with("/..")),
-            "{profile}: {own}"
+            "{case}: {own}"
         );
     });
 }
@@ -349,10 +409,9 @@ fn the_hosts_cgroups_are_not_in_reach() {
 /// The leader is what it was, whatever the container puts where its process directory is looked for.
 #[test]
 fn a_container_that_forges_its_procfs_leads_no_exec_elsewhere() {
-    in_each(|world, profile| {
-        let (victim, _victim) = world.idle();
-        let (root, _leader) = world.idle();
-        let before = Snapshot::of(world);
+    in_each(|world, case| {
+        let (victim, _victim) = running(world);
+        let (root, _leader) = running(world);
         let own = fs::read_link("/proc/self/ns/pid").expect("own");
         let theirs = world
             .exec(&victim)
@@ -372,9 +431,9 @@ fn a_container_that_forges_its_procfs_leads_no_exec_elsewhere() {
             .done();
         assert!(
             !seen.out_text().contains(own.to_str().expect("utf8")),
-            "{profile}"
+            "{case}"
         );
-        assert!(!seen.out_text().contains(&theirs), "{profile}");
+        assert!(!seen.out_text().contains(&theirs), "{case}");
         let _ = world.exec(&root).sh("umount /proc; rm -r /fake").done();
         assert_eq!(
             world
@@ -382,8 +441,7 @@ fn a_container_that_forges_its_procfs_leads_no_exec_elsewhere() {
                 .cmd(["readlink", "/proc/self/ns/pid"])
                 .text(),
             mine,
-            "{profile}"
+            "{case}"
         );
-        before.assert_same(world);
     });
 }

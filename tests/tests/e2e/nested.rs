@@ -37,7 +37,7 @@ const LIFE: &str = r#"
 "#;
 
 /// The image of all tests as an archive.
-fn archive(world: &World) -> PathBuf {
+pub(crate) fn archive(world: &World) -> PathBuf {
     let archive = world.dir.join("image.tar");
     Image::at(&world.dir, "source").build();
     let status = Command::new(tool("tar"))
@@ -98,7 +98,7 @@ impl Room {
 }
 
 /// A container engine, started for one test.
-struct Engine {
+pub(crate) struct Engine {
     room: Room,
     program: &'static str,
     /// Its options, which stand before the verb.
@@ -110,7 +110,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn podman(world: &World) -> Option<Self> {
+    pub(crate) fn podman(world: &World) -> Option<Self> {
         let dir = world.dir.join("podman");
         fs::create_dir(&dir).expect("directory");
         let configuration = dir.join("containers.conf");
@@ -217,7 +217,7 @@ impl Engine {
     }
 
     /// Runs a script in a container that is as the engine's defaults have it, but for `options`.
-    fn run(&self, options: &[&str], script: &str) -> Done {
+    pub(crate) fn run(&self, options: &[&str], script: &str) -> Done {
         self.call(&["run", "--rm", "--network=none"])
             .verb(&self.volumes)
             .verb(options)
@@ -311,7 +311,7 @@ fn in_docker_as_it_is_what_would_allow_it_is_named_and_allows_it() {
 }
 
 /// Runs a script in a container of our own, launched with `options`; a filter is the content of a seccomp profile.
-fn inside_itself(options: &[&str], filter: Option<&str>, script: &str) -> Option<Done> {
+pub(crate) fn inside_itself(options: &[&str], filter: Option<&str>, script: &str) -> Option<Done> {
     let world = World::new()?;
     let root = world.create();
     fs::copy(binary(), root.join("sc")).expect("binary");
