@@ -392,6 +392,9 @@ impl Step {
             (Self::PivotRoot, Errno::EINVAL) => {
                 "the caller's root must not be the initramfs: pivot_root(2) refuses it"
             }
+            (Self::AwaitProc, Errno::ESTALE) => {
+                "somebody has replaced the proc directory of the root filesystem meanwhile; try again"
+            }
             (Self::AttachProc, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 "the root filesystem needs a real directory named proc"
             }
