@@ -132,7 +132,7 @@ impl Covers {
     }
 
     /// Puts the container's procfs on /proc in its own tree; what is left in `made` is a copy for the host's view, which
-    /// nothing covers: read-only, should anybody inside ever get to see it.
+    /// nothing covers: read-only, should anybody inside ever get hold of it (an attendant has a copy).
     pub(crate) fn show(&mut self, made: &mut Option<OwnedFd>) -> Result<(), Errno> {
         let own = made.take().ok_or(Errno::EBADF)?;
         attach(&own, proc_directory()?)?;
