@@ -400,25 +400,27 @@ pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<bool> {
         return Ok(false);
     };
     let record_path = record_path(state, &rootfs);
-    let wait = wait && rootless::is_needed()?;
-    let boot_id = boot_id()?;
     let begun = Instant::now();
     loop {
         let file = open_record(&record_path);
         let record = file.as_ref().and_then(read_record);
-        let view = record.filter(|record| record.boot_id == boot_id && record.leader.is_some());
-        match view {
+        match record.filter(|record| record.leader.is_some()) {
             Some(record) if record.own_view => {
-                if let Some(launch) = record.shim.open() {
+                if record.boot_id == boot_id()?
+                    && let Some(launch) = record.shim.open()
+                {
                     return own_userns::join(&launch).map(|()| true).map_err(|errno| {
                         Error::sys("join the launch of", rootfs.display(), errno)
                             .hint("only the user who has launched it can, and root")
                     });
                 }
             }
+            // Whether it is true is for `find` to say.
             Some(_) => return Ok(false),
-            None if !wait => return Ok(false),
             None => {}
+        }
+        if !wait || !rootless::is_needed()? {
+            return Ok(false);
         }
         if begun.elapsed() > patience(file.as_ref()) {
             return Err(no_leader(&rootfs));

@@ -1,5 +1,6 @@
 //! Decides where things are and what containers are like: flags over `/etc/start-container/config.toml` over defaults.
-//! Creates nothing.
+//! Creates nothing, but for the state directory that an ordinary user has in /tmp where no login has made one: a name there
+//! must be the user's before it is used.
 //!
 //! The file is optional. What it says is checked strictly, also when flags make it irrelevant and for images that are
 //! not in use: a setting that is silently ignored because of a misspelling is found on the day when it matters.

@@ -17,6 +17,7 @@ mod subid;
 
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{getresgid, getresuid};
 use procfs::process::{Process, Status};
 use shim::own_userns::{OwnUserns, Writer};
 use shim::plan::{IdMaps, IdRange};
@@ -114,11 +115,12 @@ pub fn is_needed() -> Result<bool> {
 /// # Errors
 /// Just that; and where /proc is not mounted.
 pub fn refuse_elevated() -> Result<()> {
-    let status = own_status()?;
-    let set_id = status.ruid != status.euid || status.rgid != status.egid;
+    let failed = |errno| Error::new("look at the own ids").errno(errno);
+    let (user, group) = (getresuid().map_err(failed)?, getresgid().map_err(failed)?);
+    let set_id = user.real != user.effective || group.real != group.effective;
     // After execve a user who is not root has what was ambient, and what the file gave (capabilities(7)).
-    let given = status.euid != 0 && status.capprm & !status.capamb.unwrap_or(0) != 0;
-    if !set_id && !given {
+    let given = |status: Status| status.capprm & !status.capamb.unwrap_or(0) != 0;
+    if !set_id && (user.effective.is_root() || !given(own_status()?)) {
         return Ok(());
     }
     Err(Error::new("run")

@@ -60,13 +60,17 @@ export function mountsBelow(dir) {
     .filter(m => m.point === dir || m.point.startsWith(`${dir}/`))
 }
 
-/** Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. */
+/**
+ * Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. Containers'
+ * processes are not files: where one is ending, their procfs answers with all kinds of errors.
+ */
 export function tree(dir) {
   const found = []
   const walk = at => {
     const s = fs.lstatSync(at)
     const size = s.isFile() ? s.size : '-'
-    const names = s.isDirectory() ? fs.readdirSync(at).sort() : []
+    const isProcfs = /\/subcontainers\/[^/]+\/proc$/.test(at)
+    const names = s.isDirectory() && !isProcfs ? fs.readdirSync(at).sort() : []
     found.push(`${at} ${s.mode.toString(8)} ${s.uid}:${s.gid} ${size}`)
     for (const name of names) present(path.join(at, name))
   }

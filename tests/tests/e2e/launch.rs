@@ -276,7 +276,11 @@ fn launch_again_after_the_end() {
         if round % 2 == 0 {
             leader.stop().expect_code(0)
         } else {
-            leader.kill()
+            leader.kill();
+            // Until it is dead, its procfs makes the next one look ready, and an exec may join it and die with it.
+            until("no process of the container", || {
+                tests::processes_of(&world.dir).is_empty().then_some(())
+            });
         }
     }
     let leader = world.launch(&root);

@@ -161,7 +161,9 @@ fn set_user_id_is_refused() {
         fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("mode");
         let setpriv = tool("setpriv");
         Run::new(&copy)
-            .verb(["subcontainer", "launch", "/"])
+            .verb(["subcontainer", "launch"])
+            .verb(world.places())
+            .rootfs("/")
             .wrap([
                 setpriv.to_str().expect("path"),
                 "--reuid=65534",

@@ -1,0 +1,201 @@
+//! What shall happen, as a value: decided by `runtime`, printed by `--dry-run`, applied by [`crate::launch`] and
+//! [`crate::exec`]. A plan owns every string and number that the steps need; making one changes nothing.
+
+mod confinement;
+mod ids;
+mod namespaces;
+mod printed;
+
+pub use confinement::{Capabilities, Privileges, Seccomp, Views};
+pub use ids::{IdMaps, IdRange};
+pub use namespaces::Namespaces;
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+use serde::Serialize;
+
+use self::printed::{lossy, lossy_list, names_only, text};
+use crate::mounts::Mount;
+use crate::stdio::StdioPlan;
+use crate::step::Step;
+
+/// The user's program: what to execute, as whom, where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its argument vector; the first is its name.
+    #[serde(serialize_with = "lossy_list")]
+    pub arguments: Vec<CString>,
+    /// Paths to try, in order: the command joined with each entry of PATH, or the command alone if it has a slash.
+    #[serde(serialize_with = "lossy_list")]
+    pub candidates: Vec<CString>,
+    /// The whole environment, `NAME=VALUE`. Not printed by `--dry-run` beyond the names: values may be secrets.
+    #[serde(serialize_with = "names_only")]
+    pub environment: Vec<CString>,
+    /// Working directory, inside.
+    #[serde(serialize_with = "lossy")]
+    pub workdir: CString,
+    /// User id, inside.
+    pub uid: u32,
+    /// Group id, inside.
+    pub gid: u32,
+    /// Supplementary groups: exactly these, whatever the caller has.
+    pub groups: Vec<u32>,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// What PID 1 of the container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// Our init without a command.
+    Idle,
+    /// The command itself.
+    Command(Process),
+    /// Our init as the parent of the command.
+    Init(Process),
+}
+
+impl Program {
+    /// The command, if there is one.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Self::Idle => None,
+            Self::Command(process) | Self::Init(process) => Some(process),
+        }
+    }
+}
+
+/// A container to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Launch {
+    /// The root filesystem: absolute, free of symlinks. For messages; it is opened before, and once.
+    pub rootfs: PathBuf,
+    /// Whether it must first be bound onto itself, being no mount point.
+    pub bind_rootfs: bool,
+    /// The container's own namespaces.
+    pub namespaces: Namespaces,
+    /// Maps of its user namespace, where it has one of its own.
+    pub id_maps: Option<IdMaps>,
+    /// The profile that the two below come from, for people.
+    pub profile: String,
+    /// What it may do.
+    pub privileges: Privileges,
+    /// What it may not see or change.
+    pub views: Views,
+    /// False where the caller's user namespace forbids setgroups(2): then all processes keep the caller's groups.
+    pub set_groups: bool,
+    /// What becomes its /etc/resolv.conf, if not the image's own.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<Vec<u8>>,
+    /// What it gets mounted, parents before children.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// What PID 1 is.
+    pub program: Program,
+    /// What becomes of the caller's streams.
+    pub stdio: StdioPlan,
+}
+
+/// A command to be run in a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exec {
+    /// The root filesystem, for messages.
+    pub rootfs: PathBuf,
+    /// Which of the leader's namespaces to join: those that are not the caller's anyway. Empty in a dry run without a
+    /// leader.
+    pub namespaces: Namespaces,
+    /// What the container's processes may do.
+    pub privileges: Privileges,
+    /// The command.
+    pub process: Process,
+    /// As in [`Launch`].
+    pub set_groups: bool,
+    /// What becomes of the caller's streams.
+    pub stdio: StdioPlan,
+}
+
+/// Either kind of plan, for what they have in common: steps, and the words for a step that failed.
+#[derive(Debug, Clone, Copy)]
+pub enum Plan<'p> {
+    /// `subcontainer launch`.
+    Launch(&'p Launch),
+    /// `subcontainer exec`.
+    Exec(&'p Exec),
+}
+
+impl<'p> Plan<'p> {
+    /// Whether supplementary groups are set.
+    #[must_use]
+    pub fn set_groups(self) -> bool {
+        match self {
+            Self::Launch(plan) => plan.set_groups,
+            Self::Exec(plan) => plan.set_groups,
+        }
+    }
+
+    /// The root filesystem's path.
+    #[must_use]
+    pub fn rootfs(self) -> &'p std::path::Path {
+        match self {
+            Self::Launch(plan) => &plan.rootfs,
+            Self::Exec(plan) => &plan.rootfs,
+        }
+    }
+
+    /// The command, if there is one.
+    #[must_use]
+    pub fn process(self) -> Option<&'p Process> {
+        match self {
+            Self::Launch(plan) => plan.program.process(),
+            Self::Exec(plan) => Some(&plan.process),
+        }
+    }
+
+    /// What its processes may do.
+    #[must_use]
+    pub fn privileges(self) -> &'p Privileges {
+        match self {
+            Self::Launch(plan) => &plan.privileges,
+            Self::Exec(plan) => &plan.privileges,
+        }
+    }
+
+    /// The namespaces to create or to join.
+    #[must_use]
+    pub fn namespaces(self) -> Namespaces {
+        match self {
+            Self::Launch(plan) => plan.namespaces,
+            Self::Exec(plan) => plan.namespaces,
+        }
+    }
+
+    /// The namespaces that the process is born into, new with it.
+    pub(crate) fn new_namespaces(self) -> CloneFlags {
+        match self {
+            Self::Launch(plan) => plan.namespaces.flags(),
+            Self::Exec(_) => CloneFlags::empty(),
+        }
+    }
+
+    /// What becomes of the streams.
+    #[must_use]
+    pub fn stdio(self) -> &'p StdioPlan {
+        match self {
+            Self::Launch(plan) => &plan.stdio,
+            Self::Exec(plan) => &plan.stdio,
+        }
+    }
+
+    /// All steps, in the order of their system calls.
+    #[must_use]
+    pub fn steps(self) -> Vec<Step> {
+        match self {
+            Self::Launch(plan) => Step::of_launch(plan),
+            Self::Exec(plan) => Step::of_exec(plan),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The words for a step that failed: what was done, to which object, and what the user can do about it.
+
+use std::borrow::Cow;
+
+use init::protocol::Step as InitStep;
+use nix::errno::Errno;
+
+use super::Step;
+use super::text::{mount, path_of};
+use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
+use crate::plan::{Plan, Process};
+use crate::surroundings;
+
+impl Step {
+    /// The words for this step having failed.
+    #[must_use]
+    pub fn failure(self, plan: Plan<'_>, errno: Errno) -> Error {
+        let steps = plan.steps();
+        let error = match (self, plan.process()) {
+            (Self::Init(InitStep::Execute), Some(process)) => cannot_execute(process, errno),
+            (Self::Init(InitStep::Workdir), Some(process)) => {
+                Error::sys("change directory to", process.workdir.to_string_lossy(), errno)
+                    .hint("the working directory must exist inside the root filesystem; see --workdir")
+            }
+            (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
+                .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
+            (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
+            (Self::Mask(_), _) => Error::sys("mask", path_of(plan, self), errno),
+            (Self::ProtectPath(_), _) => Error::sys("make read-only", path_of(plan, self), errno),
+            _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
+        };
+        // What a PID namespace that is ending answers to a fork (alloc_pid).
+        let ending = matches!(errno, Errno::ENOMEM | Errno::EAGAIN);
+        let error = if self == Self::Clone && matches!(plan, Plan::Exec(_)) && ending {
+            error.hint("the container has just ended, or no memory or process is left for it")
+        } else {
+            error
+        };
+        let error = match self.hint(errno) {
+            Some(hint) => error.or_hint(hint),
+            None => error,
+        };
+        match steps.iter().position(|&step| step == self) {
+            // A command that is not there is the user's affair and needs no step number.
+            Some(index) if error.exit_status() == crate::error::EXIT_OWN => {
+                error.at_step(index + 1, steps.len())
+            }
+            _ => error,
+        }
+    }
+
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::ClearProc => "clear the proc directory of",
+            Self::BindRootfs => "bind onto itself",
+            Self::ShareRootfs => "share the mount of",
+            Self::DetachProc | Self::HideFromTracers | Self::JoinNamespaces => {
+                "join the container of"
+            }
+            Self::Clone => "create a process for",
+            Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
+            Self::BecomeRoot | Self::LeaveKeyring | Self::HideChild => "become root in",
+            Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
+            Self::MakeProc | Self::SendProc => "make a procfs for",
+            Self::AttachProc | Self::AwaitProc => "attach the procfs below",
+            Self::PivotRoot => "change the root directory to",
+            Self::WriteResolvConf => "write resolv.conf in",
+            Self::Mount(_) => "mount in",
+            Self::TakeNull => "take the null device over into",
+            Self::TakeNodes | Self::CloseDevices => "close the devices of",
+            Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
+            Self::ProtectRoot => "make read-only",
+            Self::DieWithClient | Self::ExecuteInit => "start init in",
+            Self::Init(_) => "prepare the command in",
+        }
+    }
+
+    fn hint(self, errno: Errno) -> Option<Cow<'static, str>> {
+        let text = match (self, errno) {
+            (_, Errno::EMFILE) => "too many open files: raise the limit (ulimit -n)",
+            (_, Errno::ENOMEM) => "out of memory",
+            (
+                Self::Clone | Self::JoinNamespaces | Self::DetachProc | Self::PivotRoot,
+                Errno::EPERM | Errno::ENOSYS,
+            ) => return Some(surroundings::namespaces_hint().into()),
+            (Self::JoinNamespaces, Errno::EINVAL) => {
+                "what the record names as the leader shares namespaces with the caller; see --state"
+            }
+            (Self::Clone, Errno::ENOSPC | Errno::EUSERS) => {
+                "a namespace limit is reached: see /proc/sys/user/max_*_namespaces"
+            }
+            (Self::Clone, Errno::EAGAIN) => {
+                "a process limit is reached: see ulimit -u and the pids cgroup"
+            }
+            (Self::BindRootfs | Self::AttachProc, Errno::ENOSPC) => {
+                "the mount table is full: raise /proc/sys/fs/mount-max or unmount what is no longer used"
+            }
+            (Self::BindRootfs | Self::ShareRootfs | Self::ClearProc, Errno::EPERM) => {
+                "this needs root (CAP_SYS_ADMIN)"
+            }
+            (Self::MakeProc, Errno::EPERM) => {
+                let hint = surroundings::proc_hint();
+                return Some(format!("{hint}; or launch with --userns=identity").into());
+            }
+            (Self::WriteResolvConf, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                "the root filesystem needs a real directory named etc"
+            }
+            (Self::WriteResolvConf, Errno::EISDIR | Errno::EBUSY) => {
+                "etc/resolv.conf is a directory or a mount point, which is not replaced"
+            }
+            (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
+            (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {
+                "a seccomp filter takes CAP_SYS_ADMIN, or --no-new-privileges"
+            }
+            (Self::Init(InitStep::Bounding), Errno::EPERM) => {
+                "dropping capabilities takes CAP_SETPCAP; the surrounding container may withhold it: --profile=outer"
+            }
+            (Self::PivotRoot, Errno::EINVAL) => {
+                "the caller's root must not be the initramfs: pivot_root(2) refuses it"
+            }
+            (Self::AwaitProc, Errno::ESTALE) => {
+                "somebody has replaced the proc directory of the root filesystem meanwhile; try again"
+            }
+            (Self::LeaveKeyring, Errno::EDQUOT) => {
+                "the user has as many keyrings as it may have: see sysctl kernel.keys.maxkeys"
+            }
+            (Self::AttachProc, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                "the root filesystem needs a real directory named proc"
+            }
+            (
+                Self::Init(InitStep::Uid | InitStep::Gid | InitStep::Groups),
+                Errno::EINVAL | Errno::EPERM,
+            ) => "the id is not mapped in the container's user namespace",
+            _ => return None,
+        };
+        Some(Cow::Borrowed(text))
+    }
+}
+
+fn first(plan: Plan<'_>) -> Cow<'_, str> {
+    plan.process()
+        .and_then(|process| process.arguments.first())
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default()
+}
+
+fn cannot_execute(process: &Process, errno: Errno) -> Error {
+    let name = process
+        .arguments
+        .first()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
+    let error = Error::sys("execute", &name, errno);
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR if name.contains('/') => error
+            .hint("there is no such file inside, or the interpreter that it names is missing")
+            .exit(EXIT_NOT_FOUND),
+        Errno::ENOENT | Errno::ENOTDIR => error
+            .hint("no directory of the command's PATH has it inside")
+            .exit(EXIT_NOT_FOUND),
+        Errno::EACCES => error
+            .hint("the user may not execute it; check its mode")
+            .exit(EXIT_NOT_EXECUTABLE),
+        Errno::ENOEXEC => error
+            .hint("it is built for another architecture, or a script without an interpreter line")
+            .exit(EXIT_NOT_EXECUTABLE),
+        _ => error.exit(EXIT_NOT_EXECUTABLE),
+    }
+}

@@ -1,0 +1,108 @@
+//! The steps of a plan: what each one is, and the words for one that failed.
+//!
+//! A process that has been cloned cannot speak: it reports the index of the step and an errno, and the parent, which
+//! still has the plan, finds the words here.
+
+mod failure;
+mod order;
+mod text;
+
+use init::protocol::Step as InitStep;
+
+/// Which process takes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client, in the caller's namespaces.
+    Host,
+    /// The cloned process, before it executes init.
+    Child,
+    /// init, inside the container.
+    Init,
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A procfs that a killed launch left on ROOTFS/proc goes.
+    ClearProc,
+    /// ROOTFS becomes a mount point.
+    BindRootfs,
+    /// ROOTFS becomes the head of a peer group, so that mounts made later reach the container.
+    ShareRootfs,
+    /// A procfs of the container that is attached nowhere, for the attendant.
+    DetachProc,
+    /// The client becomes untraceable: what it forks is seen inside.
+    HideFromTracers,
+    /// The process that forks the child joins the leader's namespaces.
+    JoinNamespaces,
+    /// The child is made.
+    Clone,
+    /// The user namespace gets its map.
+    WriteIdMap,
+    /// The child gets SIGKILL when the client dies.
+    DieWithClient,
+    /// The child waits until its ids are mapped.
+    AwaitIdMap,
+    /// The child becomes root of its user namespace and loses the caller's groups.
+    BecomeRoot,
+    /// The child gets a session keyring of its own: the caller's keys are none of the container's.
+    LeaveKeyring,
+    /// The child becomes untraceable: others may join before it has executed init.
+    HideChild,
+    /// Mount events arrive from the host and none go there.
+    SlaveMounts,
+    /// A procfs of the new PID namespace, detached.
+    MakeProc,
+    /// A detached copy of the host's null device, to cover files with.
+    TakeNull,
+    /// Detached copies of the host's harmless device nodes.
+    TakeNodes,
+    /// A copy of ROOTFS's mounts on ROOTFS: one that the new mount namespace owns and may pivot to.
+    OwnRootfs,
+    /// ROOTFS becomes `/`, and the host's tree is gone.
+    PivotRoot,
+    /// The host's resolv.conf replaces the image's.
+    WriteResolvConf,
+    /// The mount with this index is attached.
+    Mount(usize),
+    /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
+    ShowProc,
+    /// The masked path with this index is covered.
+    Mask(usize),
+    /// The read-only path with this index is made so.
+    ProtectPath(usize),
+    /// The image's device nodes stop working; the harmless ones are the host's from now on.
+    CloseDevices,
+    /// The root filesystem is made read-only.
+    ProtectRoot,
+    /// The procfs goes to the client.
+    SendProc,
+    /// The client attaches it at ROOTFS/proc: the sign of readiness.
+    AttachProc,
+    /// The child waits until that is done.
+    AwaitProc,
+    /// The sealed init replaces the child.
+    ExecuteInit,
+    /// A step of init.
+    Init(InitStep),
+}
+
+impl Step {
+    /// Which process takes it.
+    #[must_use]
+    pub fn side(self) -> Side {
+        match self {
+            Self::ClearProc
+            | Self::BindRootfs
+            | Self::ShareRootfs
+            | Self::DetachProc
+            | Self::HideFromTracers
+            | Self::JoinNamespaces
+            | Self::Clone
+            | Self::WriteIdMap
+            | Self::AttachProc => Side::Host,
+            Self::Init(_) => Side::Init,
+            _ => Side::Child,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Which steps a plan takes, in the order of their system calls.
+
+use init::protocol::Step as InitStep;
+
+use super::Step;
+use crate::plan::{Exec, Launch, Plan, Program};
+
+const LAST_STEPS: [InitStep; 13] = [
+    InitStep::Session,
+    InitStep::ControllingTerminal,
+    InitStep::Streams,
+    InitStep::Descriptors,
+    InitStep::Groups,
+    InitStep::Gid,
+    InitStep::Workdir,
+    InitStep::Filter,
+    InitStep::Uid,
+    InitStep::Capabilities,
+    InitStep::ParentDeath,
+    InitStep::Signals,
+    InitStep::Execute,
+];
+
+impl Step {
+    pub(crate) fn of_launch(plan: &Launch) -> Vec<Self> {
+        let words = Plan::Launch(plan);
+        let mut steps = vec![Self::ClearProc];
+        steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
+        steps.extend([Self::ShareRootfs, Self::Clone]);
+        steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
+        steps.extend(Self::of_child(words));
+        steps.extend(Self::renounced(words));
+        match &plan.program {
+            Program::Idle => {
+                steps.extend(
+                    [InitStep::Streams, InitStep::Session, InitStep::Descriptors].map(Self::Init),
+                );
+            }
+            Program::Command(_) => steps.extend(Self::last_steps(words)),
+            Program::Init(_) => {
+                steps.push(Self::Init(InitStep::Fork));
+                steps.extend(Self::last_steps(words));
+            }
+        }
+        steps
+    }
+
+    pub(crate) fn of_exec(plan: &Exec) -> Vec<Self> {
+        let words = Plan::Exec(plan);
+        let mut steps = vec![
+            Self::DetachProc,
+            Self::HideFromTracers,
+            Self::JoinNamespaces,
+            Self::Clone,
+        ];
+        steps.extend(Self::of_child(words));
+        steps.extend(Self::renounced(words));
+        steps.extend([InitStep::Attend, InitStep::Fork].map(Self::Init));
+        steps.extend(Self::last_steps(words));
+        steps
+    }
+
+    /// What the cloned process does before it executes init.
+    fn of_child(plan: Plan<'_>) -> Vec<Self> {
+        let own_ids = plan.namespaces().has_user();
+        let Plan::Launch(launch) = plan else {
+            return [Self::BecomeRoot, Self::LeaveKeyring, Self::ExecuteInit].to_vec();
+        };
+        let views = &launch.views;
+        let cover = views.cover();
+        // The kernel forgets the wish to die with the parent when ids change (prctl(2)), so that comes after them;
+        // before, the end of the socket tells of the client's death.
+        let mut steps = Vec::new();
+        steps.extend(own_ids.then_some(Self::AwaitIdMap));
+        steps.extend([
+            Self::BecomeRoot,
+            Self::LeaveKeyring,
+            Self::DieWithClient,
+            Self::HideChild,
+            Self::SlaveMounts,
+            Self::MakeProc,
+        ]);
+        steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
+        steps.extend(views.closed_devices.then_some(Self::TakeNodes));
+        steps.extend([Self::OwnRootfs, Self::PivotRoot]);
+        steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
+        steps.extend((0..launch.mounts.len()).map(Self::Mount));
+        steps.extend(cover.then_some(Self::ShowProc));
+        steps.extend((0..views.masked.len()).map(Self::Mask));
+        steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
+        steps.extend(views.closed_devices.then_some(Self::CloseDevices));
+        steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
+        steps.extend([Self::SendProc, Self::AwaitProc, Self::ExecuteInit]);
+        steps
+    }
+
+    /// What init gives up for itself and the command.
+    fn renounced(plan: Plan<'_>) -> impl Iterator<Item = Self> {
+        let privileges = plan.privileges();
+        let bounding = privileges.capabilities.map(|_| InitStep::Bounding);
+        let no_new = privileges
+            .no_new_privileges
+            .then_some(InitStep::NoNewPrivileges);
+        bounding.into_iter().chain(no_new).map(Self::Init)
+    }
+
+    fn last_steps(plan: Plan<'_>) -> Vec<Self> {
+        let terminal = plan.stdio().terminal.is_some();
+        let privileges = plan.privileges();
+        let filter = privileges.seccomp.is_some();
+        let late = filter && privileges.no_new_privileges;
+        let mut steps = Vec::new();
+        for step in LAST_STEPS {
+            let taken = match step {
+                InitStep::ControllingTerminal => terminal,
+                InitStep::Filter => filter && !late,
+                _ => true,
+            };
+            if step == InitStep::Execute && late {
+                steps.push(Self::Init(InitStep::Filter));
+            }
+            steps.extend(taken.then_some(Self::Init(step)));
+        }
+        steps
+    }
+}
