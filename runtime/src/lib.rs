@@ -46,7 +46,6 @@ pub mod warning;
 mod decimal;
 mod discover;
 mod dry_run;
-mod granted;
 mod regular;
 mod suggest;
 mod userns;

@@ -1,0 +1,298 @@
+//! The options, in the groups that verbs share.
+
+use super::{Flag, FlagId};
+use crate::config::{DEFAULT_BASE, DEFAULT_DATA, DEFAULT_STATE};
+use crate::mounts::RESOLV_CONF;
+
+const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
+    Flag {
+        id,
+        long,
+        short: None,
+        value: None,
+        implied: None,
+        help,
+        default: None,
+        repeat: false,
+    }
+}
+
+const fn valued(id: FlagId, long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    Flag {
+        value: Some(value),
+        ..switch(id, long, help)
+    }
+}
+
+const fn short(letter: char, flag: Flag) -> Flag {
+    Flag {
+        short: Some(letter),
+        ..flag
+    }
+}
+
+const fn repeated(flag: Flag) -> Flag {
+    Flag {
+        repeat: true,
+        ..flag
+    }
+}
+
+const fn implying(implied: &'static str, flag: Flag) -> Flag {
+    Flag {
+        implied: Some(implied),
+        ..flag
+    }
+}
+
+const fn with_default(default: &'static str, flag: Flag) -> Flag {
+    Flag {
+        default: Some(default),
+        ..flag
+    }
+}
+
+pub(super) static DIRS: &[Flag] = &[
+    with_default(
+        DEFAULT_BASE,
+        valued(
+            FlagId::Base,
+            "--base",
+            "DIR",
+            "images, and root filesystems made from them",
+        ),
+    ),
+    with_default(
+        DEFAULT_STATE,
+        valued(FlagId::State, "--state", "DIR", "state until the next boot"),
+    ),
+    with_default(
+        DEFAULT_DATA,
+        valued(
+            FlagId::Data,
+            "--data",
+            "DIR",
+            "layers, and what containers write",
+        ),
+    ),
+];
+
+pub(super) static PROCESS: &[Flag] = &[
+    valued(
+        FlagId::EnvFile,
+        "--env-file",
+        "FILE",
+        "read variables from a file of the host, one NAME=VALUE per line",
+    ),
+    repeated(short(
+        'e',
+        valued(
+            FlagId::Env,
+            "--env",
+            "NAME=VALUE",
+            "set a variable; wins over --env-file",
+        ),
+    )),
+    with_default(
+        "root",
+        short(
+            'u',
+            valued(
+                FlagId::User,
+                "--user",
+                "USER[:GROUP]",
+                "run as this user of the root filesystem, name or number",
+            ),
+        ),
+    ),
+    with_default(
+        "/",
+        short(
+            'w',
+            valued(
+                FlagId::Workdir,
+                "--workdir",
+                "DIR",
+                "run in this directory, which must exist",
+            ),
+        ),
+    ),
+    switch(
+        FlagId::ForceTty,
+        "--force-tty",
+        "give the command a terminal although stdin is none",
+    ),
+    switch(
+        FlagId::ForceStderrTty,
+        "--force-stderr-tty",
+        "put stderr on the terminal too",
+    ),
+    valued(
+        FlagId::PtySize,
+        "--pty-size",
+        "ROWS:COLS[:XPIXELS:YPIXELS]",
+        "size of the terminal when the command starts",
+    ),
+];
+
+pub(super) static LAUNCH: &[Flag] = &[
+    switch(
+        FlagId::Init,
+        "--init",
+        "make PID 1 a small init, and COMMAND its child",
+    ),
+    valued(
+        FlagId::Userns,
+        "--userns",
+        USERNS,
+        "the caller's user namespace, or a new one with these ids",
+    ),
+];
+
+pub(super) static CREATE_FS: &[Flag] = &[valued(
+    FlagId::Userns,
+    "--userns",
+    USERNS,
+    "ids of its own for what is in it (auto), or as MAP has them",
+)];
+
+/// MAP is INSIDE:OUTSIDE:COUNT, of users and groups, and more of these after commas.
+const USERNS: &str = "host|identity|auto|MAP";
+
+pub(super) static CONFINEMENT: &[Flag] = &[
+    valued(
+        FlagId::Profile,
+        "--profile",
+        "confined|outer|hardened|none",
+        "what the container is kept from",
+    ),
+    valued(
+        FlagId::Cap,
+        "--cap",
+        "ALL|CAP[,CAP...]",
+        "exactly these capabilities",
+    ),
+    repeated(valued(
+        FlagId::CapAdd,
+        "--cap-add",
+        "ALL|CAP[,CAP...]",
+        "these capabilities too",
+    )),
+    repeated(valued(
+        FlagId::CapDrop,
+        "--cap-drop",
+        "ALL|CAP[,CAP...]",
+        "without these capabilities",
+    )),
+    valued(
+        FlagId::Seccomp,
+        "--seccomp",
+        "default|unconfined|FILE",
+        "which system calls are allowed; FILE is an OCI seccomp profile",
+    ),
+    switch(
+        FlagId::ReadOnly,
+        "--read-only",
+        "the root filesystem cannot be written to from inside",
+    ),
+    switch(
+        FlagId::NoNewPrivileges,
+        "--no-new-privileges",
+        "set-user-ID programs and file capabilities grant nothing",
+    ),
+];
+
+pub(super) static MOUNTS: &[Flag] = &[
+    repeated(valued(
+        FlagId::Mount,
+        "--mount",
+        "MOUNT",
+        "mount something in the container; see: subcontainer mount add --help",
+    )),
+    repeated(valued(
+        FlagId::Share,
+        "--share",
+        "dev,sys,run",
+        "show these directories of the host, with all that is mounted in them",
+    )),
+    implying(
+        RESOLV_CONF,
+        valued(
+            FlagId::ResolvConf,
+            "--resolv-conf",
+            "FILE",
+            "copy the host's /etc/resolv.conf, or FILE, to /etc/resolv.conf inside",
+        ),
+    ),
+];
+
+pub(super) static JSON: &[Flag] = &[switch(FlagId::Json, "--json", "print JSON, for programs")];
+
+pub(super) static DRY_RUN: &[Flag] = &[
+    switch(
+        FlagId::DryRun,
+        "--dry-run",
+        "print what would be done, do nothing",
+    ),
+    with_default(
+        "text",
+        valued(
+            FlagId::Format,
+            "--format",
+            "text|json",
+            "how --dry-run prints",
+        ),
+    ),
+];
+
+pub(super) static BIND_MOUNT: &[Flag] = &[
+    valued(
+        FlagId::Source,
+        "--source",
+        "PATH",
+        "what to mount (required)",
+    ),
+    valued(
+        FlagId::Target,
+        "--target",
+        "PATH",
+        "where to mount it; made if missing (required)",
+    ),
+    switch(
+        FlagId::Recursive,
+        "--recursive",
+        "with the mounts below the source",
+    ),
+    switch(FlagId::Readonly, "--readonly", "read-only"),
+    switch(
+        FlagId::File,
+        "--file",
+        "a missing target becomes a file instead of a directory",
+    ),
+    repeated(valued(
+        FlagId::Idmap,
+        "--idmap",
+        "FROM:TO[:RANGE]",
+        "show RANGE ids, 1 by default, that are FROM on disk as TO",
+    )),
+];
+
+pub(super) static IMAGE_IMPORT: &[Flag] = &[
+    valued(
+        FlagId::Id,
+        "--id",
+        "ID",
+        "name of the image in the store (required)",
+    ),
+    switch(
+        FlagId::Replace,
+        "--replace",
+        "replace an image of this name",
+    ),
+    valued(
+        FlagId::Ref,
+        "--ref",
+        "NAME",
+        "which image, where the archive holds several",
+    ),
+];

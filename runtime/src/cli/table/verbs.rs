@@ -1,0 +1,128 @@
+//! The verbs.
+
+use super::flags::{
+    BIND_MOUNT, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE_IMPORT, JSON, LAUNCH, MOUNTS, PROCESS,
+};
+use super::{Verb, VerbId};
+
+/// All verbs, in the order of the help text.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        id: VerbId::Launch,
+        group: "subcontainer",
+        name: "launch",
+        operands: "ROOTFS [COMMAND [ARG...]]",
+        about: "make a root filesystem a running container",
+        notes: "Stays in the foreground as long as the container lives, and ends as PID 1 ended. Without COMMAND\n\
+                PID 1 is an idle init that ends on SIGTERM; with COMMAND it is COMMAND itself, unless --init.\n\
+                A container that already runs on ROOTFS is ended first.\n\
+                \n\
+                Profiles: confined (the default on a bare host) leaves the 14 capabilities that other engines leave,\n\
+                a filter of system calls, and hides or write-protects what of /proc and /sys is the host's; outer\n\
+                (the default inside somebody's user namespace) takes nothing away; hardened leaves no capability\n\
+                and nothing to gain one with, and a read-only root; none is outer, said for a bare host.",
+        flags: &[PROCESS, LAUNCH, CONFINEMENT, MOUNTS, DRY_RUN, DIRS],
+    },
+    Verb {
+        id: VerbId::Exec,
+        group: "subcontainer",
+        name: "exec",
+        operands: "ROOTFS COMMAND [ARG...]",
+        about: "run a command in a running container",
+        notes: "Ends as COMMAND ended. If start-container is killed, all that COMMAND started ends with it.",
+        flags: &[PROCESS, DRY_RUN, DIRS],
+    },
+    Verb {
+        id: VerbId::Inspect,
+        group: "subcontainer",
+        name: "inspect",
+        operands: "ROOTFS",
+        about: "tell what a running container has, as JSON",
+        notes: "Read back from the kernel: namespaces, ids, capabilities, seccomp, limits, mounts, and what of /proc\n\
+                and /sys is hidden or read-only. Names of fields are stable; new ones may be added.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::CreateFs,
+        group: "subcontainer",
+        name: "create-fs",
+        operands: "IMAGE_ID [NAME]",
+        about: "make a root filesystem from an image and print its path",
+        notes: "The last component of the path is the GUID that destroy-fs takes. NAME is a label for people.\n\
+                With --userns=auto, or with a MAP of lines INSIDE:OUTSIDE:COUNT and commas between them, files\n\
+                keep their ids on disk, and the container that is launched there has these ids to itself.",
+        flags: &[CREATE_FS, DIRS],
+    },
+    Verb {
+        id: VerbId::DestroyFs,
+        group: "subcontainer",
+        name: "destroy-fs",
+        operands: "GUID",
+        about: "remove a root filesystem that create-fs made",
+        notes: "Also clears what a killed launch left there. Nothing to remove is a success.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::MountAdd,
+        group: "subcontainer mount",
+        name: "add",
+        operands: "ROOTFS MOUNT",
+        about: "mount something in a running container",
+        notes: "Every process inside sees it at once. MOUNT is a list of KEY=VALUE with commas between them:\n\
+                \x20 type=bind      src=PATH, dst=PATH, ro, recursive=false, propagation=private|slave|shared,\n\
+                \x20                idmap=FROM:TO[:RANGE][;...], nosuid, nodev, noexec\n\
+                \x20 type=volume    the same with src=NAME, a directory of BASE/volumes\n\
+                \x20 type=tmpfs     dst=PATH, size=64m, mode=1777, nr_inodes=10k, ro, noexec\n\
+                \x20 type=overlay   lower=PATH[:PATH...], upper=PATH, work=PATH, dst=PATH, ro, nosuid, nodev, noexec\n\
+                \x20 type=dev       dst=/dev: a /dev of the container's own, only for launch\n\
+                What is missing of dst is made. A bind shows what is mounted below src, also later; recursive=false\n\
+                does not. An attribute holds for everything below. Symlinks inside are not followed.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::MountRemove,
+        group: "subcontainer mount",
+        name: "rm",
+        operands: "ROOTFS PATH",
+        about: "take a mount of a running container away",
+        notes: "With all that is mounted below it. What has files open there keeps them until it closes them.",
+        flags: &[DIRS],
+    },
+    Verb {
+        id: VerbId::MountList,
+        group: "subcontainer mount",
+        name: "list",
+        operands: "ROOTFS",
+        about: "show what is mounted in a running container",
+        notes: "As the kernel has it, outermost first.",
+        flags: &[JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageImport,
+        group: "image",
+        name: "import",
+        operands: "SOURCE",
+        about: "unpack an image into the store",
+        notes: "SOURCE is an OCI image layout (directory or tar), a docker-archive tar, or a tar of a root\n\
+                filesystem; each tar plain, gzip or zstd.",
+        flags: &[IMAGE_IMPORT, DIRS],
+    },
+    Verb {
+        id: VerbId::BindMount,
+        group: "",
+        name: "bind-mount",
+        operands: "",
+        about: "mount a directory or a file at a second place",
+        notes: "A target below BASE/subcontainers/GUID is resolved inside that root filesystem.",
+        flags: &[BIND_MOUNT, DIRS],
+    },
+    Verb {
+        id: VerbId::PipeWrap,
+        group: "",
+        name: "pipe-wrap",
+        operands: "COMMAND [ARG...]",
+        about: "run a command of the host with pipes as stdout and stderr",
+        notes: "For programs that open /dev/stdout again, which sockets refuse. Ends as COMMAND ended.",
+        flags: &[],
+    },
+];

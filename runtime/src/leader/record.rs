@@ -1,0 +1,133 @@
+//! A leader's record: a file of `STATE/leaders`, named after the root filesystem's path and locked (flock(2)) by the
+//! launch for as long as it lives, so "is there a launch" has an answer that no SIGKILL can falsify. What stands in it
+//! is only a claim: a process counts as the leader when its start time and the boot id agree, and is then held by a
+//! pidfd.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use shim::plan::Namespaces;
+use shim::sys::pidfd;
+use shim::{Error, Result};
+
+use super::granted::Granted;
+
+/// No record is longer.
+const RECORD_MAX: u64 = 4096;
+
+/// A process, by what cannot be reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) pid: i32,
+    /// In clock ticks since boot: field 22 of proc_pid_stat(5).
+    pub(super) start_time: u64,
+}
+
+impl Identity {
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        let start_time = procfs::process::Process::new(pid)
+            .ok()?
+            .stat()
+            .ok()?
+            .starttime;
+        Some(Self { pid, start_time })
+    }
+
+    /// A handle to the process, if it is still the one that was meant and has not ended.
+    pub(super) fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd::open(Pid::from_raw(self.pid)).ok()?;
+        // Compared after the handle was taken: if it agrees now, the handle refers to it.
+        (Self::of(self.pid) == Some(self) && !has_ended(&pidfd, Duration::ZERO)).then_some(pidfd)
+    }
+}
+
+/// What launch writes down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) boot_id: String,
+    /// For people who look: the file's name is only a digest of it.
+    pub(super) rootfs: String,
+    /// The launch process itself.
+    pub(super) shim: Identity,
+    /// PID 1, once it stands in its own tree.
+    pub(super) leader: Option<Identity>,
+    /// The namespaces it has of its own.
+    pub(super) namespaces: Vec<String>,
+    /// Whether it is our init, which reaps.
+    pub(super) reaps: bool,
+    /// Whether the launch stands in a user and a mount namespace of its own, as it does without root: only there the
+    /// root filesystem is to be seen.
+    #[serde(default)]
+    pub(super) own_view: bool,
+    /// What its processes may do; none until there is a leader.
+    pub(super) granted: Option<Granted>,
+}
+
+pub(super) fn record_path(state: &Path, rootfs: &Path) -> PathBuf {
+    let digest = Sha256::digest(rootfs.as_os_str().as_bytes());
+    let name: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    state.join("leaders").join(name)
+}
+
+pub(super) fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(PATH)
+        .map(|text| text.trim().to_owned())
+        .map_err(|error| Error::io("read", PATH, &error).hint("/proc must be mounted"))
+}
+
+pub(super) fn read_record(mut file: &File) -> Option<Record> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The leader that a record claims, if it is true.
+pub(super) fn live(record: &Record, boot_id: &str) -> Option<(OwnedFd, Namespaces)> {
+    if record.boot_id != boot_id {
+        return None;
+    }
+    let namespaces = Namespaces::from_names(record.namespaces.iter().map(String::as_str))?;
+    Some((record.leader?.open()?, namespaces))
+}
+
+/// Whether a process ends within `patience`; a zombie has ended.
+pub(super) fn has_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    matches!(
+        poll(
+            &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+            timeout
+        ),
+        Ok(1..)
+    )
+}
+
+pub(super) fn open_record(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.open(path).ok()
+}
+
+/// Whether a launch holds the record.
+pub(super) fn is_claimed(record: Option<&File>) -> bool {
+    let lock = |file: File| Flock::lock(file, FlockArg::LockSharedNonblock).is_err();
+    record
+        .and_then(|file| file.try_clone().ok())
+        .is_some_and(lock)
+}
