@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{Run, World, tool, write_file};
 
 /// A call that sees `text` as the configuration.
-fn with(world: &World, text: &str, run: Run) -> Run {
+pub(crate) fn with(world: &World, text: &str, run: Run) -> Run {
     let etc = world.dir.join("etc");
     write_file(etc.join("start-container/config.toml"), text);
     let script = format!(
