@@ -38,6 +38,9 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Exec(&plan), format);
     }
+    // Outside of a view it is most often for good: the caller lacks the right. But root of a container that may mount and
+    // not trace (docker's --cap-add SYS_ADMIN) has to wait likewise.
+    let hidden = if in_view { HIDDEN } else { REPLACEMENT };
     let begun = Instant::now();
     loop {
         let running = leader::find(&dirs.state, &plan.rootfs)?;
@@ -47,9 +50,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
             Ok(ended) => return Ok(Outcome::Ended(ended)),
             // It was ending when it was found; another launch may be taking its place.
             Err(Failure::Gone(_)) if begun.elapsed() < REPLACEMENT => std::thread::sleep(PAUSE),
-            Err(Failure::Hidden(_)) if in_view && begun.elapsed() < HIDDEN => {
-                std::thread::sleep(PAUSE)
-            }
+            Err(Failure::Hidden(_)) if begun.elapsed() < hidden => std::thread::sleep(PAUSE),
             Err(Failure::Gone(error) | Failure::Hidden(error) | Failure::Failed(error)) => {
                 return Err(error);
             }

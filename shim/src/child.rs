@@ -89,7 +89,8 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
 fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno> {
     match step {
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
-        Step::AwaitIdMap | Step::AwaitProc => await_client(child.report),
+        Step::AwaitIdMap => await_client(child.report),
+        Step::AwaitProc => await_client(child.report).and_then(|()| made.covers.check()),
         Step::BecomeRoot => {
             let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
             if child.set_groups {
@@ -98,6 +99,11 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }
+        Step::LeaveKeyring => match process::leave_session_keyring() {
+            // A kernel without keys, or a filter around us that keeps everybody from them.
+            Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+            left => left,
+        },
         Step::HideChild => process::hide_from_tracers(),
         Step::SlaveMounts => {
             let change = Change {
@@ -153,9 +159,9 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         }
         Step::TakeNodes => made.covers.take_nodes(),
         Step::CloseDevices => made.covers.close_devices(),
-        Step::ShowProc => views::show(&mut made.procfs),
+        Step::ShowProc => made.covers.show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
-        Step::ProtectPath(_) => views::make_readonly(path(child, step)?),
+        Step::ProtectPath(_) => made.covers.make_readonly(path(child, step)?),
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);

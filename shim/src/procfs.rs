@@ -84,21 +84,14 @@ fn is_procfs(fd: impl AsFd) -> Result<bool, Errno> {
     Ok(place.is_mount_root && place.inode == ROOT_INODE && kind == PROC_SUPER_MAGIC)
 }
 
-/// The same procfs through a read-only mount that is attached nowhere: whoever gets hold of this descriptor finds
-/// nothing above it, whereas `..` of one that is attached on the host leads to the host's root; and can write to none of
-/// the kernel's settings, which the container's own view covers and this one does not.
+/// The same procfs through a mount that is attached nowhere: whoever gets hold of this descriptor finds nothing above
+/// it, whereas `..` of one that is attached on the host leads to the host's root. It is as read-only as that one.
 ///
 /// # Errors
 /// Those of open_tree(2) and openat2(2).
 pub(crate) fn detached(procfs: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let tree = copy(procfs)?;
-    let readonly = Change {
-        set: attr::RDONLY,
-        recursive: true,
-        ..Change::default()
-    };
-    set_attributes(&tree, readonly)?;
-    RootDir::from(tree).open_plain(c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+    let tree = RootDir::from(copy(procfs)?);
+    tree.open_plain(c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
 }
 
 /// A detached copy, with what covers parts of it where that may not be left out. Allocates nothing.

@@ -3,9 +3,11 @@
 //!
 //! The container gets a procfs mount of its own below the one that the host will attach: that one arrives by
 //! propagation at a place that is taken, and the kernel tucks it underneath (attach_recursive_mnt, Linux 4.10). So all
-//! is in place before anybody can join.
+//! is in place before anybody can join. Who has the root filesystem as a volume can swap its proc directory meanwhile:
+//! then the host's mount would arrive where nothing is, with nothing covered. So what is covered is found from the mount
+//! and not from the root, the host's is read-only, and at the end the mount must be what /proc is.
 //!
-//! Every path is opened from the container's root with openat2(2) and covered through that descriptor. What covers a
+//! Every path is opened with openat2(2) and covered through that descriptor. What covers a
 //! file is the host's null device, taken before the host's tree is left: one in the image could be anything. It is
 //! taken read-only: writes still reach the device, but nobody inside changes the mode or the owner of the host's file,
 //! which is theirs where ids are mapped onto themselves.
@@ -33,6 +35,8 @@ const NULL: (u64, u64) = (1, 3);
 pub(crate) struct Covers {
     null: Option<Cover>,
     empty: Option<Cover>,
+    /// The procfs mount that the covers are on.
+    procfs: Option<RootDir>,
     /// The host's, in the order of [`NODES`].
     nodes: [Option<OwnedFd>; NODES.len()],
 }
@@ -112,7 +116,7 @@ impl Covers {
 
     /// Covers a path of the container; one that is not there has nothing to hide.
     pub(crate) fn mask(&mut self, path: &CStr) -> Result<(), Errno> {
-        let Some(target) = target(path)? else {
+        let Some(target) = self.target(path)? else {
             return Ok(());
         };
         let is_directory = fstat(&target)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
@@ -126,6 +130,59 @@ impl Covers {
         };
         cover.as_mut().ok_or(Errno::ENODEV)?.put(target.as_fd())
     }
+
+    /// Puts the container's procfs on /proc in its own tree; what is left in `made` is a copy for the host's view, which
+    /// nothing covers: read-only, should anybody inside ever get hold of it (an attendant has a copy).
+    pub(crate) fn show(&mut self, made: &mut Option<OwnedFd>) -> Result<(), Errno> {
+        let own = made.take().ok_or(Errno::EBADF)?;
+        attach(&own, proc_directory()?)?;
+        let copy = procfs::copy(&own)?;
+        set_attributes(&copy, readonly(true))?;
+        *made = Some(copy);
+        self.procfs = Some(RootDir::from(own));
+        Ok(())
+    }
+
+    /// Whether the procfs that the covers are on is what /proc leads to, now that the host's has been attached.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        match &self.procfs {
+            Some(own) if place(own)?.mount_id != place(proc_directory()?)?.mount_id => {
+                Err(Errno::ESTALE)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a path of the container read-only, with what is mounted below it.
+    pub(crate) fn make_readonly(&self, path: &CStr) -> Result<(), Errno> {
+        let Some(target) = self.target(path)? else {
+            return Ok(());
+        };
+        let copy = clone_tree(&target, true)?;
+        set_attributes(&copy, readonly(true))?;
+        attach(&copy, &target)
+    }
+
+    /// A path of the container. A symlink on the way is the image's doing: a kernel's own path has none, so there is
+    /// nothing of the kernel's behind it.
+    fn target(&self, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
+        let found = match (&self.procfs, below(path, b"/proc/")) {
+            (Some(procfs), Some(path)) => procfs.open_plain(path, OFlag::O_PATH, Mode::empty()),
+            _ => {
+                let path = below(path, b"/").ok_or(Errno::EINVAL)?;
+                root()?.open_plain(path, OFlag::O_PATH, Mode::empty())
+            }
+        };
+        match found {
+            Ok(target) => Ok(Some(target)),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+fn proc_directory() -> Result<OwnedFd, Errno> {
+    root()?.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
 fn empty_directory() -> Result<OwnedFd, Errno> {
@@ -134,25 +191,6 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
     // The root directory is one.
     filesystem.set(c"nr_inodes", c"1")?;
     filesystem.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
-}
-
-/// Puts the container's procfs on /proc in its own tree; what is left in `made` is a copy for the host's view.
-pub(crate) fn show(made: &mut Option<OwnedFd>) -> Result<(), Errno> {
-    let own = made.take().ok_or(Errno::EBADF)?;
-    let place = root()?.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
-    attach(&own, &place)?;
-    *made = Some(procfs::copy(&own)?);
-    Ok(())
-}
-
-/// Makes a path of the container read-only, with what is mounted below it.
-pub(crate) fn make_readonly(path: &CStr) -> Result<(), Errno> {
-    let Some(target) = target(path)? else {
-        return Ok(());
-    };
-    let copy = clone_tree(&target, true)?;
-    set_attributes(&copy, readonly(true))?;
-    attach(&copy, &target)
 }
 
 /// Makes the root filesystem read-only, and nothing that is mounted below it.
@@ -177,23 +215,10 @@ fn root() -> Result<RootDir, Errno> {
     .map(RootDir::from)
 }
 
-/// A path of the container, opened from its root. A symlink on the way is the image's doing: a kernel's own path has
-/// none, so there is nothing of the kernel's behind it.
-fn target(path: &CStr) -> Result<Option<OwnedFd>, Errno> {
-    match root()?.open_plain(relative(path), OFlag::O_PATH, Mode::empty()) {
-        Ok(target) => Ok(Some(target)),
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// An absolute path as seen from the root directory.
-fn relative(path: &CStr) -> &CStr {
-    let mut bytes = path.to_bytes_with_nul();
-    while let [b'/', rest @ ..] = bytes {
-        bytes = rest;
-    }
-    CStr::from_bytes_with_nul(bytes).unwrap_or(c".")
+/// What follows a directory in an absolute path.
+fn below<'p>(path: &'p CStr, directory: &[u8]) -> Option<&'p CStr> {
+    let rest = path.to_bytes_with_nul().strip_prefix(directory)?;
+    CStr::from_bytes_with_nul(rest).ok()
 }
 
 #[cfg(test)]
@@ -201,9 +226,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absolute_paths_are_taken_from_the_root() {
-        assert_eq!(relative(c"/proc/kcore"), c"proc/kcore");
-        assert_eq!(relative(c"//proc"), c"proc");
-        assert_eq!(relative(c"proc"), c"proc");
+    fn paths_are_taken_from_the_directory_that_they_are_in() {
+        assert_eq!(below(c"/proc/kcore", b"/proc/"), Some(c"kcore"));
+        assert_eq!(below(c"/proc/kcore", b"/"), Some(c"proc/kcore"));
+        assert_eq!(below(c"/process", b"/proc/"), None);
+        assert_eq!(below(c"proc", b"/"), None);
     }
 }

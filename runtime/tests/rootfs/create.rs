@@ -75,10 +75,10 @@ fn directories_and_records_are_as_private_as_promised() {
             &host.dirs.data,
             &containers,
             &containers.join(&made.guid),
+            &host.dirs.base.join("subcontainers"),
         ] {
             assert_eq!(mode(private), 0o700, "{private:?}");
         }
-        assert_eq!(mode(&host.dirs.base.join("subcontainers")), 0o755);
         let records = host.dirs.state.join("subcontainers");
         assert_eq!(names(&records), [made.guid.as_str()]);
         assert_eq!(mode(&records.join(&made.guid)), 0o600);

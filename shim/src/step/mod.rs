@@ -45,6 +45,8 @@ pub enum Step {
     AwaitIdMap,
     /// The child becomes root of its user namespace and loses the caller's groups.
     BecomeRoot,
+    /// The child gets a session keyring of its own: the caller's keys are none of the container's.
+    LeaveKeyring,
     /// The child becomes untraceable: others may join before it has executed init.
     HideChild,
     /// Mount events arrive from the host and none go there.

@@ -64,7 +64,7 @@ impl Step {
     fn of_child(plan: Plan<'_>) -> Vec<Self> {
         let own_ids = plan.namespaces().has_user();
         let Plan::Launch(launch) = plan else {
-            return [Self::BecomeRoot, Self::ExecuteInit].to_vec();
+            return [Self::BecomeRoot, Self::LeaveKeyring, Self::ExecuteInit].to_vec();
         };
         let views = &launch.views;
         let cover = views.cover();
@@ -74,6 +74,7 @@ impl Step {
         steps.extend(own_ids.then_some(Self::AwaitIdMap));
         steps.extend([
             Self::BecomeRoot,
+            Self::LeaveKeyring,
             Self::DieWithClient,
             Self::HideChild,
             Self::SlaveMounts,

@@ -21,7 +21,8 @@ impl Step {
                 "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned()
             }
             Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
-            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE), ro".to_owned(),
+            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)".to_owned(),
+            Self::LeaveKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
             Self::HideFromTracers | Self::HideChild => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
             Self::Clone => match plan {
@@ -46,7 +47,9 @@ impl Step {
             Self::CloseDevices => "move_mount(NODE, /dev/NODE), mount_setattr(/, nodev)".to_owned(),
             Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
             Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
-            Self::ShowProc => "move_mount(procfs, /proc)".to_owned(),
+            Self::ShowProc => {
+                "move_mount(procfs, /proc), open_tree(/proc, OPEN_TREE_CLONE), ro".to_owned()
+            }
             Self::Mask(_) => {
                 let path = path_of(plan, self);
                 format!("move_mount(null or empty directory, {path})")

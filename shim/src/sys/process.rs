@@ -63,6 +63,18 @@ pub fn hide_from_tracers() -> Result<(), Errno> {
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
 }
 
+/// Exchanges the session keyring that the caller has inherited for a new and empty one (session-keyring(7)).
+///
+/// # Errors
+/// EDQUOT: the user has as many keyrings as it may have.
+pub fn leave_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: the kernel reads no name through a null pointer.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
+    Errno::result(joined).map(drop)
+}
+
 /// Lets a descriptor survive the next `execve`.
 ///
 /// # Errors

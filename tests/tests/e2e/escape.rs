@@ -1,9 +1,8 @@
 //! Known ways out of containers, each tried in every profile: those of the binary, of descriptors and directories, of
-//! streams, of user names and groups, and of what a runtime leaves in a root filesystem.
+//! streams, and of what a runtime leaves in a root filesystem. Users and groups are in `escape_users`.
 //!
 //! The names are those of the vulnerabilities that others had. What more there is to each is in `docs/isolation.md`.
 
-use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,69 +10,9 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
-use tests::{Client, Rootfs, Run, Wire, World, binary, tool, write_file};
+use tests::{Run, Wire, binary, tool, write_file};
 
-use crate::rootless::User;
-
-/// Who launches, and in which profile.
-struct Case {
-    profile: &'static str,
-    root: bool,
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = if self.root { "root" } else { "a user" };
-        write!(f, "{} by {who}", self.profile)
-    }
-}
-
-/// Does the same in a world of each profile, and in that of an ordinary user.
-fn in_each(test: impl Fn(&World, &Case)) {
-    for profile in ["confined", "hardened", "outer", "none"] {
-        let Some(world) = World::new() else { return };
-        let world = world.launching_with([format!("--profile={profile}")]);
-        let case = Case {
-            profile,
-            root: true,
-        };
-        println!("{case}");
-        test(&world, &case);
-    }
-    for profile in ["confined", "outer"] {
-        let (Some(user), Some(world)) = (User::granted(), World::new()) else {
-            return;
-        };
-        let world = world
-            .called_by(user.uid, user.wrap(user.uid))
-            .launching_with([format!("--profile={profile}")]);
-        let case = Case {
-            profile,
-            root: false,
-        };
-        println!("{case}");
-        test(&world, &case);
-    }
-}
-
-/// A root filesystem with an idle leader that can be joined.
-fn running(world: &World) -> (Rootfs, Client) {
-    let root = world.create();
-    let leader = started(world, &root, world.launch_run(&root));
-    (root, leader)
-}
-
-/// A launch that can be joined. Without root it does not show on the host, but exec waits for it.
-fn started(world: &World, root: &Rootfs, run: Run) -> Client {
-    let leader = run.spawn();
-    let _ = world.exec(root).cmd(["true"]).text();
-    leader
-}
-
-fn stop(leader: Client) {
-    leader.signal(Signal::SIGTERM);
-    leader.finish().expect_code(0);
-}
+use crate::cases::{in_each, running, started, stop};
 
 /// What the binary is: content, inode and time of change.
 fn fingerprint() -> (String, u64, i64, i64) {
@@ -281,87 +220,6 @@ fn nothing_of_ours_is_written_into_a_root_filesystem() {
             "{case}"
         );
         stop(leader);
-    });
-}
-
-/// CVE-2022-2989 and its kin: groups of the caller stay, or the own one is missing.
-#[test]
-fn groups_are_the_containers_and_never_the_callers() {
-    in_each(|world, case| {
-        let setpriv = tool("setpriv");
-        // An ordinary user, who cannot have others, has 4242 already.
-        let grouped = |run: Run| match case.root {
-            true => run.wrap([setpriv.to_str().expect("path"), "--groups=4242,4243"]),
-            false => run,
-        };
-        let root = world.create();
-        let leader = started(world, &root, grouped(world.launch_run(&root)));
-        let first = world.exec(&root).sh("grep Groups: /proc/1/status").text();
-        assert!(!first.contains("424"), "{case}: PID 1 {first}");
-        let other = world.create();
-        for (user, groups) in [
-            ("0", "0 29"),
-            ("app", "10 29 1000"),
-            ("1000:1000", "1000"),
-            ("4321:77", "77"),
-            ("4321", "0"),
-        ] {
-            for run in [world.exec(&root), world.launch_run(&other)] {
-                let text = grouped(run)
-                    .opt(format!("--user={user}"))
-                    .sh("grep Groups: /proc/self/status")
-                    .text();
-                let mut found: Vec<&str> = text.split_whitespace().skip(1).collect();
-                found.sort_by_key(|number| number.parse::<u32>().expect("group"));
-                assert_eq!(found.join(" "), groups, "{case} {user}");
-            }
-        }
-        stop(leader);
-    });
-}
-
-/// CVE-2024-40635, CVE-2026-30892: a number too large, or half a specification, becomes root.
-#[test]
-fn no_way_to_write_a_user_becomes_root() {
-    in_each(|world, case| {
-        let (root, _leader) = running(world);
-        let id = |user: &str| {
-            let done = world
-                .exec(&root)
-                .opt(format!("--user={user}"))
-                .sh("echo $(id -u):$(id -g)")
-                .done();
-            (done.code(), done.out_text())
-        };
-        for (user, expected) in [
-            ("1", "1:0"),
-            ("1000:1001", "1000:1001"),
-            ("1000", "1000:1000"),
-            ("1001", "1001:0"),
-        ] {
-            assert_eq!(id(user), (Some(0), expected.to_owned()), "{case} {user}");
-        }
-        // Large is not negative; but an ordinary user is not granted so many.
-        let large = match case.root {
-            true => (Some(0), "2147483648:0".to_owned()),
-            false => (Some(125), String::new()),
-        };
-        assert_eq!(id("2147483648"), large, "{case}");
-        for user in [
-            "-1",
-            "4294967295",
-            "4294967296",
-            "18446744073709551616",
-            "0x1",
-            ":1",
-            ":",
-            "nobody-here",
-            "1:4294967296",
-            " 1",
-        ] {
-            let (code, text) = id(user);
-            assert_eq!((code, text.as_str()), (Some(125), ""), "{case} {user:?}");
-        }
     });
 }
 
