@@ -46,7 +46,11 @@ pub(super) fn rules(profile: &Profile, here: Surroundings) -> Result<(Vec<AbiRul
     }
     let entries = entries(profile, here)?;
     let has_compat = has_compat(profile, here.machine)?;
-    let mut abis = vec![of_abi(here.machine.native, default, &entries)?];
+    let native = of_abi(here.machine.native, default, &entries)?;
+    if !native.permits("execve") {
+        return Err(locks_out(&entries));
+    }
+    let mut abis = vec![native];
     match here.machine.compat {
         // Not listed: a call of this convention ends the process, as that of any other that is not.
         Some(_) if !has_compat => {}
@@ -126,6 +130,19 @@ fn verdict(action: LinuxSeccompAction, number: Option<u32>) -> Result<Verdict, F
         LinuxSeccompAction::ScmpActAllow => Verdict::ALLOW,
         LinuxSeccompAction::ScmpActNotify => return Err(no_listener()),
     })
+}
+
+/// No command could be started: which entry it is that refuses execve, or that none lets it through.
+fn locks_out(entries: &[Applied<'_>]) -> Fault {
+    let refuses = |entry: &&Applied<'_>| {
+        !entry.verdict.permits() && entry.names.iter().any(|name| name == "execve")
+    };
+    let place = entries.iter().find(refuses);
+    Fault::new(
+        "execve is refused, so no command could be started",
+        "give execve the action SCMP_ACT_ALLOW",
+    )
+    .in_entry(place.map_or("defaultAction", |entry| &entry.place))
 }
 
 fn no_listener() -> Fault {

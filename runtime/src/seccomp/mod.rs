@@ -80,12 +80,6 @@ pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Seccom
 
 /// The program for these rules, which start with those of the native convention.
 fn compile(rules: &[AbiRules]) -> Result<Vec<u8>, Fault> {
-    if !rules.first().is_some_and(|native| native.permits("execve")) {
-        return Err(Fault::new(
-            "execve is refused, so no command could be started",
-            "give execve the action SCMP_ACT_ALLOW",
-        ));
-    }
     let program = compile::compile(rules).map_err(|refused| match refused {
         Refused::TooLong(length) => Fault::new(
             format!("{length} instructions when compiled, and the kernel takes 4096"),

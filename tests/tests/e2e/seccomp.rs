@@ -172,7 +172,11 @@ fn bad_profiles_are_refused_before_anything_exists() {
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}"#,
-            &["execve"],
+            &["(defaultAction): execve is refused"],
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount", "execve"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            &["(syscalls[0]): execve is refused"],
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,

@@ -62,17 +62,17 @@ fn in_the_profile() {
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#,
-            None,
+            Some("defaultAction"),
             &["execve is refused"],
         ),
         (
             &loose(r#"{"names": ["execve"], "action": "SCMP_ACT_ERRNO"}"#),
-            None,
+            Some("syscalls[0]"),
             &["execve is refused"],
         ),
         (
             &loose(r#"{"names": ["execve"], "action": "SCMP_ACT_TRACE"}"#),
-            None,
+            Some("syscalls[0]"),
             &["execve is refused"],
         ),
     ] {
