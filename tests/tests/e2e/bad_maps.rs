@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use tests::{Run, World};
+use tests::{Run, World, tool};
 
 use crate::bad_input::{Case, case, refuse_all};
 use crate::mounts::source;
@@ -113,4 +113,38 @@ fn the_largest_map_is_taken() {
     let seen = world.launch_run(&root).opt(option);
     let text = seen.cmd(["stat", "-c", "%u", "/data/file"]).text();
     assert_eq!(text, "1000");
+}
+
+/// In a user namespace with one id.
+#[test]
+fn of_a_caller_that_has_not_these_ids() {
+    let Some(world) = World::new() else { return };
+    let data = source(&world, "data");
+    let plain = world.plain("plain");
+    let unshare = tool("unshare");
+    let caller = [
+        unshare.to_str().expect("path"),
+        "--user",
+        "--map-root-user",
+        "--mount",
+    ];
+    let launch = |option: String| world.launch_run(&plain).opt(option).cmd(["true"]);
+    let bind = world.bare(["bind-mount"]).verb(world.places());
+    let bind = bind
+        .opt(format!("--source={}", data.display()))
+        .opt(format!("--target={}/new", plain.path.display()));
+    let entry = format!("type=bind,src={},dst=/new,idmap=0:7", data.display());
+    refuse_all(
+        &world,
+        vec![
+            case(launch("--userns=0:0:2".to_owned()).wrap(caller), "0:0:2"),
+            case(
+                launch("--userns=0:0:1,1:5:1".to_owned()).wrap(caller),
+                "1:5:1",
+            ),
+            case(bind.opt("--idmap=0:7").wrap(caller), "0 7 1"),
+            case(launch(format!("--mount={entry}")).wrap(caller), "0 7 1"),
+        ],
+    );
+    assert!(!plain.join("new").exists());
 }

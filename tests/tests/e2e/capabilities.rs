@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use tests::{Launch, Run, World};
 
 /// All that Linux 5.9 to 6.18 has.
-const ALL: u64 = 0x1ff_ffff_ffff;
+pub(crate) const ALL: u64 = 0x1ff_ffff_ffff;
 /// The usual 14.
-const USUAL: u64 = 0xa804_25fb;
+pub(crate) const USUAL: u64 = 0xa804_25fb;
 const NET_ADMIN: u64 = 1 << 12;
 const KILL: u64 = 1 << 5;
 const MKNOD: u64 = 1 << 27;
@@ -53,7 +53,7 @@ fn sets(run: Run) -> [u64; 6] {
     sets_of(&status)
 }
 
-fn sets_of(status: &str) -> [u64; 6] {
+pub(crate) fn sets_of(status: &str) -> [u64; 6] {
     [
         "CapInh",
         "CapPrm",

@@ -48,6 +48,7 @@ mod ports;
 mod read_only;
 mod rootfs;
 mod rootless;
+mod rootless_confined;
 mod rootless_mounts;
 mod rootless_refused;
 mod seccomp;
