@@ -20,7 +20,10 @@ pub static VERBS: &[Verb] = &[
                 Profiles: confined (the default on a bare host) leaves the 14 capabilities that other engines leave,\n\
                 a filter of system calls, and hides or write-protects what of /proc and /sys is the host's; outer\n\
                 (the default inside somebody's user namespace) takes nothing away; hardened leaves no capability\n\
-                and nothing to gain one with, and a read-only root; none is outer, said for a bare host.",
+                and nothing to gain one with, and a read-only root; none is outer, said for a bare host.\n\
+                \n\
+                In a user namespace of its own (any but --userns=host) a container cannot bind ports below 1024 on\n\
+                the caller's network, unless sysctl net.ipv4.ip_unprivileged_port_start lets everybody.",
         flags: &[PROCESS, LAUNCH, CONFINEMENT, MOUNTS, DRY_RUN, DIRS],
     },
     Verb {
