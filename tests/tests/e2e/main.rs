@@ -46,5 +46,6 @@ mod signals;
 mod stdio;
 mod storm;
 mod terminal;
+mod trust;
 mod user_files;
 mod users;
