@@ -171,6 +171,10 @@ pub(crate) fn spawn(
     };
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
     process::close_all_on_exec().map_err(|errno| Step::Clone.failure(plan, errno))?;
+    process::leave_session_keyring().map_err(|errno| {
+        Error::sys("make a session keyring for", plan.rootfs().display(), errno)
+            .hint("the user has too many keys: see /proc/key-users, and sysctl kernel.keys.maxkeys")
+    })?;
     let (child, pidfd) = bear(plan, birth, &child)?;
     Ok(Spawned {
         pidfd,

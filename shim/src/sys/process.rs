@@ -91,6 +91,28 @@ pub fn close_all_on_exec() -> Result<(), Errno> {
     check(result).map(drop)
 }
 
+/// Takes an empty session keyring in place of the caller's, for this process and all that it starts: whoever has a session
+/// keyring may read and change the keys in it (session-keyring(7)), and no namespace keeps it outside.
+///
+/// # Errors
+/// EDQUOT where the user has too many keys.
+pub fn leave_session_keyring() -> Result<(), Errno> {
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: without a name the call takes numbers only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            anonymous,
+        )
+    };
+    match check(result) {
+        // A kernel without keyrings; a filter around us, which whoever we start has as well.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Closes a descriptor that a forked child has a copy of and no owner for.
 pub fn close(fd: RawFd) {
     // SAFETY: the callers are in a forked child and pass a number whose owner is the parent's memory, not theirs.

@@ -1,5 +1,7 @@
-//! What is believed, and whose it has to be: records of another user lead nobody anywhere.
+//! Whom is believed, and what goes inside with a command besides its words: records of another user lead nobody
+//! anywhere, and the caller's keys stay outside.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -36,4 +38,32 @@ fn roots_calls_do_not_believe_records_of_another_user() {
     fs::set_permissions(&world.state, Permissions::from_mode(0o755)).expect("mode");
     world.exec(&root).cmd(["true"]).done().expect_code(0);
     leader.stop().expect_code(0);
+}
+
+/// A session keyring is inherited through every namespace, and who has it reads the keys in it.
+#[test]
+fn the_callers_session_keyring_stays_outside() {
+    let Some(world) = World::new() else { return };
+    if !Path::new("/proc/keys").exists() {
+        assert!(std::env::var_os("REQUIRE").is_none());
+        println!("skipped: this kernel has no keyrings");
+        return;
+    }
+    let world = world.launching_with(["--profile=none"]);
+    let (root, leader) = world.idle();
+    // A user sees the keys of another only in a keyring that it has itself: the number stands first.
+    let keyrings = |text: String| -> BTreeSet<String> {
+        let lines = text.lines().filter(|line| line.contains("keyring"));
+        lines.map(|line| line[..8].to_owned()).collect()
+    };
+    let seen = || {
+        let run = world.exec(&root).opt("--user=app");
+        keyrings(run.cmd(["cat", "/proc/keys"]).text())
+    };
+    let (one, two) = (seen(), seen());
+    assert!(!one.is_empty() && one.is_disjoint(&two), "{one:?} {two:?}");
+    leader.stop().expect_code(0);
+    let launched = world.launch_run(&root).opt("--user=app");
+    let three = keyrings(launched.cmd(["cat", "/proc/keys"]).text());
+    assert!(!three.is_empty() && three.is_disjoint(&one), "{three:?}");
 }
