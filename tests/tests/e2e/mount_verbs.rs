@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{Done, Rootfs, Run, Seeded, Sentinel, Snapshot, World, mounts_below, spin};
@@ -307,4 +308,36 @@ fn an_add_that_is_killed_has_mounted_or_not() {
         before.assert_same(&world);
     }
     leader.stop().expect_code(0);
+}
+
+#[test]
+fn nothing_is_added_where_it_would_stay_on_the_host() {
+    let Some(world) = World::new() else { return };
+    let data = source(&world, "data");
+    bind(&data, &data);
+    let shared = MsFlags::MS_SHARED;
+    nix::mount::mount(None::<&str>, &data, None::<&str>, shared, None::<&str>).expect("share");
+    for options in [
+        &["--profile=none"][..],
+        &["--profile=none", "--userns=host"],
+    ] {
+        let root = world.create();
+        let entry = format!(
+            "--mount=type=bind,src={},dst=/x,propagation=shared",
+            data.display()
+        );
+        let leader = launch(&world, &root, &[&[entry.as_str()], options].concat());
+        let before = Snapshot::of(&world);
+        let done = mount(&world, "add", &root, &["type=tmpfs,dst=/x/y/sub"]).done();
+        refused(&done, &["it lies in /x, which is shared"]);
+        before.assert_same(&world);
+        // What is shared inside alone is no obstacle, as an init system has it.
+        let _ = world.exec(&root).sh("mount --make-rshared /").text();
+        assert_eq!(
+            mount(&world, "add", &root, &["type=tmpfs,dst=/sub"]).text(),
+            ""
+        );
+        assert!(mountinfo(&root, "/sub").is_some());
+        leader.stop().expect_code(0);
+    }
 }
