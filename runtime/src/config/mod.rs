@@ -36,7 +36,7 @@ pub const DEFAULT_DATA: &str = "/var/lib/start-container";
 pub struct Dirs {
     /// `images/ID`, `images/ID.squashfs`, `images/ID.env`, `images/ID.json`, `subcontainers/GUID`.
     pub base: PathBuf,
-    /// `leaders/KEY`, `subcontainers/GUID`.
+    /// `leaders/KEY`, `filters/KEY`, `subcontainers/GUID`, `ranges/START`.
     pub state: PathBuf,
     /// `containers/GUID/{upper,work}`.
     pub data: PathBuf,

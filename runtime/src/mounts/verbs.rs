@@ -16,8 +16,8 @@ use crate::process::Rootfs;
 /// Bad input, no running container, a target from where it would travel to the host, and as [`shim::mounts::add`].
 pub fn add(rootfs: &Path, spec: &MountSpec, dirs: &Dirs) -> Result<()> {
     let running = leader::find(&dirs.state, &Rootfs::open(rootfs)?.path)?;
-    let mount = plan_one(spec, &dirs.base, running.leader.id_maps.as_ref())?;
-    peers::refuse(&mount.target, &running)?;
+    let mut mount = plan_one(spec, &dirs.base, running.leader.id_maps.as_ref())?;
+    peers::respect(&mut mount, &running)?;
     shim::mounts::add(&running.leader.pidfd, running.namespaces, &mount)
 }
 

@@ -341,3 +341,18 @@ fn nothing_is_added_where_it_would_stay_on_the_host() {
         leader.stop().expect_code(0);
     }
 }
+
+#[test]
+fn no_target_is_made_in_a_directory_that_is_shared_with_the_host() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let leader = launch(&world, &root, &["--share=dev"]);
+    let name = format!("sce2e-{}", std::process::id());
+    let entry = format!("type=tmpfs,dst=/dev/{name}");
+    let done = mount(&world, "add", &root, &[&entry]).done();
+    let made = std::path::Path::new("/dev").join(&name);
+    let was_made = fs::remove_dir(made).is_ok();
+    refused(&done, &["a directory that is shared with the host"]);
+    assert!(!was_made);
+    leader.stop().expect_code(0);
+}
