@@ -34,6 +34,14 @@ pub struct Line {
 /// # Errors
 /// The container has ended.
 pub fn read(running: &Running) -> Result<Vec<Line>> {
+    let mut lines: Vec<Line> = table_of(running)?.into_iter().map(Line::new).collect();
+    // The kernel lists them by their age. What is stacked on one target stays in that order.
+    lines.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(lines)
+}
+
+/// The same as the kernel has it.
+pub(super) fn table_of(running: &Running) -> Result<Vec<MountInfo>> {
     let gone = || {
         Error::new("read the mounts of the container")
             .because("it has just ended")
@@ -54,14 +62,12 @@ pub fn read(running: &Running) -> Result<Vec<Line>> {
     let entries = table
         .lines()
         .filter_map(|line| MountInfo::from_line(line).ok());
-    let mut lines: Vec<Line> = entries.map(Line::new).collect();
-    // The kernel lists them by their age. What is stacked on one target stays in that order.
-    lines.sort_by(|one, other| one.target.cmp(&other.target));
-    Ok(lines)
+    Ok(entries.collect())
 }
 
 impl Line {
     fn new(mount: MountInfo) -> Self {
+        let target = target_of(&mount);
         let mut source = plain(mount.mount_source.unwrap_or_default().as_bytes());
         if mount.root != "/" {
             source.extend([b"[", plain(mount.root.as_bytes()).as_slice(), b"]"].concat());
@@ -89,13 +95,18 @@ impl Line {
             propagation.push("private");
         }
         Self {
-            target: text(plain(mount.mount_point.as_os_str().as_bytes())).into(),
+            target,
             source: text(source),
             kind: mount.fs_type,
             options,
             propagation,
         }
     }
+}
+
+/// Where it is.
+pub(super) fn target_of(mount: &MountInfo) -> PathBuf {
+    text(plain(mount.mount_point.as_os_str().as_bytes())).into()
 }
 
 /// A field of mountinfo without the kernel's escapes: `\040` and the like (proc_pid_mountinfo(5)).

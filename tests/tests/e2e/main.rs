@@ -56,5 +56,6 @@ mod signals;
 mod stdio;
 mod storm;
 mod terminal;
+mod trust;
 mod user_files;
 mod users;
