@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use tests::{Done, World, lacking};
+use tests::{Done, World};
 
 /// Nobody on the machine.
 const STRANGER: u32 = 2_100_000_001;
