@@ -248,6 +248,7 @@ impl World {
             fs::rename(images.join(name), self.dir.join(name)).expect("rename");
         }
         self.caller = words.into_iter().map(Into::into).collect();
+        fs::copy(binary(), self.copy()).expect("copy of the binary");
         let import = self.bare(["image", "import", "--id=img"]);
         let _ = import
             .verb([format!("--base={}", self.base.display())])
@@ -257,6 +258,11 @@ impl World {
             fs::rename(self.dir.join(name), images.join(name)).expect("rename");
         }
         self
+    }
+
+    /// Where [`World::called_by`] puts the binary: another user may not be able to enter the directory that it was built in.
+    fn copy(&self) -> PathBuf {
+        self.dir.join("start-container")
     }
 
     /// The three words that keep the binary away from the machine's own directories.
@@ -272,7 +278,12 @@ impl World {
     /// The binary with these words only.
     #[must_use]
     pub fn bare<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Run {
-        Run::new(binary()).wrap(&self.caller).verb(words)
+        let program = if self.caller.is_empty() {
+            binary().to_owned()
+        } else {
+            self.copy()
+        };
+        Run::new(program).wrap(&self.caller).verb(words)
     }
 
     /// `subcontainer VERB` with the world's places.

@@ -1,6 +1,7 @@
 //! What is mounted in a running container, as the kernel has it. The names in it are the container's to choose, so the
 //! table shows them with control characters escaped.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,10 +35,32 @@ pub struct Line {
 /// # Errors
 /// The container has ended.
 pub fn read(running: &Running) -> Result<Vec<Line>> {
-    let mut lines: Vec<Line> = table_of(running)?.into_iter().map(Line::new).collect();
-    // The kernel lists them by their age. What is stacked on one target stays in that order.
-    lines.sort_by(|one, other| one.target.cmp(&other.target));
-    Ok(lines)
+    let mut table = table_of(running)?;
+    // The kernel lists them by their age. Of those on one target the one that is seen comes last, which need not be the
+    // youngest: what arrives by propagation where something is mounted already is tucked underneath.
+    let depths: BTreeMap<i32, usize> = table
+        .iter()
+        .map(|mount| (mount.mnt_id, depth(mount, &table)))
+        .collect();
+    table.sort_by_key(|mount| {
+        (
+            mount.mount_point.clone(),
+            depths.get(&mount.mnt_id).copied(),
+        )
+    });
+    Ok(table.into_iter().map(Line::new).collect())
+}
+
+/// How many mounts lie below this one on the same target.
+fn depth(mount: &MountInfo, table: &[MountInfo]) -> usize {
+    let below = |above: &&MountInfo| {
+        let (parent, target) = (above.pid, above.mount_point.clone());
+        let is_below = move |other: &&MountInfo| {
+            other.mnt_id == parent && other.mount_point == target && other.mnt_id != other.pid
+        };
+        table.iter().find(is_below)
+    };
+    std::iter::successors(Some(mount), below).skip(1).count()
 }
 
 /// The same as the kernel has it.
@@ -187,6 +210,19 @@ pub fn json(lines: &[Line]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_on_top_is_deeper() {
+        let line = |text: &str| MountInfo::from_line(text).unwrap();
+        let table = [
+            line("1 1 0:1 / / rw - rootfs none rw"),
+            line("102 62 0:49 / /proc rw - proc none rw"),
+            line("62 1 0:49 / /proc ro - proc none rw"),
+            line("103 102 0:49 /sys /proc/sys ro - proc none rw"),
+        ];
+        let depths = table.iter().map(|mount| depth(mount, &table));
+        assert_eq!(depths.collect::<Vec<_>>(), [0, 1, 0, 0]);
+    }
 
     #[test]
     fn names_are_without_the_kernels_escapes() {

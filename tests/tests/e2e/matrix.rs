@@ -111,7 +111,10 @@ fn on_this_host(world: &World, kind: &str) -> Done {
 fn without_root() -> Option<Done> {
     let user = User::granted()?;
     let archive = archive(&user.world);
-    let script = script(binary(), &archive, "", ["", ""], &user.home.join("volume"));
+    // The user may not be able to enter the directory that it was built in.
+    let own = user.home.join("start-container");
+    fs::copy(binary(), &own).expect("copy of the binary");
+    let script = script(&own, &archive, "", ["", ""], &user.home.join("volume"));
     let done = Run::new(tool("sh"))
         .wrap(user.wrap(user.uid))
         .cmd(["-c", &script])

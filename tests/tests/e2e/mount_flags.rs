@@ -34,11 +34,16 @@ fn attributes(options: &str) -> BTreeSet<String> {
 
 /// The attributes of the mount that is seen at `target`, in a text of /proc/PID/mountinfo.
 fn of(table: &str, target: &str) -> BTreeSet<String> {
-    let line = table
+    let field = |line: &str, index: usize| line.split(' ').nth(index).map(str::to_owned);
+    let there: Vec<&str> = table
         .lines()
-        .rfind(|line| line.split(' ').nth(4) == Some(target));
+        .filter(|line| field(line, 4).as_deref() == Some(target))
+        .collect();
+    // The one on top is no other's parent.
+    let covered = |line: &str| there.iter().any(|other| field(other, 1) == field(line, 0));
+    let line = there.iter().find(|line| !covered(line));
     let line = line.unwrap_or_else(|| panic!("no mount on {target}: {table}"));
-    attributes(line.split(' ').nth(5).expect("options"))
+    attributes(&field(line, 5).expect("options"))
 }
 
 fn set(words: &[&str]) -> BTreeSet<String> {
