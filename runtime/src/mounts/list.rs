@@ -1,6 +1,7 @@
 //! What is mounted in a running container, as the kernel has it. The names in it are the container's to choose, so the
 //! table shows them with control characters escaped.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -50,14 +51,35 @@ pub fn read(running: &Running) -> Result<Vec<Line>> {
         return Err(gone());
     }
     // A name inside need not be UTF-8, and shall not be able to keep this from working.
-    let table = String::from_utf8_lossy(&table);
-    let entries = table
+    Ok(lines(&String::from_utf8_lossy(&table)))
+}
+
+/// Sorted by target, and of several on one target the one that is seen last. The kernel lists them by their age, and what
+/// arrives by propagation at a place that is taken is the younger one, but goes beneath.
+fn lines(table: &str) -> Vec<Line> {
+    let entries: Vec<MountInfo> = table
         .lines()
-        .filter_map(|line| MountInfo::from_line(line).ok());
-    let mut lines: Vec<Line> = entries.map(Line::new).collect();
-    // The kernel lists them by their age. What is stacked on one target stays in that order.
-    lines.sort_by(|one, other| one.target.cmp(&other.target));
-    Ok(lines)
+        .filter_map(|line| MountInfo::from_line(line).ok())
+        .collect();
+    let parents: HashMap<i32, i32> = entries
+        .iter()
+        .map(|entry| (entry.mnt_id, entry.pid))
+        .collect();
+    let depth = |mount: i32| {
+        // The first mount of all is its own parent.
+        let parent = |child: &i32| parents.get(child).copied().filter(|one| one != child);
+        std::iter::successors(Some(mount), parent)
+            .take(parents.len())
+            .count()
+    };
+    let mut lines: Vec<(usize, Line)> = entries
+        .into_iter()
+        .map(|entry| (depth(entry.mnt_id), Line::new(entry)))
+        .collect();
+    lines.sort_by(|(depth, one), (other_depth, other)| {
+        (&one.target, depth).cmp(&(&other.target, other_depth))
+    });
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 impl Line {
@@ -188,5 +210,16 @@ mod tests {
         ] {
             assert_eq!(plain(field), name);
         }
+    }
+
+    #[test]
+    fn of_several_on_one_target_the_one_that_is_seen_is_last() {
+        let table = "20 10 0:5 / / rw - overlay x rw\n\
+                     30 40 0:6 / /proc rw - proc seen rw\n\
+                     40 20 0:6 / /proc ro master:9 - proc beneath rw\n\
+                     50 30 0:6 /sys /proc/sys ro - proc sys rw\n\
+                     10 10 0:7 / / rw - rootfs first rw\n";
+        let sources: Vec<_> = lines(table).into_iter().map(|line| line.source).collect();
+        assert_eq!(sources, ["first", "x", "beneath", "seen", "sys[/sys]"]);
     }
 }

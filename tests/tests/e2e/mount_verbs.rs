@@ -241,7 +241,8 @@ fn without_a_container_or_a_source_nothing_happens() {
         &["find a running container"],
     );
     before.assert_same(&world);
-    let _leader = world.launch(&root);
+    let none: [&str; 0] = [];
+    let _leader = launch(&world, &root, &none);
     let before = Snapshot::of(&world);
     for (entry, word) in [
         ("type=bind,src=/no/such,dst=/x", "ENOENT"),
