@@ -19,7 +19,7 @@ mod world;
 
 pub use client::{Client, Done};
 pub use golden::assert_golden;
-pub use host::{Process, Snapshot, bare_host, mounts_below, processes_of};
+pub use host::{Process, Snapshot, bare_host, lacking, mounts_below, processes_of};
 pub use image::{Image, write_file};
 pub use pty::Pty;
 pub use run::{Run, Wire};

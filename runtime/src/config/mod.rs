@@ -11,6 +11,7 @@ mod settings;
 pub use settings::Settings;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -35,7 +36,7 @@ pub const DEFAULT_DATA: &str = "/var/lib/start-container";
 pub struct Dirs {
     /// `images/ID`, `images/ID.squashfs`, `images/ID.env`, `images/ID.json`, `subcontainers/GUID`.
     pub base: PathBuf,
-    /// `leaders/KEY`, `subcontainers/GUID`.
+    /// `leaders/KEY`, `filters/KEY`, `subcontainers/GUID`, `ranges/START`.
     pub state: PathBuf,
     /// `containers/GUID/{upper,work}`.
     pub data: PathBuf,
@@ -77,9 +78,13 @@ impl Config {
     /// The directories, with the flags winning.
     ///
     /// # Errors
-    /// A flag that is empty; and where the caller is not root, no home directory or a state directory of somebody else.
+    /// A flag that is empty; a state directory that somebody else writes to; and where the caller is not root, no home
+    /// directory.
     pub fn dirs(&self, flags: &DirFlags) -> shim::Result<Dirs> {
-        self.dirs_for(flags, Uid::effective())
+        let caller = Uid::effective();
+        let dirs = self.dirs_for(flags, caller)?;
+        check_trusted(&dirs.state, caller)?;
+        Ok(dirs)
     }
 
     fn dirs_for(&self, flags: &DirFlags, caller: Uid) -> shim::Result<Dirs> {
@@ -117,6 +122,36 @@ impl Config {
             None => self.everywhere.clone(),
         }
     }
+}
+
+/// What stands in the state directory is believed: which process to join and with which rights, and which to kill. So
+/// nobody may write there but the caller, or root.
+fn check_trusted(state: &Path, caller: Uid) -> shim::Result<()> {
+    const OTHERS_WRITE: u32 = 0o002;
+    // One that is not there will be the caller's own.
+    let Ok(found) = std::fs::metadata(state) else {
+        return Ok(());
+    };
+    let refuse = |why: String, hint: &'static str| {
+        Err(Error::new("use state directory")
+            .on(state.display())
+            .because(why)
+            .hint(hint))
+    };
+    let owner = Uid::from_raw(found.uid());
+    if owner != caller && !owner.is_root() {
+        return refuse(
+            format!("it belongs to uid {owner}, who could write anything there"),
+            "call it as that user, or give a --state of your own",
+        );
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
+        return refuse(
+            "everybody may write to it".to_owned(),
+            "chmod o-w, or give another --state",
+        );
+    }
+    Ok(())
 }
 
 fn absolute(option: &'static str, path: &Path) -> shim::Result<PathBuf> {

@@ -1,5 +1,5 @@
 //! `subcontainer inspect`: what a running container really has, as JSON, read back from the kernel and not from what was
-//! asked for. Changes nothing and enters nothing.
+//! asked for. Changes nothing, and enters nothing of the container.
 //!
 //! Everything is read through one descriptor of the leader's `/proc/PID` (procfs: reads fail with ESRCH once that very
 //! process has ended), and the pidfd says before and after that it is the leader. The container can change what is

@@ -89,7 +89,7 @@ pub fn join_view(state: &Path, rootfs: &Path, wait: bool) -> Result<bool> {
                 {
                     return own_userns::join(&launch).map(|()| true).map_err(|errno| {
                         Error::sys("join the launch of", rootfs.display(), errno)
-                            .hint("only the user who has launched it can, and root")
+                            .hint("only the user who has launched it can")
                     });
                 }
             }

@@ -35,6 +35,35 @@ pub struct Line {
 /// # Errors
 /// The container has ended.
 pub fn read(running: &Running) -> Result<Vec<Line>> {
+    table_of(running).map(lines)
+}
+
+/// Sorted by target, and of several on one target the one that is seen last. The kernel lists them by their age, and what
+/// arrives by propagation at a place that is taken is the younger one, but goes beneath.
+fn lines(table: Vec<MountInfo>) -> Vec<Line> {
+    let parents: HashMap<i32, i32> = table
+        .iter()
+        .map(|entry| (entry.mnt_id, entry.pid))
+        .collect();
+    let depth = |mount: i32| {
+        // The first mount of all is its own parent.
+        let parent = |child: &i32| parents.get(child).copied().filter(|one| one != child);
+        std::iter::successors(Some(mount), parent)
+            .take(parents.len())
+            .count()
+    };
+    let mut lines: Vec<(usize, Line)> = table
+        .into_iter()
+        .map(|entry| (depth(entry.mnt_id), Line::new(entry)))
+        .collect();
+    lines.sort_by(|(depth, one), (other_depth, other)| {
+        (&one.target, depth).cmp(&(&other.target, other_depth))
+    });
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The same as the kernel has it.
+pub(super) fn table_of(running: &Running) -> Result<Vec<MountInfo>> {
     let gone = || {
         Error::new("read the mounts of the container")
             .because("it has just ended")
@@ -51,39 +80,19 @@ pub fn read(running: &Running) -> Result<Vec<Line>> {
         return Err(gone());
     }
     // A name inside need not be UTF-8, and shall not be able to keep this from working.
-    Ok(lines(&String::from_utf8_lossy(&table)))
+    Ok(entries(&String::from_utf8_lossy(&table)))
 }
 
-/// Sorted by target, and of several on one target the one that is seen last. The kernel lists them by their age, and what
-/// arrives by propagation at a place that is taken is the younger one, but goes beneath.
-fn lines(table: &str) -> Vec<Line> {
-    let entries: Vec<MountInfo> = table
-        .lines()
+fn entries(table: &str) -> Vec<MountInfo> {
+    let lines = table.lines();
+    lines
         .filter_map(|line| MountInfo::from_line(line).ok())
-        .collect();
-    let parents: HashMap<i32, i32> = entries
-        .iter()
-        .map(|entry| (entry.mnt_id, entry.pid))
-        .collect();
-    let depth = |mount: i32| {
-        // The first mount of all is its own parent.
-        let parent = |child: &i32| parents.get(child).copied().filter(|one| one != child);
-        std::iter::successors(Some(mount), parent)
-            .take(parents.len())
-            .count()
-    };
-    let mut lines: Vec<(usize, Line)> = entries
-        .into_iter()
-        .map(|entry| (depth(entry.mnt_id), Line::new(entry)))
-        .collect();
-    lines.sort_by(|(depth, one), (other_depth, other)| {
-        (&one.target, depth).cmp(&(&other.target, other_depth))
-    });
-    lines.into_iter().map(|(_, line)| line).collect()
+        .collect()
 }
 
 impl Line {
     fn new(mount: MountInfo) -> Self {
+        let target = target_of(&mount);
         let mut source = plain(mount.mount_source.unwrap_or_default().as_bytes());
         if mount.root != "/" {
             source.extend([b"[", plain(mount.root.as_bytes()).as_slice(), b"]"].concat());
@@ -111,13 +120,18 @@ impl Line {
             propagation.push("private");
         }
         Self {
-            target: text(plain(mount.mount_point.as_os_str().as_bytes())).into(),
+            target,
             source: text(source),
             kind: mount.fs_type,
             options,
             propagation,
         }
     }
+}
+
+/// Where it is.
+pub(super) fn target_of(mount: &MountInfo) -> PathBuf {
+    text(plain(mount.mount_point.as_os_str().as_bytes())).into()
 }
 
 /// A field of mountinfo without the kernel's escapes: `\040` and the like (proc_pid_mountinfo(5)).
@@ -219,7 +233,8 @@ mod tests {
                      40 20 0:6 / /proc ro master:9 - proc beneath rw\n\
                      50 30 0:6 /sys /proc/sys ro - proc sys rw\n\
                      10 10 0:7 / / rw - rootfs first rw\n";
-        let sources: Vec<_> = lines(table).into_iter().map(|line| line.source).collect();
+        let lines = lines(entries(table));
+        let sources: Vec<_> = lines.into_iter().map(|line| line.source).collect();
         assert_eq!(sources, ["first", "x", "beneath", "seen", "sys[/sys]"]);
     }
 }

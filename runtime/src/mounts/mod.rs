@@ -5,6 +5,7 @@
 
 mod fields;
 pub mod list;
+mod peers;
 mod plan;
 mod resolv_conf;
 mod spec;

@@ -63,7 +63,7 @@ pub enum Share {
 }
 
 impl Share {
-    const ALL: [Self; 3] = [Self::Dev, Self::Sys, Self::Run];
+    pub(super) const ALL: [Self; 3] = [Self::Dev, Self::Sys, Self::Run];
 
     /// Its name, which is also that of the directory.
     #[must_use]

@@ -5,7 +5,7 @@ use std::path::Path;
 use shim::Result;
 use shim::mounts::Target;
 
-use super::{MountSpec, list, plan_one};
+use super::{MountSpec, list, peers, plan_one};
 use crate::config::Dirs;
 use crate::leader;
 use crate::process::Rootfs;
@@ -13,10 +13,11 @@ use crate::process::Rootfs;
 /// Mounts what `spec` says in the container of `rootfs`.
 ///
 /// # Errors
-/// Bad input, no running container, and as [`shim::mounts::add`].
+/// Bad input, no running container, a target from where it would travel to the host, and as [`shim::mounts::add`].
 pub fn add(rootfs: &Path, spec: &MountSpec, dirs: &Dirs) -> Result<()> {
     let running = leader::find(&dirs.state, &Rootfs::open(rootfs)?.path)?;
-    let mount = plan_one(spec, &dirs.base, running.leader.id_maps.as_ref())?;
+    let mut mount = plan_one(spec, &dirs.base, running.leader.id_maps.as_ref())?;
+    peers::respect(&mut mount, &running)?;
     shim::mounts::add(&running.leader.pidfd, running.namespaces, &mount)
 }
 

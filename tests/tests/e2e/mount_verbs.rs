@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{Done, Rootfs, Run, Seeded, Sentinel, Snapshot, World, mounts_below, spin};
@@ -241,8 +242,8 @@ fn without_a_container_or_a_source_nothing_happens() {
         &["find a running container"],
     );
     before.assert_same(&world);
-    let none: [&str; 0] = [];
-    let _leader = launch(&world, &root, &none);
+    // It waits for PID 1 to have the name that it keeps, which is part of the snapshot.
+    let _leader = launch(&world, &root, &[] as &[&str]);
     let before = Snapshot::of(&world);
     for (entry, word) in [
         ("type=bind,src=/no/such,dst=/x", "ENOENT"),
@@ -307,5 +308,52 @@ fn an_add_that_is_killed_has_mounted_or_not() {
         drop(client);
         before.assert_same(&world);
     }
+    leader.stop().expect_code(0);
+}
+
+#[test]
+fn nothing_is_added_where_it_would_stay_on_the_host() {
+    let Some(world) = World::new() else { return };
+    let data = source(&world, "data");
+    bind(&data, &data);
+    let shared = MsFlags::MS_SHARED;
+    nix::mount::mount(None::<&str>, &data, None::<&str>, shared, None::<&str>).expect("share");
+    for options in [
+        &["--profile=none"][..],
+        &["--profile=none", "--userns=host"],
+    ] {
+        let root = world.create();
+        let entry = format!(
+            "--mount=type=bind,src={},dst=/x,propagation=shared",
+            data.display()
+        );
+        let leader = launch(&world, &root, &[&[entry.as_str()], options].concat());
+        let before = Snapshot::of(&world);
+        let done = mount(&world, "add", &root, &["type=tmpfs,dst=/x/y/sub"]).done();
+        refused(&done, &["it lies in /x, which is shared"]);
+        before.assert_same(&world);
+        // What is shared inside alone is no obstacle, as an init system has it.
+        let _ = world.exec(&root).sh("mount --make-rshared /").text();
+        assert_eq!(
+            mount(&world, "add", &root, &["type=tmpfs,dst=/sub"]).text(),
+            ""
+        );
+        assert!(mountinfo(&root, "/sub").is_some());
+        leader.stop().expect_code(0);
+    }
+}
+
+#[test]
+fn no_target_is_made_in_a_directory_that_is_shared_with_the_host() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let leader = launch(&world, &root, &["--share=dev"]);
+    let name = format!("sce2e-{}", std::process::id());
+    let entry = format!("type=tmpfs,dst=/dev/{name}");
+    let done = mount(&world, "add", &root, &[&entry]).done();
+    let made = std::path::Path::new("/dev").join(&name);
+    let was_made = fs::remove_dir(made).is_ok();
+    refused(&done, &["a directory that is shared with the host"]);
+    assert!(!was_made);
     leader.stop().expect_code(0);
 }
