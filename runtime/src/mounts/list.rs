@@ -1,7 +1,7 @@
 //! What is mounted in a running container, as the kernel has it. The names in it are the container's to choose, so the
 //! table shows them with control characters escaped.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -35,32 +35,31 @@ pub struct Line {
 /// # Errors
 /// The container has ended.
 pub fn read(running: &Running) -> Result<Vec<Line>> {
-    let mut table = table_of(running)?;
-    // The kernel lists them by their age. Of those on one target the one that is seen comes last, which need not be the
-    // youngest: what arrives by propagation where something is mounted already is tucked underneath.
-    let depths: BTreeMap<i32, usize> = table
-        .iter()
-        .map(|mount| (mount.mnt_id, depth(mount, &table)))
-        .collect();
-    table.sort_by_key(|mount| {
-        (
-            mount.mount_point.clone(),
-            depths.get(&mount.mnt_id).copied(),
-        )
-    });
-    Ok(table.into_iter().map(Line::new).collect())
+    table_of(running).map(lines)
 }
 
-/// How many mounts lie below this one on the same target.
-fn depth(mount: &MountInfo, table: &[MountInfo]) -> usize {
-    let below = |above: &&MountInfo| {
-        let (parent, target) = (above.pid, above.mount_point.clone());
-        let is_below = move |other: &&MountInfo| {
-            other.mnt_id == parent && other.mount_point == target && other.mnt_id != other.pid
-        };
-        table.iter().find(is_below)
+/// Sorted by target, and of several on one target the one that is seen last. The kernel lists them by their age, and what
+/// arrives by propagation at a place that is taken is the younger one, but goes beneath.
+fn lines(table: Vec<MountInfo>) -> Vec<Line> {
+    let parents: HashMap<i32, i32> = table
+        .iter()
+        .map(|entry| (entry.mnt_id, entry.pid))
+        .collect();
+    let depth = |mount: i32| {
+        // The first mount of all is its own parent.
+        let parent = |child: &i32| parents.get(child).copied().filter(|one| one != child);
+        std::iter::successors(Some(mount), parent)
+            .take(parents.len())
+            .count()
     };
-    std::iter::successors(Some(mount), below).skip(1).count()
+    let mut lines: Vec<(usize, Line)> = table
+        .into_iter()
+        .map(|entry| (depth(entry.mnt_id), Line::new(entry)))
+        .collect();
+    lines.sort_by(|(depth, one), (other_depth, other)| {
+        (&one.target, depth).cmp(&(&other.target, other_depth))
+    });
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The same as the kernel has it.
@@ -81,11 +80,14 @@ pub(super) fn table_of(running: &Running) -> Result<Vec<MountInfo>> {
         return Err(gone());
     }
     // A name inside need not be UTF-8, and shall not be able to keep this from working.
-    let table = String::from_utf8_lossy(&table);
-    let entries = table
-        .lines()
-        .filter_map(|line| MountInfo::from_line(line).ok());
-    Ok(entries.collect())
+    Ok(entries(&String::from_utf8_lossy(&table)))
+}
+
+fn entries(table: &str) -> Vec<MountInfo> {
+    let lines = table.lines();
+    lines
+        .filter_map(|line| MountInfo::from_line(line).ok())
+        .collect()
 }
 
 impl Line {
@@ -212,19 +214,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_on_top_is_deeper() {
-        let line = |text: &str| MountInfo::from_line(text).unwrap();
-        let table = [
-            line("1 1 0:1 / / rw - rootfs none rw"),
-            line("102 62 0:49 / /proc rw - proc none rw"),
-            line("62 1 0:49 / /proc ro - proc none rw"),
-            line("103 102 0:49 /sys /proc/sys ro - proc none rw"),
-        ];
-        let depths = table.iter().map(|mount| depth(mount, &table));
-        assert_eq!(depths.collect::<Vec<_>>(), [0, 1, 0, 0]);
-    }
-
-    #[test]
     fn names_are_without_the_kernels_escapes() {
         for (field, name) in [
             (&b"/plain"[..], &b"/plain"[..]),
@@ -235,5 +224,17 @@ mod tests {
         ] {
             assert_eq!(plain(field), name);
         }
+    }
+
+    #[test]
+    fn of_several_on_one_target_the_one_that_is_seen_is_last() {
+        let table = "20 10 0:5 / / rw - overlay x rw\n\
+                     30 40 0:6 / /proc rw - proc seen rw\n\
+                     40 20 0:6 / /proc ro master:9 - proc beneath rw\n\
+                     50 30 0:6 /sys /proc/sys ro - proc sys rw\n\
+                     10 10 0:7 / / rw - rootfs first rw\n";
+        let lines = lines(entries(table));
+        let sources: Vec<_> = lines.into_iter().map(|line| line.source).collect();
+        assert_eq!(sources, ["first", "x", "beneath", "seen", "sys[/sys]"]);
     }
 }

@@ -190,6 +190,9 @@ fn mounts_are_shown_with_their_flags_also_those_made_later() {
     );
     assert!(texts(&volume["propagation"]).contains("slave"), "{volume}");
     assert_eq!(mount_at(&report, "/proc")["type"], "proc");
+    // The host's, which is read-only, is beneath the container's own.
+    let options = mount_at(&report, "/proc")["options"].clone();
+    assert!(texts(&options).contains("rw"), "{options}");
     leader.stop().expect_code(0);
 }
 

@@ -49,6 +49,7 @@ mod read_only;
 mod rootfs;
 mod rootless;
 mod rootless_confined;
+mod rootless_escape;
 mod rootless_mounts;
 mod rootless_refused;
 mod seccomp;

@@ -32,18 +32,14 @@ fn attributes(options: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The attributes of the mount that is seen at `target`, in a text of /proc/PID/mountinfo.
+/// The attributes of the mount that is seen at `target`, in a text of /proc/PID/mountinfo: no other one is mounted on it.
 fn of(table: &str, target: &str) -> BTreeSet<String> {
-    let field = |line: &str, index: usize| line.split(' ').nth(index).map(str::to_owned);
-    let there: Vec<&str> = table
-        .lines()
-        .filter(|line| field(line, 4).as_deref() == Some(target))
-        .collect();
-    // The one on top is no other's parent.
-    let covered = |line: &str| there.iter().any(|other| field(other, 1) == field(line, 0));
-    let line = there.iter().find(|line| !covered(line));
-    let line = line.unwrap_or_else(|| panic!("no mount on {target}: {table}"));
-    attributes(&field(line, 5).expect("options"))
+    let lines = table.lines().map(|line| line.split(' ').collect());
+    let there: Vec<Vec<&str>> = lines.filter(|line: &Vec<&str>| line[4] == target).collect();
+    let covered = |id: &str| there.iter().any(|line| line[1] == id && line[0] != id);
+    let seen = there.iter().find(|line| !covered(line[0]));
+    let seen = seen.unwrap_or_else(|| panic!("no mount on {target}: {table}"));
+    attributes(seen[5])
 }
 
 fn set(words: &[&str]) -> BTreeSet<String> {
