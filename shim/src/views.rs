@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::mounts::NODES;
 use crate::procfs;
@@ -26,9 +26,6 @@ use crate::sys::mount::{
     Change, Filesystem, attach, attr, clone_tree, set_attributes, set_attributes_at,
 };
 use crate::sys::statx::place;
-
-/// The null device: Documentation/admin-guide/devices.txt.
-const NULL: (u64, u64) = (1, 3);
 
 /// Mounts that hide what is below them. Each is attached once, and then copied from there.
 #[derive(Debug, Default)]
@@ -69,16 +66,8 @@ impl Cover {
 impl Covers {
     /// Takes the null device of the tree that the process still stands in.
     pub(crate) fn take_null(&mut self) -> Result<(), Errno> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let null = open(c"/dev/null", flags, Mode::empty())?;
-        let stat = fstat(&null)?;
-        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFCHR.bits()
-            || (major(stat.st_rdev), minor(stat.st_rdev)) != NULL
-        {
-            return Err(Errno::ENODEV);
-        }
-        let cover = clone_tree(&null, false)?;
-        set_attributes(&cover, readonly(false))?;
+        let [null, ..] = &NODES;
+        let cover = null.take()?.ok_or(Errno::ENODEV)?;
         self.null = Some(Cover::new(cover));
         Ok(())
     }

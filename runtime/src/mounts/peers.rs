@@ -4,12 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use procfs::process::{MountInfo, MountOptFields, Process};
+use procfs::process::{MountInfo, MountOptFields};
 use shim::mounts::{Mount, Target};
 use shim::{Error, Result};
 
 use super::list;
 use super::spec::Share;
+use crate::host;
 use crate::leader::Running;
 
 /// Refuses a target in a mount that the caller has a peer of, and has none made in a share. Peers that only the container
@@ -19,13 +20,14 @@ use crate::leader::Running;
 /// Just that; the container has ended; /proc is not mounted.
 pub(super) fn respect(mount: &mut Mount, running: &Running) -> Result<()> {
     let inside = list::table_of(running)?;
-    let own = Process::myself().and_then(|process| process.mountinfo());
-    let own = own.map_err(|error| {
-        Error::new("read")
-            .on("/proc/self/mountinfo")
-            .because(error.to_string())
-            .hint("/proc must be mounted")
-    })?;
+    let own: Vec<MountInfo> = host::mounts()
+        .ok_or_else(|| {
+            Error::new("read")
+                .on("/proc/self/mountinfo")
+                .hint("/proc must be mounted")
+        })?
+        .into_iter()
+        .collect();
     let Some(around) = around(&mount.target, &inside) else {
         return Ok(());
     };

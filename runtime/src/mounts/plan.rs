@@ -304,9 +304,12 @@ fn is_directory(file: &OwnedFd) -> bool {
 fn open(spec: &MountSpec, path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
-        let hint = match neighbour(path) {
-            Some(near) => format!("did you mean {near}?"),
-            None => "it must exist on the host; it is not created".to_owned(),
+        let hint = match (errno, neighbour(path)) {
+            (Errno::ENOENT, Some(near)) => format!("did you mean {near}?"),
+            (Errno::ENOENT | Errno::ENOTDIR, _) => {
+                "it must exist on the host; it is not created".to_owned()
+            }
+            _ => "can the caller reach it?".to_owned(),
         };
         spec.error(format!("{}: {errno}", path.display()), hint)
     })

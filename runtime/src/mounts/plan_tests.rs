@@ -136,6 +136,14 @@ fn what_does_not_fit_the_root_filesystem_names_the_entry() {
         assert!(error.contains(entries[entries.len() - 1]), "{error}");
         assert_eq!(error.lines().count(), 2, "{error}");
     }
+    // A source that is there is not said to be misspelt.
+    symlink("loop", room.0.join("loop")).unwrap();
+    let entry = format!("type=bind,src={}/loop,dst=/x", room.0.display());
+    let error = room.plan("", &[&entry], None).unwrap_err().to_string();
+    assert!(
+        error.contains("ELOOP") && error.contains("can the caller reach it?"),
+        "{error}"
+    );
     // What another entry covers is not the root filesystem's.
     assert!(
         room.plan(

@@ -121,15 +121,7 @@ fn read(places: &Places) -> Result<Option<Record>> {
     Ok(record)
 }
 
-/// The ids that the container of the root filesystem at `rootfs` has; none where they are the caller's.
-///
-/// # Errors
-/// As [`record`].
-pub fn id_maps(dirs: &Dirs, rootfs: &Path) -> Result<Option<IdMaps>> {
-    Ok(record(dirs, rootfs)?.and_then(|record| record.id_maps))
-}
-
-/// The same, by the name of the root filesystem.
+/// The ids that the container of the root filesystem with this name has; none where they are the caller's.
 ///
 /// # Errors
 /// As [`record`].

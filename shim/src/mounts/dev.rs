@@ -60,7 +60,7 @@ const fn node(name: &'static CStr, major: u64, minor: u64) -> Node {
     Node { name, major, minor }
 }
 
-/// What every program may expect.
+/// What every program may expect; the null device is the first.
 pub(crate) const NODES: [Node; 6] = [
     node(c"null", 1, 3),
     node(c"zero", 1, 5),
