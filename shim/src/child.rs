@@ -99,11 +99,6 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             setresgid(group, group, group)?;
             setresuid(root, root, root)
         }
-        Step::LeaveKeyring => match process::leave_session_keyring() {
-            // A kernel without keys, or a filter around us that keeps everybody from them.
-            Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
-            left => left,
-        },
         Step::HideChild => process::hide_from_tracers(),
         Step::SlaveMounts => {
             let change = Change {

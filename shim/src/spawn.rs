@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::{ALL_CAPABILITIES, Role, Spec};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
@@ -171,6 +172,7 @@ pub(crate) fn spawn(
     };
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
     process::close_all_on_exec().map_err(|errno| Step::Clone.failure(plan, errno))?;
+    leave_keyring(plan)?;
     let (child, pidfd) = bear(plan, birth, &child)?;
     Ok(Spawned {
         pidfd,
@@ -178,6 +180,15 @@ pub(crate) fn spawn(
         child,
         reaped: false,
     })
+}
+
+/// Done by the client and not inside, where the new keyring would count against the container's user: root in there could
+/// use all up and get the caller's at the next exec. Where the caller itself has no more, running goes before.
+fn leave_keyring(plan: Plan<'_>) -> Result<()> {
+    match process::leave_session_keyring() {
+        Ok(()) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES | Errno::EDQUOT) => Ok(()),
+        Err(errno) => Err(Step::LeaveKeyring.failure(plan, errno)),
+    }
 }
 
 /// Forks the child: its number, if it is the client's, and its pidfd.

@@ -59,7 +59,8 @@ impl Step {
             }
             Self::Clone => "create a process for",
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
-            Self::BecomeRoot | Self::LeaveKeyring | Self::HideChild => "become root in",
+            Self::BecomeRoot | Self::HideChild => "become root in",
+            Self::LeaveKeyring => "leave the caller's keys out of",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
@@ -120,9 +121,6 @@ impl Step {
             }
             (Self::AwaitProc, Errno::ESTALE) => {
                 "somebody has replaced the proc directory of the root filesystem meanwhile; try again"
-            }
-            (Self::LeaveKeyring, Errno::EDQUOT) => {
-                "the user has as many keyrings as it may have: see sysctl kernel.keys.maxkeys"
             }
             (Self::AttachProc, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 "the root filesystem needs a real directory named proc"

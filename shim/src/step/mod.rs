@@ -33,6 +33,8 @@ pub enum Step {
     DetachProc,
     /// The client becomes untraceable: what it forks is seen inside.
     HideFromTracers,
+    /// The client gets a session keyring of its own, which the container inherits: the caller's keys are none of its.
+    LeaveKeyring,
     /// The process that forks the child joins the leader's namespaces.
     JoinNamespaces,
     /// The child is made.
@@ -45,8 +47,6 @@ pub enum Step {
     AwaitIdMap,
     /// The child becomes root of its user namespace and loses the caller's groups.
     BecomeRoot,
-    /// The child gets a session keyring of its own: the caller's keys are none of the container's.
-    LeaveKeyring,
     /// The child becomes untraceable: others may join before it has executed init.
     HideChild,
     /// Mount events arrive from the host and none go there.
@@ -97,6 +97,7 @@ impl Step {
             | Self::ShareRootfs
             | Self::DetachProc
             | Self::HideFromTracers
+            | Self::LeaveKeyring
             | Self::JoinNamespaces
             | Self::Clone
             | Self::WriteIdMap

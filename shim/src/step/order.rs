@@ -26,7 +26,7 @@ impl Step {
         let words = Plan::Launch(plan);
         let mut steps = vec![Self::ClearProc];
         steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
-        steps.extend([Self::ShareRootfs, Self::Clone]);
+        steps.extend([Self::ShareRootfs, Self::LeaveKeyring, Self::Clone]);
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));
@@ -50,6 +50,7 @@ impl Step {
         let mut steps = vec![
             Self::DetachProc,
             Self::HideFromTracers,
+            Self::LeaveKeyring,
             Self::JoinNamespaces,
             Self::Clone,
         ];
@@ -64,7 +65,7 @@ impl Step {
     fn of_child(plan: Plan<'_>) -> Vec<Self> {
         let own_ids = plan.namespaces().has_user();
         let Plan::Launch(launch) = plan else {
-            return [Self::BecomeRoot, Self::LeaveKeyring, Self::ExecuteInit].to_vec();
+            return [Self::BecomeRoot, Self::ExecuteInit].to_vec();
         };
         let views = &launch.views;
         let cover = views.cover();
@@ -74,7 +75,6 @@ impl Step {
         steps.extend(own_ids.then_some(Self::AwaitIdMap));
         steps.extend([
             Self::BecomeRoot,
-            Self::LeaveKeyring,
             Self::DieWithClient,
             Self::HideChild,
             Self::SlaveMounts,

@@ -66,7 +66,8 @@ pub fn hide_from_tracers() -> Result<(), Errno> {
 /// Exchanges the session keyring that the caller has inherited for a new and empty one (session-keyring(7)).
 ///
 /// # Errors
-/// EDQUOT: the user has as many keyrings as it may have.
+/// ENOSYS in a kernel without keys, EPERM or the like where a filter keeps everybody from them, EDQUOT where the user has as
+/// many as it may have (200, and root of the machine a million).
 pub fn leave_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     let anonymous = std::ptr::null::<libc::c_char>();
