@@ -78,12 +78,13 @@ impl Config {
     /// The directories, with the flags winning.
     ///
     /// # Errors
-    /// A flag that is empty; a state directory that somebody else writes to; and where the caller is not root, no home
+    /// A flag that is empty; a state or data directory that is another user's; and where the caller is not root, no home
     /// directory.
     pub fn dirs(&self, flags: &DirFlags) -> shim::Result<Dirs> {
         let caller = Uid::effective();
         let dirs = self.dirs_for(flags, caller)?;
-        check_trusted(&dirs.state, caller)?;
+        check_state(&dirs.state, caller)?;
+        check_owner("use data directory", &dirs.data, caller)?;
         Ok(dirs)
     }
 
@@ -126,32 +127,34 @@ impl Config {
 
 /// What stands in the state directory is believed: which process to join and with which rights, and which to kill. So
 /// nobody may write there but the caller, or root.
-fn check_trusted(state: &Path, caller: Uid) -> shim::Result<()> {
+fn check_state(state: &Path, caller: Uid) -> shim::Result<()> {
     const OTHERS_WRITE: u32 = 0o002;
+    check_owner("use state directory", state, caller)?;
     // One that is not there will be the caller's own.
-    let Ok(found) = std::fs::metadata(state) else {
-        return Ok(());
-    };
-    let refuse = |why: String, hint: &'static str| {
-        Err(Error::new("use state directory")
+    if std::fs::metadata(state).is_ok_and(|found| found.mode() & OTHERS_WRITE != 0) {
+        return Err(Error::new("use state directory")
             .on(state.display())
-            .because(why)
-            .hint(hint))
-    };
-    let owner = Uid::from_raw(found.uid());
-    if owner != caller && !owner.is_root() {
-        return refuse(
-            format!("it belongs to uid {owner}, who could write anything there"),
-            "call it as that user, or give a --state of your own",
-        );
-    }
-    if found.mode() & OTHERS_WRITE != 0 {
-        return refuse(
-            "everybody may write to it".to_owned(),
-            "chmod o-w, or give another --state",
-        );
+            .because("everybody may write to it")
+            .hint("chmod o-w, or give another --state"));
     }
     Ok(())
+}
+
+/// Whose a directory is decides where its names lead, and a privileged caller mounts and removes there.
+fn check_owner(op: &'static str, directory: &Path, caller: Uid) -> shim::Result<()> {
+    let owner = match std::fs::metadata(directory) {
+        Ok(found) => Uid::from_raw(found.uid()),
+        Err(_) => return Ok(()),
+    };
+    if owner == caller || owner.is_root() {
+        return Ok(());
+    }
+    Err(Error::new(op)
+        .on(directory.display())
+        .because(format!(
+            "it belongs to uid {owner}, who could write anything there"
+        ))
+        .hint("call it as that user, or give a directory of your own"))
 }
 
 fn absolute(option: &'static str, path: &Path) -> shim::Result<PathBuf> {

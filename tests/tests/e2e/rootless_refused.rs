@@ -66,16 +66,21 @@ fn root_does_not_assemble_what_was_made_without_it() {
         format!("--state={}", ann.state().display()),
         format!("--data={}", ann.base().join("data").display()),
     ];
+    let give = |owner| {
+        for directory in [ann.state(), ann.base().join("data")] {
+            chown(directory, Some(owner), None).expect("chown");
+        }
+    };
     // First the records are not believed; and root who has made them its own has no use for the root filesystem.
     for (owner, word) in [(ann.uid, "it belongs to uid"), (0, "made without root")] {
-        chown(ann.state(), Some(owner), None).expect("chown");
+        give(owner);
         let run = Run::new(binary()).verb(["subcontainer", "launch"]);
         let refused = run.verb(&places).rootfs(&root).done();
         refused.expect_refused(&[125]);
         assert!(refused.err_text().contains(word), "{}", refused.err_text());
         assert!(tests::mounts_below(&root.path).is_empty());
     }
-    chown(ann.state(), Some(ann.uid), None).expect("chown");
+    give(ann.uid);
     ann.destroy(&root);
     ann.assert_nothing_left();
 }

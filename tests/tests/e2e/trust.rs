@@ -30,6 +30,12 @@ fn roots_calls_do_not_believe_records_of_another_user() {
         refused(&world.verb(verb).cmd([&root.guid]).done(), "it belongs to");
     }
     own(&world.state, 0);
+    own(&world.data, STRANGER);
+    for verb in ["launch", "destroy-fs"] {
+        let done = world.verb(verb).cmd([&root.guid]).done();
+        refused(&done, "use data directory");
+    }
+    own(&world.data, 0);
     fs::set_permissions(&world.state, Permissions::from_mode(0o777)).expect("mode");
     let done = world.exec(&root).cmd(["true"]).done();
     refused(&done, "everybody may write to it");
