@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getgid, getuid};
@@ -90,11 +90,7 @@ fn supervise(
     let mut lost = Ok(());
     let mut ready = Vec::with_capacity(8);
     loop {
-        let timeout = if relay.awaits_reader() {
-            PollTimeout::from(10_u8)
-        } else {
-            PollTimeout::NONE
-        };
+        let timeout = relay.patience();
         let mut set = Vec::with_capacity(8);
         set.push(PollFd::new(process.as_fd(), PollFlags::POLLIN));
         set.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));

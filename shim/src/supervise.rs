@@ -103,11 +103,7 @@ impl Watch<'_> {
     /// Waits for one event and deals with it; true when the process has ended.
     fn turn(&mut self, learned: &mut Learned) -> Result<bool> {
         const FIXED: usize = 3;
-        let timeout = if self.relay.awaits_reader() {
-            PollTimeout::from(10_u8)
-        } else {
-            PollTimeout::NONE
-        };
+        let timeout = self.relay.patience();
         let mut set = Vec::with_capacity(FIXED + 6);
         set.push(PollFd::new(self.spawned.pidfd.as_fd(), PollFlags::POLLIN));
         set.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));

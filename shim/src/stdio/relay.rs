@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::termios::{InputFlags, LocalFlags, SpecialCharacterIndices, Termios, tcgetattr};
 
 use super::buffer::USUAL;
@@ -55,6 +55,8 @@ pub struct Relay {
     size_from: Option<OwnedFd>,
     /// The mode in which the end of input was last typed.
     end_typed: Option<Typing>,
+    /// How often its mode has been looked at since anything happened.
+    looks: u8,
     asked: Cell<Asked>,
 }
 
@@ -120,6 +122,7 @@ impl Relay {
             raw,
             size_from,
             end_typed: None,
+            looks: 0,
             asked: Cell::default(),
         })
     }
@@ -180,8 +183,10 @@ impl Relay {
             }
         }
         if !hot.contains(&true) {
+            self.type_end();
             return Ok(());
         }
+        self.looks = 0;
         let [input, stdout, stderr] = hot;
         if input {
             self.pump_input();
@@ -200,10 +205,21 @@ impl Relay {
         result
     }
 
-    /// True as long as a stream that the workload has closed waits for the caller to read it: ask again soon, there is
-    /// no event for it.
-    pub fn awaits_reader(&mut self) -> bool {
-        self.readers.let_go()
+    /// How long to wait for an event at most. There is none when the caller has read what a stream that the workload has
+    /// closed still held, and none when the workload changes its terminal's mode, after which the end of input has to be
+    /// typed once more: that is looked at often at first, and then every 1.28 s.
+    pub fn patience(&mut self) -> PollTimeout {
+        const OFTEN: u16 = 10;
+        const DOUBLINGS: u8 = 7;
+        if self.readers.let_go() {
+            return PollTimeout::from(OFTEN);
+        }
+        if self.end_typed.is_none() || self.pty.is_none() || self.input.is_none() {
+            return PollTimeout::NONE;
+        }
+        let patience = OFTEN << self.looks.min(DOUBLINGS);
+        self.looks = self.looks.saturating_add(1);
+        PollTimeout::from(patience)
     }
 
     /// The caller's terminal has a new size: gives it to the workload's (the kernel sends SIGWINCH inside).

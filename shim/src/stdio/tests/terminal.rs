@@ -67,6 +67,17 @@ fn a_shell_that_edits_its_line_sees_the_end_of_input() {
     assert!(run.status.success());
 }
 
+/// Nothing that could be waited for tells of a terminal whose mode has changed.
+#[test]
+fn an_editor_that_begins_in_silence_sees_the_end_of_input() {
+    // cat takes the end that was typed for the line discipline; what is left of it may be a zero byte.
+    let script = "cat; stty -icanon -echo; while :; do \
+                  case $(dd bs=1 count=1 2>&- | od -An -tx1) in *04*) echo seen; exit;; esac; done";
+    let (out, _, run) = run_on_terminal(&forced(), script, b"");
+    assert!(out.contains("seen"), "{out:?}");
+    assert!(run.status.success());
+}
+
 #[test]
 fn a_program_that_takes_every_byte_gets_no_extra_one() {
     let (out, _, _) = run_on_terminal(
