@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signalfd::SignalFd;
+use shim::Result;
 use shim::exec::Failure;
 use shim::plan::{Exec, Namespaces, Plan, Privileges};
-use shim::{Result, signals};
 
 use crate::cli::{ExecArgs, Outcome};
 use crate::config::Dirs;
@@ -18,13 +19,11 @@ const HIDDEN: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs a command in a running container and stays until it has ended; none after a dry run.
+/// Runs a command in a running container and stays until it has ended; none after a dry run. `signals` are passed on to it.
 ///
 /// # Errors
 /// Bad input, no running container, and as [`shim::exec::exec`].
-pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
-    // The first thing, so that a signal that arrives from now on reaches the command.
-    let signals = signals::block_all()?;
+pub fn exec(args: &ExecArgs, dirs: &Dirs, signals: &SignalFd) -> Result<Outcome> {
     let in_view = leader::join_view(&dirs.state, &args.rootfs, args.dry_run.is_none())?;
     let rootfs = Rootfs::open(&args.rootfs)?;
     let mut plan = Exec {
@@ -46,7 +45,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs) -> Result<Outcome> {
         let running = leader::find(&dirs.state, &plan.rootfs)?;
         plan.namespaces = running.namespaces;
         plan.privileges = running.privileges;
-        match shim::exec::exec(&plan, running.leader, &signals) {
+        match shim::exec::exec(&plan, running.leader, signals) {
             Ok(ended) => return Ok(Outcome::Ended(ended)),
             // It was ending when it was found; another launch may be taking its place.
             Err(Failure::Gone(_)) if begun.elapsed() < REPLACEMENT => std::thread::sleep(PAUSE),

@@ -1,6 +1,7 @@
 //! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
 
 use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
 use shim::plan::{Launch, Namespaces, Plan, Program};
 use shim::procfs::ProcfsOrigin;
 use shim::{Ended, Error, Result};
@@ -14,12 +15,16 @@ use crate::rootless::{self, Origin};
 use crate::{dry_run, host, leader, profile, rootfs, userns, warning};
 
 /// Launches a container and stays until it has ended; none after a dry run, whose text is the other value.
+/// `signals` are passed on to it.
 ///
 /// # Errors
 /// Bad input before anything is changed; then as [`shim::launch::launch`].
-pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome> {
-    // The first thing, so that a signal that arrives from now on reaches the workload.
-    let signals = shim::signals::block_all()?;
+pub fn launch(
+    args: &LaunchArgs,
+    dirs: &Dirs,
+    config: &Config,
+    signals: &SignalFd,
+) -> Result<Outcome> {
     let mut deferred = Deferred::at(dirs, &args.rootfs)?;
     let origin = enter(args, dirs, deferred.as_mut())?;
     let mut rootfs = Rootfs::open(&args.rootfs)?;
@@ -55,7 +60,7 @@ pub fn launch(args: &LaunchArgs, dirs: &Dirs, config: &Config) -> Result<Outcome
         warnings.iter().for_each(|warning| warning::say(warning));
         Ok(())
     };
-    let ended: Ended = shim::launch::launch(&plan, rootfs.dir, &signals, started)?;
+    let ended: Ended = shim::launch::launch(&plan, rootfs.dir, signals, started)?;
     Ok(Outcome::Ended(ended))
 }
 

@@ -23,6 +23,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("setfattr", "attr"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
+    ("strace", "strace"),
     ("tar", "tar"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),

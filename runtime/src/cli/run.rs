@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use shim::idmap::IdMap;
+use shim::signals;
 
 use super::Outcome;
 use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
@@ -26,11 +27,16 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::Help(text) => Ok(Outcome::text(text)),
         Invocation::Version => Ok(Outcome::text(version())),
 
+        // Before any file is looked at, so that a signal that arrives from now on reaches the command.
         Invocation::Launch(args) => {
+            let signals = signals::block_all()?;
             let config = config()?;
-            launch::launch(&args, &config.dirs(&args.dirs)?, &config)
+            launch::launch(&args, &config.dirs(&args.dirs)?, &config, &signals)
         }
-        Invocation::Exec(args) => exec::exec(&args, &dirs(&args.dirs)?),
+        Invocation::Exec(args) => {
+            let signals = signals::block_all()?;
+            exec::exec(&args, &dirs(&args.dirs)?, &signals)
+        }
         Invocation::Inspect(args) => {
             let dirs = dirs(&args.dirs)?;
             leader::join_view(&dirs.state, &args.rootfs, true)?;

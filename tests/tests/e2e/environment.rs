@@ -235,6 +235,31 @@ fn a_workdir_that_only_the_user_may_enter() {
     assert_eq!(run.sh("touch x && pwd").text(), "/home/app");
 }
 
+/// Root may enter what has an owner and a group of its container, whatever the mode. Here the group is of no id in it, as
+/// on a filesystem of the user's own.
+#[test]
+fn a_workdir_that_root_may_not_enter() {
+    let Some(world) = World::new() else { return };
+    let root = world.plain("root");
+    let home = root.join("home/app");
+    std::os::unix::fs::chown(&home, Some(1000), Some(100_000)).expect("chown");
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).expect("mode");
+    let leader = world.launch_run(&root).opt("--userns=0:0:65536");
+    let _leader = tests::Launch::start(leader, &root);
+    let enter = |user: &str| {
+        let run = world.exec(&root).opt(format!("--user={user}"));
+        run.opt("--workdir=/home/app").sh("touch x && pwd").done()
+    };
+    let refused = enter("root");
+    refused.expect_refused(&[125]);
+    assert!(
+        refused.err_text().contains("EACCES"),
+        "{}",
+        refused.err_text()
+    );
+    assert_eq!(enter("app").expect_ok(), "/home/app");
+}
+
 #[test]
 fn home_is_from_passwd_unless_set() {
     let Some(world) = World::new() else { return };

@@ -232,10 +232,11 @@ fn every_verb_works_without_path_and_home() {
     let root = world.create();
     let leader = world.launch_run(&root).no_opts();
     let leader = tests::Launch::start(leader, &root);
-    assert_eq!(
-        world.exec(&root).no_opts().cmd(["/bin/echo", "hi"]).text(),
-        "hi"
-    );
+    // By its path, and through the PATH that a command has that was given none.
+    for echo in ["/bin/echo", "echo"] {
+        let run = world.exec(&root).no_opts().cmd([echo, "hi"]);
+        assert_eq!(run.text(), "hi", "{echo}");
+    }
     let target = root.join("mnt/volume");
     let bind = world
         .bare(["bind-mount"])

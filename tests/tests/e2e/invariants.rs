@@ -114,39 +114,68 @@ fn the_client_does_not_show_inside() {
     );
 }
 
-/// What the client forks is seen inside for a moment, as a copy of it. Between equals that is a matter of dumpability
-/// alone: neither side of this test may trace whom it likes.
+/// Words before a program that take from it, and from all that it starts, the right to trace whom it likes. Between equals
+/// without that right it is a matter of dumpability alone who may look into whom.
+fn equal() -> [String; 3] {
+    [
+        tests::tool("setpriv").display().to_string(),
+        "--bounding-set=-sys_ptrace".to_owned(),
+        "--inh-caps=-sys_ptrace".to_owned(),
+    ]
+}
+
+/// What the client forks is seen inside for a moment, as a copy of it.
 #[test]
 fn the_client_cannot_be_looked_into_by_its_equals() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let setpriv = tests::tool("setpriv");
-    let equal = [
-        setpriv.to_str().expect("path"),
-        "--bounding-set=-sys_ptrace",
-        "--inh-caps=-sys_ptrace",
-    ];
     let looks_into = |pid: nix::unistd::Pid| {
         tests::Run::new(tests::tool("readlink"))
-            .wrap(equal)
+            .wrap(equal())
             .cmd([format!("/proc/{pid}/exe")])
             .done()
             .status
             .success()
     };
     let mut plain = tests::Run::new(tests::tool("sh"))
-        .wrap(equal)
+        .wrap(equal())
         .cmd(["-c", "echo up; read line"])
         .spawn();
     plain.expect("up");
     assert!(looks_into(plain.pid()), "this test can tell nothing");
     let mut client = world
         .exec(&root)
-        .wrap(equal)
+        .wrap(equal())
         .sh("echo up; read line")
         .spawn();
     client.expect("up");
     assert!(!looks_into(client.pid()));
+}
+
+/// Elsewhere the attendant has capabilities that a command lacks, or another has the right to trace in its namespace
+/// anyway. In a container whose ids are the caller's, and whose caller may not trace, they are equals.
+#[test]
+fn the_attendant_cannot_be_looked_into_by_its_equals() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let open = ["--profile=none", "--userns=host"];
+    let run = world.launch_run(&root).wrap(equal()).opts(open);
+    let _leader = tests::Launch::start(run, &root);
+    let exec = || world.exec(&root).wrap(equal());
+    let mut running = exec().sh("echo up; exec sleep 100000").spawn();
+    running.expect("up");
+    let script = "for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] && continue; \
+                  echo $(cat $p/comm) $(readlink $p/exe || echo refused); done 2>/dev/null | sort";
+    let seen = exec().sh(script).text();
+    let lines: Vec<&str> = seen
+        .lines()
+        .filter(|line| line.starts_with("init") || line.starts_with("sleep"))
+        .collect();
+    assert_eq!(
+        lines,
+        ["init refused", "init refused", "sleep /bin/busybox"],
+        "{seen}"
+    );
 }
 
 // 5. /proc/self/exe never leads to a writable host binary.

@@ -38,6 +38,7 @@ mod launch_resolv_conf;
 mod launch_share;
 mod lifecycle;
 mod matrix;
+mod moments;
 mod mount_flags;
 mod mount_verbs;
 mod mounts;

@@ -173,14 +173,25 @@ fn each_exec_is_a_session_of_its_own() {
     assert_eq!(world.exec(&root).opt("--force-tty").sh(ids).text(), "own");
 }
 
+/// The client is in a process group with a bystander, and both are in none of the test's.
 #[test]
 fn kill_zero_inside_stays_inside() {
     let Some(world) = World::new() else { return };
     let (root, mut leader) = world.idle();
     let mut other = world.exec(&root).sh("echo up; exec sleep 100000").spawn();
     other.expect("up");
-    let done = world.exec(&root).sh("kill -TERM 0; sleep 100000").done();
-    assert_eq!(done.signal(), Some(15));
+    let (setsid, sh) = (tests::tool("setsid"), tests::tool("sh"));
+    let with_bystander = "sleep 100000 & \"$@\"; echo ended $?; kill $! && echo spared";
+    let run = world.exec(&root).wrap([
+        setsid.to_str().expect("path"),
+        "--wait",
+        sh.to_str().expect("path"),
+        "-c",
+        with_bystander,
+        "sh",
+    ]);
+    let done = run.sh("kill -TERM 0; sleep 100000").done();
+    assert_eq!(done.out_text(), "ended 143\nspared", "{}", done.err_text());
     assert!(other.ended().is_none(), "another exec was hit");
     assert!(leader.ended().is_none(), "the leader was hit");
     assert_eq!(world.exec(&root).cmd(["echo", "alive"]).text(), "alive");

@@ -241,6 +241,13 @@ fn after_the_switch_there_is_no_way_back() {
     let status = exec(&world, &root, "app")
         .cmd(["cat", "/proc/self/status"])
         .text();
+    // Real, effective, saved and that of the file system: none is left to go back to.
+    for ids in [
+        "Uid:\t1000\t1000\t1000\t1000\n",
+        "Gid:\t1000\t1000\t1000\t1000\n",
+    ] {
+        assert!(status.contains(ids), "not {ids:?}: {status}");
+    }
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert!(
             status.contains(&format!("{set}:\t0000000000000000")),
@@ -287,5 +294,31 @@ fn the_capabilities_of_root_survive_no_switch_by_a_number() {
             status.contains("CapEff:\t0000000000000000"),
             "{user}: {status}"
         );
+    }
+}
+
+/// In a user namespace of its own a process has none of the caller's anyway. Inheritable ones would come back with a program
+/// that has them as inheritable too.
+#[test]
+fn inheritable_capabilities_of_the_caller_are_not_kept() {
+    let Some(world) = World::new() else { return };
+    let setpriv = tests::tool("setpriv");
+    let inheriting = [setpriv.to_str().expect("path"), "--inh-caps=+chown,+kill"];
+    for options in [
+        &["--profile=none", "--userns=host"][..],
+        &["--userns=host"],
+        &[],
+    ] {
+        let root = world.create();
+        let script = "grep CapInh /proc/self/status";
+        let run = world.launch_run(&root).wrap(inheriting).opts(options);
+        let mut client = run.sh(&format!("{script}; exec sleep 100000")).spawn();
+        client.expect("\n");
+        let none = "CapInh:\t0000000000000000";
+        assert_eq!(client.seen().trim_end(), none, "launch {options:?}");
+        for user in ["root", "app"] {
+            let run = exec(&world, &root, user).wrap(inheriting).sh(script);
+            assert_eq!(run.text(), none, "exec {user} {options:?}");
+        }
     }
 }
