@@ -19,7 +19,7 @@ pub const MAX_LENGTH: usize = 200;
 
 /// File name endings that the image store gives its own files beside `images/ID/`: an image called `a.env` would be
 /// the environment of the image called `a`.
-const STORE_SUFFIXES: [&str; 4] = [".squashfs", ".env", ".json", ".tmp"];
+const STORE_SUFFIXES: [&str; 6] = [".squashfs", ".erofs", ".image", ".env", ".json", ".tmp"];
 
 const HINT: &str =
     "an id is 1 to 200 of the characters A-Z a-z 0-9 _ + . - and does not begin with . or -";
@@ -119,7 +119,7 @@ macro_rules! name_type {
 name_type! {
     /// The id of an image: the name of `BASE/images/ID`.
     ///
-    /// It may not end in `.squashfs`, `.env`, `.json` or `.tmp`, which are the store's own.
+    /// It may not end in `.squashfs`, `.erofs`, `.image`, `.env`, `.json` or `.tmp`, which are the store's own.
     ImageId, "use image id", &STORE_SUFFIXES
 }
 
@@ -215,7 +215,14 @@ mod tests {
 
     #[test]
     fn an_image_cannot_take_the_name_of_another_ones_file() {
-        for bad in ["main.env", "main.json", "main.squashfs", "main.tmp"] {
+        for bad in [
+            "main.env",
+            "main.json",
+            "main.squashfs",
+            "main.erofs",
+            "main.image",
+            "main.tmp",
+        ] {
             let text = ImageId::new(bad).unwrap_err().to_string();
             assert!(text.contains("choose another id"), "{text}");
             assert!(Guid::new(bad).is_ok());

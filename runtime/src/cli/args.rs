@@ -10,6 +10,7 @@ use shim::plan::IdRange;
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::image::ProgressMode;
 use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 
@@ -301,6 +302,8 @@ pub struct ImageImportArgs {
     pub replace: bool,
     /// `--ref`: which image of an archive that holds several.
     pub reference: Option<String>,
+    /// `--progress`
+    pub progress: ProgressMode,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

@@ -16,6 +16,7 @@ use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, values};
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
+use crate::image::ProgressMode;
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
@@ -146,6 +147,7 @@ struct Options {
     id: Option<ImageId>,
     replace: bool,
     reference: Option<String>,
+    progress: ProgressMode,
 }
 
 impl Options {
@@ -205,6 +207,7 @@ impl Options {
             }
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
+            FlagId::Progress => self.progress = values::progress(&value)?,
             FlagId::Ref => {
                 let value = values::not_empty(name, value)?;
                 self.reference = Some(values::text(name, value)?);
@@ -345,6 +348,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 id: required("--id", options.id)?,
                 replace: options.replace,
                 reference: options.reference,
+                progress: options.progress,
                 dirs: options.dirs,
             }))
         }

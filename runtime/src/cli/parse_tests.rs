@@ -372,7 +372,7 @@ fn the_other_verbs() {
     );
     assert_eq!(
         parse(words(
-            "image import x.tar --id=main --replace --ref=v1 --base=/b --state=s"
+            "image import x.tar --id=main --replace --ref=v1 --progress json --base=/b --state=s"
         ))
         .unwrap(),
         Invocation::ImageImport(ImageImportArgs {
@@ -380,6 +380,7 @@ fn the_other_verbs() {
             id: ImageId::new("main").unwrap(),
             replace: true,
             reference: Some("v1".into()),
+            progress: ProgressMode::Json,
             dirs: dirs.clone(),
         })
     );

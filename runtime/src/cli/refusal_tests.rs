@@ -277,6 +277,10 @@ const WRONG: &[(&str, &[&str])] = &[
         "image import x --id=a --ref=",
         &["\"--ref\": the value is empty"],
     ),
+    (
+        "image import x --id=a --progress=yes",
+        &["\"--progress\": ", "auto, bar, json or none"],
+    ),
     ("bind-mount", &["\"--source\": it is required"]),
     ("bind-mount --source=/s", &["\"--target\": it is required"]),
     (

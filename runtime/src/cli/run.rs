@@ -12,7 +12,7 @@ use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invo
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
-use crate::image::{self, ImportRequest, Rights};
+use crate::image::{self, ImportRequest, Progress, Rights};
 use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, userns};
 
 /// Carries out what was asked.
@@ -140,6 +140,7 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
+    request.progress = Progress::new(args.progress);
     let origin = rootless::enter_for_files()?;
     request.rights = if origin.single_id.is_some() {
         Rights::SingleId

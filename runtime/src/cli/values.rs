@@ -13,6 +13,7 @@ use super::args::{Format, IdmapRange, PtySize, Userns};
 use crate::capabilities;
 use crate::decimal::decimal;
 use crate::environment;
+use crate::image::ProgressMode;
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::suggest::{self, Wrong, shown};
 
@@ -217,6 +218,19 @@ pub(super) fn caps(option: &'static str, value: &OsStr) -> shim::Result<capabili
 /// `default`, `unconfined`, or a path.
 pub(super) fn seccomp(value: OsString) -> shim::Result<SeccompChoice> {
     SeccompChoice::parse(value).map_err(|wrong| wrong.at(bad("--seccomp")))
+}
+
+/// `auto`, `bar`, `json` or `none`
+pub(super) fn progress(value: &OsStr) -> shim::Result<ProgressMode> {
+    let words = [
+        ("auto", ProgressMode::Auto),
+        ("bar", ProgressMode::Bar),
+        ("json", ProgressMode::Json),
+        ("none", ProgressMode::None),
+    ];
+    let hint = "give auto, bar, json or none";
+    suggest::word(&value.to_string_lossy(), &words, hint)
+        .map_err(|wrong| wrong.at(bad("--progress")))
 }
 
 /// `text` or `json`

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
@@ -152,7 +152,7 @@ impl Bundle {
                 .because("it is no regular file")
                 .hint("the directory is no OCI image layout"));
         }
-        Section::whole(Rc::new(file))
+        Section::whole(Arc::new(file))
             .map(Some)
             .map_err(|error| io_failed(&error))
     }

@@ -356,7 +356,7 @@ impl Unpacker {
         match made {
             // The kernel keeps devices for root of the initial user namespace.
             Err(error) if member.kind != Kind::Fifo && error.raw_errno() == Some(Errno::EPERM) => {
-                if self.rights == Rights::Root {
+                if matches!(self.rights, Rights::Root | Rights::NoMounts) {
                     return Err(error.hint("making devices needs the capability CAP_MKNOD"));
                 }
                 self.left_out.devices += 1;

@@ -30,11 +30,24 @@ const NOT_OURS: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.
 pub enum Rights {
     /// Everything.
     Root,
+    /// The same without CAP_SYS_ADMIN: `trusted.*` attributes are left out, and who mounts the tree has a user namespace
+    /// of its own.
+    NoMounts,
     /// What root of a user namespace may: every owner that it has, but neither devices nor `trusted.*` attributes, which
     /// are left out.
     UserNamespace,
     /// The same where there is only one id: everything belongs to it.
     SingleId,
+}
+
+impl Rights {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [
+        Self::Root,
+        Self::NoMounts,
+        Self::UserNamespace,
+        Self::SingleId,
+    ];
 }
 
 /// Sets all on a regular file that has been written.

@@ -10,13 +10,16 @@ mod chosen;
 mod config;
 mod docker;
 mod layer;
+pub mod layers;
 mod member;
 mod meta;
 mod oci;
 mod path;
 mod pax;
 mod platform;
+mod progress;
 mod publish;
+pub mod record;
 mod remove;
 mod source;
 mod sparse;
@@ -26,12 +29,14 @@ mod tree;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use shim::{Error, Result};
 
 use crate::ids::ImageId;
 
 pub use meta::Rights;
 pub use platform::Platform;
+pub use progress::{Counted, Part, Progress, ProgressMode, Work};
 
 use archive::Archive;
 use chosen::Image;
@@ -64,6 +69,8 @@ pub struct ImportRequest {
     pub durable: bool,
     /// What the caller may give to a file.
     pub rights: Rights,
+    /// Where it is told how far the import has come.
+    pub progress: Progress,
 }
 
 impl ImportRequest {
@@ -79,12 +86,14 @@ impl ImportRequest {
             replace: false,
             durable: true,
             rights: Rights::Root,
+            progress: Progress::default(),
         }
     }
 }
 
 /// What kind of archive an image came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// An OCI image layout.
     Oci,
@@ -145,6 +154,12 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
             Format::Docker,
             docker::select(&bundle, &entries, reference, platform)?,
         ),
+        Source::Filesystem { kind, .. } => {
+            return Err(Error::new("import image")
+                .on(request.source.display())
+                .because(format!("it is {kind} image"))
+                .hint("give the tar that it was made from"));
+        }
         Source::Rootfs(..) if reference.is_some() => {
             let error = Error::new("find image").on(reference.unwrap_or_default());
             return Err(error

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use shim::Error;
 
 /// An operating system, an architecture and possibly a variant of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux` for everything that can run here.
     pub os: String,
     /// For example `amd64`, `arm64`, `riscv64`.
     pub architecture: String,
     /// For example `v7`; any when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 

@@ -14,7 +14,8 @@ use shim::{Error, Result, RootDir};
 use super::idmapped::{self, Ids, LayerIds};
 use super::journal::{self, Journal, Record, State};
 use super::layers::{self, Layer, Writable};
-use super::overlay::Refusal;
+use super::lower::Lower;
+use super::overlay::{Refusal, Stack};
 use super::{Places, destroy, errno_of, inside, overlay, probe, ranges, remove};
 use crate::config::Dirs;
 use crate::host;
@@ -60,7 +61,8 @@ fn create_as(
     deferred: bool,
 ) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
-    let lower = layers::image(&dirs.base, image)?;
+    let lower = Lower::from(layers::image(&dirs.base, image)?);
+    lower.check_number(image, usize::from(deferred))?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
     }
@@ -121,7 +123,7 @@ fn random_guid() -> Result<String> {
 /// Everything after the record: the result is a warning.
 fn make(
     places: &Places,
-    lower: Layer,
+    lower: Lower,
     ids: &Ids,
     mut record: Record,
     journal: &mut Journal,
@@ -172,15 +174,15 @@ const BOOT: &str = "boot";
 pub(super) fn make_overlay(
     places: &Places,
     image: &str,
-    lower: Layer,
+    lower: Lower,
     data: &RootDir,
     maps: Option<&IdMaps>,
-    open: impl FnOnce(Layer, &Layer) -> Result<Writable, Errno>,
+    open: impl FnOnce(Layer, &Lower) -> Result<Writable, Errno>,
 ) -> Result<(OwnedFd, Option<String>)> {
     let ids = maps.map(LayerIds::new).transpose()?;
     let lower = match &ids {
         None => lower,
-        Some(ids) => ids.image(lower, &places.images.join(image))?,
+        Some(ids) => lower.hold(|layer| ids.image(layer, &places.images.join(image)))?,
     };
     let layer = Layer {
         dir: RootDir::open(&places.data)
@@ -197,7 +199,12 @@ pub(super) fn make_overlay(
                 Error::sys("make upper directory in", places.data.display(), errno)
                     .hint("check --data: space, quota, and that its filesystem has owners")
             })?;
-            match overlay::assemble(&lower, &on_disk, data) {
+            let stack = Stack {
+                lower: &lower,
+                writable: &on_disk,
+                read_only: false,
+            };
+            match overlay::assemble(stack, data) {
                 Ok(mount) => return Ok((mount, None)),
                 Err(refusal) => refusal,
             }
@@ -208,7 +215,14 @@ pub(super) fn make_overlay(
     };
     if refusal.may_be_the_upper()
         && let Ok(memory) = Writable::memory(&lower, ids.as_ref())
-        && let Ok(mount) = overlay::assemble(&lower, &memory, data)
+        && let Ok(mount) = overlay::assemble(
+            Stack {
+                lower: &lower,
+                writable: &memory,
+                read_only: false,
+            },
+            data,
+        )
     {
         let warning = format!(
             "upper directory on {} is not possible at {}: using tmpfs; changes live in memory",

@@ -5,17 +5,16 @@
 //! directory (overlayfs.rst, "undefined behaviour"). So for the plan the layers are shown read-only, the upper one
 //! among them, and the real overlay comes when the other container has ended.
 
-use std::ffi::CString;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use shim::rootdir::fd_path;
-use shim::sys::mount::{Filesystem, attach, attr};
+use shim::sys::mount::attach;
 use shim::{Error, Result, RootDir};
 
 use super::create::{attach_shared, make_overlay};
 use super::layers::{self, Layer, Writable};
+use super::lower::Lower;
+use super::overlay::Stack;
 use super::{Places, inside, overlay, unmount_at};
 use crate::config::Dirs;
 
@@ -50,16 +49,24 @@ impl Deferred {
     /// # Errors
     /// The image is gone, or the kernel refuses.
     pub fn show(&mut self, dirs: &Dirs) -> Result<()> {
-        let lower = layers::image(&dirs.base, &self.image)?;
-        let shown = self
+        let lower = Lower::from(layers::image(&dirs.base, &self.image)?);
+        let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
+        let writable = self
             .data()
             .and_then(Writable::open)
-            .and_then(|writable| read_only(&writable, &lower))
-            .and_then(|root| {
-                attach(&root, RootDir::open(&self.places.rootfs)?)?;
-                Ok(root)
-            });
-        self.shown = Some(shown.map_err(|errno| self.failed(errno))?);
+            .map_err(|errno| self.failed(errno))?;
+        let stack = Stack {
+            lower: &lower,
+            writable: &writable,
+            read_only: true,
+        };
+        let shown = overlay::assemble(stack, &data)
+            .map_err(|refusal| refusal.into_error(&self.image, &self.places.data))?
+            .into();
+        RootDir::open(&self.places.rootfs)
+            .and_then(|place| attach(&shown, place))
+            .map_err(|errno| self.failed(errno))?;
+        self.shown = Some(shown);
         Ok(())
     }
 
@@ -71,9 +78,9 @@ impl Deferred {
         if let Some(shown) = self.shown.take() {
             unmount_at(&shown).map_err(|errno| self.failed(errno))?;
         }
-        let lower = layers::image(&dirs.base, &self.image)?;
+        let lower = Lower::from(layers::image(&dirs.base, &self.image)?);
         let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
-        let open = |layer, _: &Layer| Writable::open(layer);
+        let open = |layer, _: &Lower| Writable::open(layer);
         let (mount, warning) = make_overlay(&self.places, &self.image, lower, &data, None, open)?;
         let root = RootDir::from(mount);
         if warning.is_some() {
@@ -100,17 +107,4 @@ impl Deferred {
         .flags(format!("image {}", self.image))
         .hint("make a new one with create-fs; or check --base and --data")
     }
-}
-
-/// Both layers as lower ones. By path, which all kernels take; the number of a descriptor has nothing to escape.
-fn read_only(writable: &Writable, lower: &Layer) -> Result<RootDir, Errno> {
-    let [above, below] = [writable.upper.as_fd(), lower.as_fd()].map(|fd| fd_path(fd).into_bytes());
-    let layers = CString::new([above, below].join(&b':')).map_err(|_| Errno::EINVAL)?;
-    let filesystem = Filesystem::open(c"overlay")?;
-    filesystem.set(c"source", c"start-container")?;
-    filesystem.set(c"lowerdir", &layers)?;
-    if overlay::in_user_namespace() {
-        filesystem.set_flag(c"userxattr")?;
-    }
-    filesystem.mount(attr::RDONLY).map(RootDir::from)
 }

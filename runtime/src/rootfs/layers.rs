@@ -12,13 +12,14 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 use shim::sys::loopdev::LoopDevice;
 use shim::sys::mount::{Filesystem, attr};
 use shim::{Error, Result, RootDir};
 
 use super::idmapped::LayerIds;
+use super::lower::Lower;
 
 /// Something that holds one or more layers.
 #[derive(Debug)]
@@ -141,8 +142,8 @@ pub(super) struct Writable {
 impl Writable {
     /// Makes `upper` and `work` in `layer`. The upper's root directory is the root directory of the container, so it
     /// gets the owner and mode of the image's.
-    pub(super) fn make(layer: Layer, lower: &Layer) -> Result<Self, Errno> {
-        let like = fstat(lower)?;
+    pub(super) fn make(layer: Layer, lower: &Lower) -> Result<Self, Errno> {
+        let like = lower.stat()?;
         let make = |name: &str| {
             mkdirat(&layer, name, Mode::from_bits_truncate(0o700))?;
             layer
@@ -170,7 +171,7 @@ impl Writable {
     }
 
     /// A tmpfs that nobody else sees, for where the disk will not do.
-    pub(super) fn memory(lower: &Layer, ids: Option<&LayerIds>) -> Result<Self, Errno> {
+    pub(super) fn memory(lower: &Lower, ids: Option<&LayerIds>) -> Result<Self, Errno> {
         let filesystem = Filesystem::open(c"tmpfs")?;
         filesystem.set(c"source", c"start-container")?;
         filesystem.set(c"mode", c"0700")?;

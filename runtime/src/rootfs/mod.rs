@@ -24,6 +24,7 @@ mod idmapped;
 mod inside;
 mod journal;
 mod layers;
+mod lower;
 mod overlay;
 mod probe;
 mod ranges;

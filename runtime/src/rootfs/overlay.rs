@@ -1,24 +1,50 @@
-//! Assembles the overlay: image below, writable layer above, one detached mount as the result.
+//! Assembles the overlay: the image's layers below, the writable layer above, one detached mount as the result.
 //!
-//! Layers are given by descriptor (Linux 6.13), else as `/proc/self/fd/N`: nothing to escape (overlay splits paths at
-//! `:` and `,`), no limit of 255 bytes (fsconfig(2)), and no way to swap a directory in between.
+//! Layers are given by descriptor (Linux 6.13), or by the path of one: nothing to escape (overlay splits paths at `:` and
+//! `,`), and no way to swap a directory in between.
+//!
+//! fsconfig(2) takes 255 bytes of text at a time, which is 14 layers named `/proc/self/fd/N`. From Linux 6.7 on they
+//! can be given one by one. Before, mount(2) takes a page of text for all of them; in `/proc/self/fd` their names are
+//! numbers, so that there is room for as many as the kernel allows.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
+use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, chdir, fchdir, unlinkat};
 use shim::rootdir::fd_path;
-use shim::sys::mount::{Filesystem, attach};
+use shim::sys::mount::{Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes};
 use shim::{Error, Result, RootDir};
 
-use super::layers::{Layer, Writable};
+use super::layers::Writable;
+use super::lower::Lower;
 use super::unmount_at;
 
 /// Directories in `DATA/containers/GUID` that older kernels need for the length of one call.
-pub(super) const STAGES: [&str; 2] = ["stage-lower", "stage-upper"];
+pub(super) const STAGES: [&str; 3] = ["stage-lower", "stage-upper", "stage-root"];
+
+/// What the mount table shows as its source.
+const SOURCE: &CStr = c"start-container";
+/// Inode numbers that do not change when a file is copied up, whatever the kernel was configured with.
+const XINO: [&CStr; 2] = [c"xino", c"auto"];
+/// In a user namespace: trusted.* attributes belong to root of the initial one (Linux 5.11 has the other set).
+const USERXATTR: &CStr = c"userxattr";
+
+/// What an overlay is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stack<'s> {
+    /// The image.
+    pub(super) lower: &'s Lower,
+    /// What the container writes.
+    pub(super) writable: &'s Writable,
+    /// Nobody is to write: what was written is one more lower layer, above the others.
+    pub(super) read_only: bool,
+}
 
 /// A failed attempt, and what the kernel said about it.
 #[derive(Debug)]
@@ -60,113 +86,188 @@ impl Refusal {
     }
 }
 
-/// How layers are named to the kernel.
-#[derive(Debug, Clone, Copy)]
+/// How layers are named to the kernel where they are named one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
+    /// As descriptors: Linux 6.13.
     Descriptor,
+    /// As `/proc/self/fd/N`: Linux 6.7.
     Path,
 }
 
 /// Makes the overlay. Before Linux 6.15 overlay takes only layers that are attached in the caller's mount namespace;
 /// a detached one then gets a place in `data` for the length of the call.
-pub(super) fn assemble(
-    lower: &Layer,
-    writable: &Writable,
-    data: &RootDir,
-) -> Result<OwnedFd, Refusal> {
-    let first = mount(lower, writable);
-    let detached = lower.detached || writable.layer.detached;
+pub(super) fn assemble(stack: Stack<'_>, data: &RootDir) -> Result<OwnedFd, Refusal> {
+    let first = mount(stack, data);
+    let detached = stack.lower.holder.detached || stack.writable.layer.detached;
     match first {
         Err(refusal) if detached && refusal.errno == Errno::EINVAL => {
-            assemble_staged(lower, writable, data).map_err(|_| refusal)
+            assemble_staged(stack, data).map_err(|_| refusal)
         }
         other => other,
     }
 }
 
 /// The same with detached layers attached in `data` meanwhile.
-fn assemble_staged(lower: &Layer, writable: &Writable, data: &RootDir) -> Result<OwnedFd, Refusal> {
+fn assemble_staged(stack: Stack<'_>, data: &RootDir) -> Result<OwnedFd, Refusal> {
     let mut stages = Vec::new();
-    for (layer, name) in [lower, &writable.layer].into_iter().zip(STAGES) {
+    for (layer, name) in [&stack.lower.holder, &stack.writable.layer]
+        .into_iter()
+        .zip(STAGES)
+    {
         if layer.detached {
-            stages.push(Stage::attach(layer, data, name)?);
+            let place = stage_directory(data, name)?;
+            attach(layer, place)?;
+            stages.push(Stage {
+                mount: layer.dir.as_fd(),
+                data,
+                name,
+            });
         }
     }
-    mount(lower, writable)
+    mount(stack, data)
+}
+
+/// A directory in `data` to mount on.
+fn stage_directory(data: &RootDir, name: &str) -> Result<OwnedFd, Errno> {
+    match mkdirat(data, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    data.open_plain(name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
 /// A mount that is attached only as long as this lives. A create that is killed meanwhile leaves it to `destroy`,
 /// which finds it under the names in [`STAGES`].
-struct Stage<'s> {
-    layer: &'s Layer,
+struct Stage<'s, M: AsFd> {
+    mount: M,
     data: &'s RootDir,
     name: &'static str,
 }
 
-impl<'s> Stage<'s> {
-    fn attach(layer: &'s Layer, data: &'s RootDir, name: &'static str) -> Result<Self, Errno> {
-        match mkdirat(data, name, Mode::from_bits_truncate(0o700)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        let place = data.open_plain(name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
-        attach(layer, place)?;
-        Ok(Self { layer, data, name })
-    }
-}
-
-impl Drop for Stage<'_> {
+impl<M: AsFd> Drop for Stage<'_, M> {
     fn drop(&mut self) {
         // Nothing to be done about a failure here: destroy tries again and reports.
-        let _ = unmount_at(self.layer);
+        let _ = unmount_at(&self.mount);
         let _ = unlinkat(self.data, self.name, UnlinkatFlags::RemoveDir);
     }
 }
 
-fn mount(lower: &Layer, writable: &Writable) -> Result<OwnedFd, Refusal> {
+/// The newest way that the kernel has. Which it has, only trying tells: an older one takes any option first, and refuses
+/// the whole later.
+fn mount(stack: Stack<'_>, data: &RootDir) -> Result<OwnedFd, Refusal> {
     let filesystem = Filesystem::open(c"overlay")?;
     // The first kernel that takes "lowerdir+" as a descriptor takes all three so.
-    let naming = match filesystem.set_fd(c"lowerdir+", lower) {
-        Ok(()) => Naming::Descriptor,
-        Err(_) => Naming::Path,
-    };
-    let filesystem = match naming {
-        Naming::Descriptor => filesystem,
-        Naming::Path => Filesystem::open(c"overlay")?,
-    };
-    configure(&filesystem, naming, lower, writable)
-        .and_then(|()| filesystem.mount(0))
+    if filesystem.set_fd(c"lowerdir+", &stack.lower.holder).is_ok() {
+        return one_by_one(stack, Naming::Descriptor);
+    }
+    match one_by_one(stack, Naming::Path) {
+        Err(refusal) if refusal.errno == Errno::EINVAL => {
+            on_one_page(stack, data).map_err(|_| refusal)
+        }
+        other => other,
+    }
+}
+
+fn one_by_one(stack: Stack<'_>, naming: Naming) -> Result<OwnedFd, Refusal> {
+    let filesystem = Filesystem::open(c"overlay")?;
+    let attributes = if stack.read_only { attr::RDONLY } else { 0 };
+    configure(&filesystem, stack, naming)
+        .and_then(|()| filesystem.mount(attributes))
         .map_err(|errno| Refusal {
             errno,
             explanation: filesystem.explanation(),
         })
 }
 
-fn configure(
-    filesystem: &Filesystem,
-    naming: Naming,
-    lower: &Layer,
-    writable: &Writable,
-) -> Result<(), Errno> {
-    filesystem.set(c"source", c"start-container")?;
-    match naming {
-        Naming::Descriptor => {
-            filesystem.set_fd(c"upperdir", &writable.upper)?;
-            filesystem.set_fd(c"workdir", &writable.work)?;
-        }
-        Naming::Path => {
-            filesystem.set(c"lowerdir", &fd_path(lower.as_fd()))?;
-            filesystem.set(c"upperdir", &fd_path(writable.upper.as_fd()))?;
-            filesystem.set(c"workdir", &fd_path(writable.work.as_fd()))?;
-        }
+fn configure(filesystem: &Filesystem, stack: Stack<'_>, naming: Naming) -> Result<(), Errno> {
+    let name = |key, directory: BorrowedFd<'_>| match naming {
+        Naming::Descriptor => filesystem.set_fd(key, directory),
+        Naming::Path => filesystem.set(key, &fd_path(directory)),
+    };
+    filesystem.set(c"source", SOURCE)?;
+    let written = &stack.writable;
+    if stack.read_only {
+        name(c"lowerdir+", written.upper.as_fd())?;
     }
-    // Inode numbers that do not change when a file is copied up, whatever the kernel was configured with.
-    filesystem.set(c"xino", c"auto")?;
+    stack.lower.each(|layer| name(c"lowerdir+", layer))?;
+    if !stack.read_only {
+        name(c"upperdir", written.upper.as_fd())?;
+        name(c"workdir", written.work.as_fd())?;
+        filesystem.set(XINO[0], XINO[1])?;
+    }
     if in_user_namespace() {
-        // trusted.* attributes belong to root of the initial user namespace (Linux 5.11 has the other set).
-        filesystem.set_flag(c"userxattr")?;
+        filesystem.set_flag(USERXATTR)?;
     }
     Ok(())
+}
+
+/// By mount(2), which attaches what it makes: on a stage, of which a detached copy is left.
+fn on_one_page(stack: Stack<'_>, data: &RootDir) -> Result<OwnedFd, Errno> {
+    const NAME: &str = STAGES[2];
+    let mut lower = stack.lower.all()?;
+    if stack.read_only {
+        let copy = stack.writable.upper.try_clone();
+        lower.insert(0, copy.map_err(|error| super::errno_of(&error))?);
+    }
+    let numbers: Vec<String> = lower.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let mut options = format!("lowerdir={}", numbers.join(":"));
+    if !stack.read_only {
+        let [upper, work] = [&stack.writable.upper, &stack.writable.work].map(AsRawFd::as_raw_fd);
+        let [key, value] = XINO.map(CStr::to_string_lossy);
+        // Writing to a String cannot fail.
+        let _ = write!(options, ",upperdir={upper},workdir={work},{key}={value}");
+    }
+    if in_user_namespace() {
+        options.extend([",", &USERXATTR.to_string_lossy()]);
+    }
+    let options = CString::new(options).map_err(|_| Errno::EINVAL)?;
+    let flags = if stack.read_only {
+        MsFlags::MS_RDONLY
+    } else {
+        MsFlags::empty()
+    };
+    let place = stage_directory(data, NAME)?;
+    let mounted = in_own_descriptors(|| {
+        nix::mount::mount(
+            Some(SOURCE),
+            fd_path(place.as_fd()).as_c_str(),
+            Some(c"overlay"),
+            flags,
+            Some(options.as_c_str()),
+        )
+    });
+    let stage = mounted.and_then(|()| {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let mount = data.open_plain(NAME, flags, Mode::empty())?;
+        Ok(Stage {
+            mount,
+            data,
+            name: NAME,
+        })
+    });
+    let Ok(stage) = stage else {
+        let _ = unlinkat(data, NAME, UnlinkatFlags::RemoveDir);
+        return stage.map(|_| place);
+    };
+    let copy = clone_tree(&stage.mount, false)?;
+    // Where the stage is in a peer group the copy is in it as well.
+    let private = Change {
+        propagation: Some(Propagation::Private),
+        ..Change::default()
+    };
+    set_attributes(&copy, private)?;
+    Ok(copy)
+}
+
+/// Does something in the directory whose names are the numbers of our descriptors, and comes back.
+fn in_own_descriptors<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let here = open(c".", flags, Mode::empty())?;
+    chdir(c"/proc/self/fd")?;
+    let result = act();
+    fchdir(here)?;
+    result
 }
 
 /// The initial user namespace has a fixed inode number (PROC_USER_INIT_INO in include/linux/proc_ns.h); an identity
@@ -177,103 +278,5 @@ pub(super) fn in_user_namespace() -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use nix::sched::{CloneFlags, unshare};
-    use nix::sys::stat::fstat;
-    use shim::sys::mount::{Change, Propagation, set_attributes_at};
-
-    use super::super::idmapped::LayerIds;
-    use super::super::probe;
-    use super::*;
-
-    /// Runs in a mount namespace of its own, with the directories `lower` and `data`.
-    fn alone(name: &str, test: impl FnOnce(&Layer, &RootDir, PathBuf) + Send + 'static) {
-        let temp = std::env::temp_dir().join(format!("rootfs-{name}-{}", std::process::id()));
-        for directory in ["lower", "data"] {
-            std::fs::create_dir_all(temp.join(directory)).unwrap();
-        }
-        std::fs::write(temp.join("lower/file"), "lower").unwrap();
-        let place = temp.clone();
-        let outcome = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("needs root");
-            let private = Change {
-                propagation: Some(Propagation::Private),
-                recursive: true,
-                ..Change::default()
-            };
-            set_attributes_at(c"/", private).unwrap();
-            let lower = Layer {
-                dir: RootDir::open(&place.join("lower")).unwrap(),
-                detached: false,
-            };
-            let data = RootDir::open(&place.join("data")).unwrap();
-            test(&lower, &data, place);
-        })
-        .join();
-        std::fs::remove_dir_all(&temp).unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
-    fn content(mount: OwnedFd) -> Vec<u8> {
-        let root = RootDir::from(mount);
-        let file = root.open_plain("file", OFlag::O_RDONLY, Mode::empty());
-        let mut buffer = [0; 16];
-        let length = nix::unistd::read(file.unwrap(), &mut buffer).unwrap();
-        buffer[..length].to_vec()
-    }
-
-    /// The way of kernels before 6.15, on any kernel.
-    #[test]
-    fn staged_layers_are_attached_for_the_length_of_the_call_only() {
-        alone("staged", |lower, data, temp| {
-            let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-            let before = table();
-            let writable = Writable::memory(lower, None).unwrap();
-            let mount = assemble_staged(lower, &writable, data).expect("staged");
-            drop(writable);
-            assert_eq!(content(mount), b"lower");
-            assert_eq!(table(), before);
-            let left = std::fs::read_dir(temp.join("data")).unwrap().count();
-            assert_eq!(left, 0);
-        });
-    }
-
-    /// Both layers of a root filesystem with ids of its own are detached mounts.
-    #[test]
-    fn staged_layers_can_be_idmapped() {
-        alone("staged-idmap", |_, data, temp| {
-            let maps = crate::idrange::private(500_000);
-            let ids = LayerIds::new(&maps).unwrap();
-            let open = |path: &Path| Layer {
-                dir: RootDir::open(path).unwrap(),
-                detached: false,
-            };
-            let lower = ids.image(open(&temp.join("lower")), &temp).unwrap();
-            let layer = ids.writable(open(&temp.join("data"))).unwrap();
-            let writable = Writable::make(layer, &lower).unwrap();
-            let root = RootDir::from(assemble_staged(&lower, &writable, data).expect("staged"));
-            let file = root.open_plain("file", OFlag::O_PATH, Mode::empty());
-            assert_eq!(fstat(file.unwrap()).unwrap().st_uid, 500_000);
-            probe::write(&root, "probe", &maps).unwrap();
-        });
-    }
-
-    /// The way of kernels before 6.13, on any kernel.
-    #[test]
-    fn layers_can_be_named_by_path() {
-        alone("by-path", |lower, _, temp| {
-            let on_disk = Layer {
-                dir: RootDir::open(&temp.join("data")).unwrap(),
-                detached: false,
-            };
-            let writable = Writable::make(on_disk, lower).unwrap();
-            let filesystem = Filesystem::open(c"overlay").unwrap();
-            configure(&filesystem, Naming::Path, lower, &writable).unwrap();
-            assert_eq!(content(filesystem.mount(0).unwrap()), b"lower");
-        });
-    }
-}
+#[path = "overlay_tests.rs"]
+mod tests;

@@ -228,6 +228,16 @@ pub(super) static MOUNTS: &[Flag] = &[
 
 pub(super) static JSON: &[Flag] = &[switch(FlagId::Json, "--json", "print JSON, for programs")];
 
+pub(super) static PROGRESS: &[Flag] = &[with_default(
+    "auto",
+    valued(
+        FlagId::Progress,
+        "--progress",
+        "auto|bar|json|none",
+        "how to tell on stderr how far it is; auto is bars on a terminal",
+    ),
+)];
+
 pub(super) static DRY_RUN: &[Flag] = &[
     switch(
         FlagId::DryRun,

@@ -42,6 +42,7 @@ pub enum FlagId {
     Id,
     Replace,
     Ref,
+    Progress,
     Mount,
     Share,
     ResolvConf,

@@ -2,6 +2,7 @@
 
 use super::flags::{
     BIND_MOUNT, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE_IMPORT, JSON, LAUNCH, MOUNTS, PROCESS,
+    PROGRESS,
 };
 use super::{Verb, VerbId};
 
@@ -108,7 +109,7 @@ pub static VERBS: &[Verb] = &[
         about: "unpack an image into the store",
         notes: "SOURCE is an OCI image layout (directory or tar), a docker-archive tar, or a tar of a root\n\
                 filesystem; each tar plain, gzip or zstd.",
-        flags: &[IMAGE_IMPORT, DIRS],
+        flags: &[IMAGE_IMPORT, PROGRESS, DIRS],
     },
     Verb {
         id: VerbId::BindMount,

@@ -1,0 +1,227 @@
+//! The record of an image, `BASE/images/ID.image`: which layers it stands on, and what its publisher said about it.
+//!
+//! Its appearing is what makes a layered image, so it is written last. Manifest and configuration are kept byte for byte:
+//! whatever else is asked of an image is in them, and their digests still hold.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shim::{Error, Result};
+
+use super::Format;
+use super::layers::LayerKey;
+use super::platform::Platform;
+use crate::regular::Source;
+
+/// The version that this program writes.
+pub const VERSION: u32 = 1;
+/// The most that a record may take, in bytes: two documents of 8 MiB each, escaped, and the layers.
+const LIMIT: u64 = 64 << 20;
+
+/// What is known about a layered image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Of this format: [`VERSION`].
+    pub version: u32,
+    /// The data directory whose `layers` has the layers.
+    pub data: PathBuf,
+    /// The layers, lowest first; never empty.
+    pub layers: Vec<LayerRef>,
+    /// The machine it is for, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What it came as.
+    pub format: Format,
+    /// Where it came from: the path or the name that was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The name that the source gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// When it was imported: seconds since 1970, UTC.
+    pub imported: u64,
+    /// Its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Document>,
+    /// Its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Document>,
+}
+
+/// One layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRef {
+    /// The digest of the uncompressed layer, `sha256:` and hex.
+    pub diff_id: String,
+    /// Its directory in `DATA/layers`.
+    pub key: LayerKey,
+    /// How many bytes of file data are in it.
+    pub size: u64,
+}
+
+/// A JSON document as it was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// `sha256:` and hex of the text.
+    pub digest: String,
+    /// The text itself.
+    pub text: String,
+}
+
+/// The file name of the record of image `id`.
+#[must_use]
+pub fn file_name(id: &str) -> String {
+    format!("{id}.image")
+}
+
+impl Record {
+    /// The record of image `id` below `base`; nothing where there is none.
+    ///
+    /// # Errors
+    /// A record that cannot be read, is damaged, or was written by a newer version.
+    pub fn read(base: &Path, id: &str) -> Result<Option<Self>> {
+        let path = base.join("images").join(file_name(id));
+        let source = Source {
+            op: "read record of image",
+            name: &path,
+            limit: LIMIT,
+        };
+        let seen = match source.look() {
+            Ok(seen) => seen,
+            Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => return Ok(None),
+            Err(errno) => {
+                return Err(source.error().errno(errno).hint("needs root; check --base"));
+            }
+        };
+        let text = source.read(source.open(&seen)?)?;
+        Self::parse(&text).map(Some).map_err(|why| {
+            let hint = format!(
+                "import the image again: start-container image import SOURCE --replace --id {id}"
+            );
+            source.error().because(why).hint(hint)
+        })
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+        let found: Version = serde_json::from_slice(text).map_err(damaged)?;
+        if found.version != VERSION {
+            return Err(format!(
+                "its format has version {}, and this start-container knows {VERSION}",
+                found.version
+            ));
+        }
+        let record: Self = serde_json::from_slice(text).map_err(damaged)?;
+        if record.layers.is_empty() {
+            return Err("it is damaged: it names no layers".into());
+        }
+        if let Some(layer) = record
+            .layers
+            .iter()
+            .find(|layer| layer.key.diff_id() != layer.diff_id)
+        {
+            return Err(format!(
+                "it is damaged: {} is not the key of {}",
+                layer.key, layer.diff_id
+            ));
+        }
+        Ok(record)
+    }
+
+    /// The record's text.
+    ///
+    /// # Errors
+    /// A data directory whose name is not UTF-8.
+    pub fn text(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self).map_err(|error| {
+            Error::new("write record of image")
+                .on(self.data.display())
+                .because(error.to_string())
+                .hint("the data directory of a layered image needs a name in UTF-8; use --flat, or another --data")
+        })?;
+        // Writing to memory does not fail.
+        let _ = text.write_all(b"\n");
+        Ok(text)
+    }
+
+    /// The keys of the layers, lowest first.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &LayerKey> {
+        self.layers.iter().map(|layer| &layer.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Rights;
+
+    fn record() -> Record {
+        let diff_id = format!("sha256:{}", "a".repeat(64));
+        let key = LayerKey::new(&diff_id, None, Rights::Root).unwrap();
+        Record {
+            version: VERSION,
+            data: "/data".into(),
+            layers: vec![LayerRef {
+                diff_id,
+                key,
+                size: 3,
+            }],
+            platform: Some(Platform::host()),
+            format: Format::Oci,
+            source: None,
+            reference: Some("x:1".into()),
+            imported: 1,
+            manifest: None,
+            config: Some(Document {
+                digest: "sha256:00".into(),
+                text: "{\"a\": \"\\n\"}".into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let record = record();
+        assert_eq!(Record::parse(&record.text().unwrap()), Ok(record));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let text = String::from_utf8(record().text().unwrap()).unwrap();
+        for (from, to, why) in [
+            ("{", "", "damaged"),
+            ("\"version\":1", "\"version\":2", "version 2"),
+            ("\"version\":1", "\"edition\":1", "missing field `version`"),
+            ("\"key\":\"aa", "\"key\":\"ba", "is not the key of"),
+            ("\"key\":\"aa", "\"key\":\"../", "read key"),
+            ("\"layers\":[{", "\"layers\":[],\"x\":[{", "names no layers"),
+        ] {
+            let error = Record::parse(text.replacen(from, to, 1).as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_record_is_no_failure_and_a_bad_one_is() {
+        let base = std::env::temp_dir().join(format!("record-{}", std::process::id()));
+        assert_eq!(Record::read(&base, "x"), Ok(None));
+        let images = base.join("images");
+        std::fs::create_dir_all(&images).unwrap();
+        std::fs::write(images.join("x.image"), record().text().unwrap()).unwrap();
+        std::fs::write(images.join("y.image"), "{").unwrap();
+        std::fs::create_dir(images.join("z.image")).unwrap();
+        let read = |id| Record::read(&base, id);
+        assert_eq!(read("x"), Ok(Some(record())));
+        for id in ["y", "z"] {
+            let error = read(id).unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 2, "{error}");
+            assert!(error.contains(&format!("{id}.image")), "{error}");
+        }
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
