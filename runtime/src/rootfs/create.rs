@@ -61,7 +61,7 @@ fn create_as(
     deferred: bool,
 ) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
-    let lower = Lower::from(layers::image(&dirs.base, image)?);
+    let lower = layers::image(dirs, image)?;
     lower.check_number(image, usize::from(deferred))?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
@@ -138,6 +138,7 @@ fn make(
     }
     let maps = record.id_maps.as_ref();
     let data = make_data(places)?;
+    lower.remember(places)?;
     let (mount, warning) = make_overlay(places, &record.image, lower, &data, maps, Writable::make)?;
     let root = RootDir::from(mount);
     if let Some(maps) = maps {
@@ -182,7 +183,7 @@ pub(super) fn make_overlay(
     let ids = maps.map(LayerIds::new).transpose()?;
     let lower = match &ids {
         None => lower,
-        Some(ids) => lower.hold(|layer| ids.image(layer, &places.images.join(image)))?,
+        Some(ids) => lower.mapped(ids)?,
     };
     let layer = Layer {
         dir: RootDir::open(&places.data)

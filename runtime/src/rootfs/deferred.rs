@@ -49,7 +49,7 @@ impl Deferred {
     /// # Errors
     /// The image is gone, or the kernel refuses.
     pub fn show(&mut self, dirs: &Dirs) -> Result<()> {
-        let lower = Lower::from(layers::image(&dirs.base, &self.image)?);
+        let lower = self.lower(dirs)?;
         let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
         let writable = self
             .data()
@@ -78,7 +78,7 @@ impl Deferred {
         if let Some(shown) = self.shown.take() {
             unmount_at(&shown).map_err(|errno| self.failed(errno))?;
         }
-        let lower = Lower::from(layers::image(&dirs.base, &self.image)?);
+        let lower = self.lower(dirs)?;
         let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
         let open = |layer, _: &Lower| Writable::open(layer);
         let (mount, warning) = make_overlay(&self.places, &self.image, lower, &data, None, open)?;
@@ -89,6 +89,14 @@ impl Deferred {
         }
         attach_shared(&self.places, &root)?;
         Ok(warning)
+    }
+
+    /// The layers that create-fs has found, whatever has become of the image since.
+    fn lower(&self, dirs: &Dirs) -> Result<Lower> {
+        match Lower::of_container(&dirs.data, &self.places)? {
+            Some(lower) => Ok(lower),
+            None => layers::image(dirs, &self.image),
+        }
     }
 
     fn data(&self) -> Result<Layer, Errno> {

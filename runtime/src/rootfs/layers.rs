@@ -20,6 +20,8 @@ use shim::{Error, Result, RootDir};
 
 use super::idmapped::LayerIds;
 use super::lower::Lower;
+use crate::config::Dirs;
+use crate::image::record::Record;
 
 /// Something that holds one or more layers.
 #[derive(Debug)]
@@ -36,39 +38,45 @@ impl AsFd for Layer {
     }
 }
 
-/// Opens image `image` of the store below `base`: the directory `ID`, else the file `ID.squashfs`.
-pub(super) fn image(base: &Path, image: &str) -> Result<Layer> {
-    let directory = base.join("images").join(image);
+/// Opens image `image`: the directory `ID`, else the file `ID.squashfs`, else the layers that `ID.image` names.
+pub(super) fn image(dirs: &Dirs, image: &str) -> Result<Lower> {
+    let directory = dirs.base.join("images").join(image);
     match RootDir::open(&directory) {
         Ok(dir) => {
-            return Ok(Layer {
+            let layer = Layer {
                 dir,
                 detached: false,
-            });
+            };
+            return Ok(Lower::whole(layer, &directory));
         }
         Err(Errno::ENOENT) => {}
         Err(errno) => {
             return Err(Error::sys("open image", directory.display(), errno)
-                .hint("an image is a directory, or a file ID.squashfs beside it"));
+                .hint("an image is a directory, or a file ID.squashfs or ID.image beside it"));
         }
     }
-    let file = base.join("images").join(format!("{image}.squashfs"));
+    let file = directory.with_file_name(format!("{image}.squashfs"));
     match File::open(&file) {
-        Ok(backing) => squashfs(&file, &backing),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::new("find image")
-            .on(image)
-            .because(format!(
-                "neither {} nor {} exists",
-                directory.display(),
-                file.display()
-            ))
-            .hint(format!(
-                "start-container image import SOURCE --id {image}; or check --base"
-            ))),
+        Ok(backing) => return Ok(Lower::whole(squashfs(&file, &backing)?, &directory)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            Err(Error::io("open image", file.display(), &error).hint("needs root; check its mode"))
+            return Err(
+                Error::io("open image", file.display(), &error).hint("needs root; check its mode")
+            );
         }
     }
+    if let Some(record) = Record::read(&dirs.base, image)? {
+        return Lower::of_image(&dirs.data, image, &record);
+    }
+    Err(Error::new("find image")
+        .on(image)
+        .because(format!(
+            "there is neither {} nor a file {image}.squashfs or {image}.image beside it",
+            directory.display()
+        ))
+        .hint(format!(
+            "start-container image import SOURCE --id {image}; or check --base"
+        )))
 }
 
 fn squashfs(path: &Path, backing: &File) -> Result<Layer> {

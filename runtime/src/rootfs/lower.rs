@@ -4,7 +4,6 @@
 //! All layers are reached through one directory, the holder: what is done to it, a copy with ids mapped or a place in
 //! the mount table, is done once, however many layers there are.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -13,66 +12,139 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fstat};
 use shim::{Error, Result};
 
+use super::idmapped::LayerIds;
 use super::layers::Layer;
+use super::{Places, overlay};
+use crate::image::layers::{Held, LayerKey, Layers};
+use crate::image::record::Record;
 
 /// How many lower layers the kernel takes (`OVL_MAX_STACK` in fs/overlayfs).
 pub(super) const MAX_LAYERS: usize = 500;
+
+/// In `DATA/containers/GUID`: the keys of the layers, one a line, lowest first.
+const LAYERS: &str = "layers";
 
 /// What an image gives to a root filesystem.
 #[derive(Debug)]
 pub(super) struct Lower {
     /// The directory that is the layer, or has the layers in it.
     pub(super) holder: Layer,
-    /// Where the layers are in the holder, topmost first; none: the holder itself is the one layer.
-    trees: Vec<PathBuf>,
+    /// Where that is, for messages.
+    path: PathBuf,
+    /// The layers in the holder, topmost first; none: the holder itself is the one layer.
+    keys: Vec<LayerKey>,
     /// Keeps the layers from being removed as long as nothing else says that they are needed.
-    _kept: Option<File>,
-}
-
-impl From<Layer> for Lower {
-    fn from(holder: Layer) -> Self {
-        Self {
-            holder,
-            trees: Vec::new(),
-            _kept: None,
-        }
-    }
+    _held: Option<Held>,
 }
 
 impl Lower {
-    /// The layers at `trees` in `holder`, topmost first; `kept` is held until the overlay has them.
-    pub(super) fn layers(holder: Layer, trees: Vec<PathBuf>, kept: Option<File>) -> Self {
+    /// An image that is one layer, at `path`.
+    pub(super) fn whole(holder: Layer, path: &Path) -> Self {
         Self {
             holder,
-            trees,
-            _kept: kept,
+            path: path.to_owned(),
+            keys: Vec::new(),
+            _held: None,
         }
+    }
+
+    /// The layers of a layered image, which nobody removes as long as this is there.
+    ///
+    /// # Errors
+    /// A layer that is missing, or that the caller's user namespace cannot use.
+    pub(super) fn of_image(data: &Path, image: &str, record: &Record) -> Result<Self> {
+        let Some(layers) = Layers::open(data)? else {
+            return Err(no_layers(data, image, record));
+        };
+        let held = layers.hold()?;
+        let lower = Self::of_keys(&layers, record.keys().rev().cloned().collect())?;
+        for key in &lower.keys {
+            if layers.tree(key)?.is_none() {
+                return Err(missing(data, image, record, key));
+            }
+            check_form(image, key)?;
+        }
+        Ok(Self {
+            _held: Some(held),
+            ..lower
+        })
+    }
+
+    /// The layers that a root filesystem stands on; none where it was made of an image without layers.
+    ///
+    /// # Errors
+    /// What create-fs has written down cannot be read, or there are no layers any more.
+    pub(super) fn of_container(data: &Path, places: &Places) -> Result<Option<Self>> {
+        let path = places.data.join(LAYERS);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", path.display(), &error)),
+        };
+        let failed = |why: &'static str| {
+            Error::new("find layers of root filesystem")
+                .on(path.display())
+                .because(why)
+                .hint("make a new one with create-fs; or check --data")
+        };
+        let keys: Option<Vec<LayerKey>> = text.lines().rev().map(LayerKey::read).collect();
+        let keys = keys.ok_or_else(|| failed("it is damaged"))?;
+        let layers = Layers::open(data)?.ok_or_else(|| failed("there are no layers"))?;
+        Self::of_keys(&layers, keys).map(Some)
+    }
+
+    pub(super) fn of_keys(layers: &Layers, keys: Vec<LayerKey>) -> Result<Self> {
+        let holder = Layer {
+            dir: layers.directory()?,
+            detached: false,
+        };
+        Ok(Self {
+            holder,
+            path: layers.path().to_owned(),
+            keys,
+            _held: None,
+        })
+    }
+
+    /// Writes down in the data directory of a root filesystem which layers it stands on, lowest first: they are kept
+    /// as long as that is there.
+    pub(super) fn remember(&self, places: &Places) -> Result<()> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let text: String = self
+            .keys
+            .iter()
+            .rev()
+            .map(|key| format!("{key}\n"))
+            .collect();
+        let path = places.data.join(LAYERS);
+        std::fs::write(&path, text)
+            .map_err(|error| Error::io("write", path.display(), &error).hint("check --data"))
     }
 
     /// Fails where overlay would: `others` lower layers come in addition.
     pub(super) fn check_number(&self, image: &str, others: usize) -> Result<()> {
         let most = MAX_LAYERS - others;
-        if self.trees.len() <= most {
+        if self.keys.len() <= most {
             return Ok(());
         }
         Err(Error::new("make root filesystem of")
             .on(image)
             .because(format!(
                 "it has {} layers, and the kernel takes {most}",
-                self.trees.len()
+                self.keys.len()
             ))
             .hint("import it with --flat: its layers become one directory"))
     }
 
-    /// The same with another holder.
+    /// The same with the ids of all layers mapped.
     ///
     /// # Errors
-    /// As `change`.
-    pub(super) fn hold<E>(self, change: impl FnOnce(Layer) -> Result<Layer, E>) -> Result<Self, E> {
-        Ok(Self {
-            holder: change(self.holder)?,
-            ..self
-        })
+    /// The filesystem they are on cannot be mapped.
+    pub(super) fn mapped(self, ids: &LayerIds) -> Result<Self> {
+        let holder = ids.image(self.holder, &self.path)?;
+        Ok(Self { holder, ..self })
     }
 
     /// Calls `visit` with each layer, topmost first. One is open at a time.
@@ -80,17 +152,17 @@ impl Lower {
         &self,
         mut visit: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        if self.trees.is_empty() {
+        if self.keys.is_empty() {
             return visit(self.holder.as_fd());
         }
-        self.trees
+        self.keys
             .iter()
-            .try_for_each(|tree| visit(self.open(tree)?.as_fd()))
+            .try_for_each(|key| visit(self.open(key)?.as_fd()))
     }
 
     /// All layers, topmost first.
     pub(super) fn all(&self) -> Result<Vec<OwnedFd>, Errno> {
-        let mut all = Vec::with_capacity(self.trees.len().max(1));
+        let mut all = Vec::with_capacity(self.keys.len().max(1));
         self.each(|layer| {
             let copy = layer.try_clone_to_owned();
             all.push(copy.map_err(|error| super::errno_of(&error))?);
@@ -101,14 +173,58 @@ impl Lower {
 
     /// What the root directory is: that of the topmost layer.
     pub(super) fn stat(&self) -> Result<FileStat, Errno> {
-        match self.trees.first() {
+        match self.keys.first() {
             None => fstat(&self.holder),
-            Some(tree) => fstat(self.open(tree)?),
+            Some(key) => fstat(self.open(key)?),
         }
     }
 
-    fn open(&self, tree: &Path) -> Result<OwnedFd, Errno> {
+    fn open(&self, key: &LayerKey) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        self.holder.dir.open_plain(tree, flags, Mode::empty())
+        let tree = key.tree();
+        self.holder.dir.open_plain(&tree, flags, Mode::empty())
     }
+}
+
+fn no_layers(data: &Path, image: &str, record: &Record) -> Error {
+    let error = Error::new("find layers of image")
+        .on(image)
+        .because(format!("{} has no layers", data.display()));
+    error.hint(where_else(data, image, record))
+}
+
+fn missing(data: &Path, image: &str, record: &Record, key: &LayerKey) -> Error {
+    let error = Error::new("find layers of image")
+        .on(image)
+        .because(format!("{} has no layer {key}", data.display()));
+    error.hint(where_else(data, image, record))
+}
+
+fn where_else(data: &Path, image: &str, record: &Record) -> String {
+    if record.data == data {
+        return format!(
+            "import it again: start-container image import SOURCE --replace --id {image}"
+        );
+    }
+    format!(
+        "it was imported with --data {}; give the same, or import it again",
+        record.data.display()
+    )
+}
+
+/// What overlay has to know of a layer's directories is in attributes that root of the machine alone may read, or in
+/// others that it heeds in user namespaces only.
+fn check_form(image: &str, key: &LayerKey) -> Result<()> {
+    let (here, there) = ("in the initial user namespace", "in another user namespace");
+    let (here, there) = match (overlay::in_user_namespace(), key.is_for_user_namespaces()) {
+        (true, false) => (there, here),
+        (false, true) => (here, there),
+        _ => return Ok(()),
+    };
+    Err(Error::new("use layers of image")
+        .on(image)
+        .because(format!(
+            "they were unpacked {there}, and directories that replace others would not {here}"
+        ))
+        .hint("import it again from here, with another --data or another --id"))
 }

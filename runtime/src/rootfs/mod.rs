@@ -7,6 +7,7 @@
 //! | `STATE/subcontainers/GUID.creating` | journal; locked by its creator | before anything else is made |
 //! | `DATA/containers/GUID/{upper,work}` | what the container writes | |
 //! | `DATA/containers/GUID/boot` | the boot it was made in | |
+//! | `DATA/containers/GUID/layers` | which layers it stands on, which are kept for it | before they are mounted |
 //! | `BASE/subcontainers/GUID` | the mount point, then the overlay | attached when it is complete |
 //! | `STATE/subcontainers/GUID` | the same journal, renamed | last; removed last |
 //! | `STATE/ranges/START/GUID` | whose the 65,536 ids from START on are | where it has ids of its own |
@@ -53,8 +54,6 @@ use crate::config::Dirs;
 #[derive(Debug, Clone)]
 struct Places {
     guid: String,
-    /// `BASE/images`
-    images: PathBuf,
     /// `BASE/subcontainers`
     subcontainers: PathBuf,
     /// `BASE/subcontainers/GUID`
@@ -75,7 +74,6 @@ impl Places {
         let containers = dirs.data.join("containers");
         Self {
             guid: guid.to_owned(),
-            images: dirs.base.join("images"),
             rootfs: subcontainers.join(guid),
             subcontainers,
             records: dirs.state.join("subcontainers"),

@@ -12,6 +12,7 @@ use super::super::layers::Layer;
 use super::super::lower::MAX_LAYERS;
 use super::super::probe;
 use super::*;
+use crate::image::layers::{LayerKey, Layers};
 
 /// Runs in a mount namespace of its own, with the directories `layers` and `data`.
 fn alone(name: &str, test: impl FnOnce(&RootDir, PathBuf) + Send + 'static) {
@@ -47,16 +48,16 @@ fn directory(path: &Path) -> Layer {
 
 /// `number` layers: each has a file of its own, and one of the same name that says which layer it is of.
 fn layers(temp: &Path, number: usize) -> Lower {
-    let trees: Vec<PathBuf> = (0..number)
-        .map(|layer| {
-            let tree = temp.join(format!("layers/{layer}/fs"));
-            fs::create_dir_all(&tree).unwrap();
-            fs::write(tree.join("file"), layer.to_string()).unwrap();
-            fs::write(tree.join(format!("own-{layer}")), "").unwrap();
-            PathBuf::from(format!("{layer}/fs"))
-        })
-        .collect();
-    Lower::layers(directory(&temp.join("layers")), trees, None)
+    let layers = Layers::open(temp).unwrap().unwrap();
+    let keys = (0..number).map(|layer| {
+        let key = LayerKey::read(&format!("{layer:064x}")).unwrap();
+        let tree = layers.path().join(key.tree());
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("file"), layer.to_string()).unwrap();
+        fs::write(tree.join(format!("own-{layer}")), "").unwrap();
+        key
+    });
+    Lower::of_keys(&layers, keys.collect()).unwrap()
 }
 
 fn stack<'s>(lower: &'s Lower, writable: &'s Writable) -> Stack<'s> {
@@ -113,9 +114,7 @@ fn staged_layers_can_be_idmapped() {
     alone("staged-idmap", |data, temp| {
         let maps = crate::idrange::private(500_000);
         let ids = LayerIds::new(&maps).unwrap();
-        let lower = layers(&temp, 30)
-            .hold(|layer| ids.image(layer, &temp))
-            .unwrap();
+        let lower = layers(&temp, 30).mapped(&ids).unwrap();
         let layer = ids.writable(directory(&temp.join("data"))).unwrap();
         let writable = Writable::make(layer, &lower).unwrap();
         let stack = stack(&lower, &writable);

@@ -36,6 +36,7 @@ mod launch_mounts;
 mod launch_mounts_hostile;
 mod launch_resolv_conf;
 mod launch_share;
+mod layered;
 mod lifecycle;
 mod matrix;
 mod moments;

@@ -71,6 +71,16 @@ impl LayerKey {
         format!("sha256:{}", self.0.get(..HEX).unwrap_or_default())
     }
 
+    /// Whether what overlay has to know of its directories is in attributes `user.overlay.*`, as a user namespace needs
+    /// it, and not in `trusted.overlay.*`.
+    #[must_use]
+    pub fn is_for_user_namespaces(&self) -> bool {
+        Rights::ALL
+            .into_iter()
+            .filter_map(form)
+            .any(|form| self.0.rsplit('.').next() == Some(form))
+    }
+
     /// Where the tree of the layer is, below `DATA/layers`.
     #[must_use]
     pub fn tree(&self) -> PathBuf {
@@ -153,6 +163,7 @@ mod tests {
         ] {
             let key = LayerKey::new(&digest('a'), below.as_deref(), rights).unwrap();
             assert_eq!(key.as_str(), name);
+            assert_eq!(key.is_for_user_namespaces(), rights != Rights::Root);
             assert_eq!(key.diff_id(), digest('a'));
             assert_eq!(key.tree(), Path::new(&name).join("fs"));
             assert_eq!(LayerKey::read(&name), Some(key));
