@@ -91,11 +91,7 @@ mod tests {
         );
         assert_eq!(
             identity_line("1000 100000 65536"),
-            Some(IdRange {
-                inside: 1000,
-                outside: 1000,
-                count: 65536
-            })
+            Some(IdRange::new(1000, 1000, 65536))
         );
         assert_eq!(identity_line("0 0"), None);
     }

@@ -48,11 +48,7 @@ impl Pool {
     /// # Errors
     /// There is no room for one range.
     pub fn within(self, own: &IdMaps) -> Result<Self> {
-        let mine = IdRange {
-            inside: self.start,
-            outside: self.start,
-            count: self.count,
-        };
+        let mine = IdRange::new(self.start, self.start, self.count);
         let pairs = own
             .users
             .iter()
@@ -116,11 +112,7 @@ fn common((start, count): (u32, u32), line: &IdRange) -> Option<(u32, u32)> {
 /// Private ids for one container: as users and as groups the same.
 #[must_use]
 pub fn private(start: u32) -> IdMaps {
-    of_map(&[IdRange {
-        inside: 0,
-        outside: start,
-        count: SIZE,
-    }])
+    of_map(&[IdRange::new(0, start, SIZE)])
 }
 
 /// One map for users and groups.
@@ -160,14 +152,6 @@ pub fn check_owned(map: &[IdRange], own: &IdMaps) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(inside: u32, outside: u32, count: u32) -> IdRange {
-        IdRange {
-            inside,
-            outside,
-            count,
-        }
-    }
 
     #[test]
     fn the_pool_is_the_line_that_both_files_have() {
@@ -222,16 +206,23 @@ mod tests {
             users: users.to_vec(),
             groups: groups.to_vec(),
         };
-        let all = [line(0, 0, u32::MAX)];
+        let all = [IdRange::new(0, 0, u32::MAX)];
         assert_eq!(pool.within(&own(&all, &all)), Ok(pool));
-        let most = [line(0, 500_000, 300_000), line(300_000, 0, 5)];
+        let most = [
+            IdRange::new(0, 500_000, 300_000),
+            IdRange::new(300_000, 0, 5),
+        ];
         let cut = Pool {
             start: 100_000,
             count: 200_000,
         };
         assert_eq!(pool.within(&own(&all, &most)), Ok(cut));
         assert_eq!(pool.within(&own(&most, &all)), Ok(cut));
-        for small in [&[line(0, 100_000, SIZE)][..], &[line(0, 0, 165_535)], &[]] {
+        for small in [
+            &[IdRange::new(0, 100_000, SIZE)][..],
+            &[IdRange::new(0, 0, 165_535)],
+            &[],
+        ] {
             let error = pool.within(&own(&all, small)).unwrap_err().to_string();
             assert!(error.contains("100000 to 755359"), "{error}");
             assert!(error.contains("lxc.idmap"), "{error}");
@@ -241,19 +232,25 @@ mod tests {
     #[test]
     fn a_map_may_give_away_only_what_the_caller_has() {
         let own = IdMaps {
-            users: vec![line(0, 100_000, 1000), line(1000, 300_000, 1000)],
-            groups: vec![line(0, 100_000, 2000)],
+            users: vec![
+                IdRange::new(0, 100_000, 1000),
+                IdRange::new(1000, 300_000, 1000),
+            ],
+            groups: vec![IdRange::new(0, 100_000, 2000)],
         };
-        assert_eq!(check_owned(&[line(0, 0, 1000)], &own), Ok(()));
+        assert_eq!(check_owned(&[IdRange::new(0, 0, 1000)], &own), Ok(()));
         assert_eq!(
-            check_owned(&[line(0, 1999, 1), line(1, 0, 5)], &own),
+            check_owned(&[IdRange::new(0, 1999, 1), IdRange::new(1, 0, 5)], &own),
             Ok(())
         );
         for (map, named) in [
-            (vec![line(0, 0, 1), line(1, 2000, 1)], "1:2000:1"),
-            (vec![line(0, 999, 2)], "0:999:2"),
-            (vec![line(0, 100_000, 1)], "0:100000:1"),
-            (vec![line(0, 0, u32::MAX)], "0:0:4294967295"),
+            (
+                vec![IdRange::new(0, 0, 1), IdRange::new(1, 2000, 1)],
+                "1:2000:1",
+            ),
+            (vec![IdRange::new(0, 999, 2)], "0:999:2"),
+            (vec![IdRange::new(0, 100_000, 1)], "0:100000:1"),
+            (vec![IdRange::new(0, 0, u32::MAX)], "0:0:4294967295"),
         ] {
             let error = check_owned(&map, &own).unwrap_err().to_string();
             assert!(error.contains(&format!("\"{named}\"")), "{error}");

@@ -145,6 +145,12 @@ impl Error {
     }
 }
 
+/// The errno of a `std::io` failure of a system call; EIO where the standard library has made the failure up itself.
+#[must_use]
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
 /// Shows text on one line: control characters become escapes.
 pub struct OneLine<'a>(pub &'a str);
 

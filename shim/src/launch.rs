@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, chdir, dup2_stdin, fchdir};
 
 use crate::ended::Ended;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::guard::Guard;
 use crate::mounts;
 use crate::plan::{IdMaps, Launch, Plan, Program};
@@ -214,8 +214,7 @@ fn proc_directory(rootfs: &RootDir) -> Result<OwnedFd, Errno> {
 fn write_id_maps(pid: Pid, maps: &IdMaps) -> Result<(), Errno> {
     for (name, map) in [("gid_map", &maps.groups), ("uid_map", &maps.users)] {
         let lines: String = map.iter().map(|line| format!("{line}\n")).collect();
-        std::fs::write(format!("/proc/{pid}/{name}"), lines)
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        std::fs::write(format!("/proc/{pid}/{name}"), lines).map_err(|error| errno_of(&error))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 
 /// Not in nix yet (Linux 6.3): executable, whatever vm.memfd_noexec says by default.
 const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
@@ -47,7 +47,7 @@ fn make(name: &CStr, content: &[u8], kind: MFdFlags) -> Result<OwnedFd, Errno> {
     let mut file = std::fs::File::from(fd);
     file.write_all(content)
         .and_then(|()| file.rewind())
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        .map_err(|error| errno_of(&error))?;
     let seals = SealFlag::F_SEAL_SEAL
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW

@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::unistd::{Pid, pipe2, read};
 
+use crate::error::errno_of;
 use crate::sys::clone::{Clone as Cloned, clone3};
 use crate::sys::{pidfd, process};
 
@@ -60,7 +61,7 @@ impl Blank {
             .write(true)
             .open(format!("/proc/{}/{file}", self.pid))
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| errno(&error))
+            .map_err(|error| errno_of(&error))
     }
 
     /// A handle to the namespace.
@@ -70,7 +71,7 @@ impl Blank {
     pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
         File::open(format!("/proc/{}/ns/user", self.pid))
             .map(OwnedFd::from)
-            .map_err(|error| errno(&error))
+            .map_err(|error| errno_of(&error))
     }
 }
 
@@ -81,8 +82,4 @@ impl Drop for Blank {
         // Bounded: after SIGKILL nothing keeps a process that only sleeps in a pipe read.
         let _ = pidfd::wait(&self.pidfd);
     }
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

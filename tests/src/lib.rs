@@ -8,6 +8,7 @@
 //! `REQUIRE=all` in the environment it fails instead.
 
 mod client;
+mod container;
 mod golden;
 mod host;
 mod image;
@@ -19,6 +20,7 @@ mod sentinel;
 mod world;
 
 pub use client::{Client, Done};
+pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;
 pub use host::{Process, Snapshot, bare_host, lacking, mounts_below, processes_of};
 pub use image::{Image, write_file};
@@ -26,7 +28,7 @@ pub use layered::{Layered, opaque, whiteout};
 pub use pty::Pty;
 pub use run::{Run, Wire};
 pub use sentinel::Sentinel;
-pub use world::{Launch, Rootfs, World, binary, tool};
+pub use world::{World, binary, tool};
 
 use std::time::{Duration, Instant};
 

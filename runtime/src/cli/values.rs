@@ -181,11 +181,7 @@ fn user_map(text: &str) -> Result<Vec<IdRange>, Wrong> {
     let line = |entry: &str| {
         let fields: Option<Vec<u32>> = entry.split(':').map(|f| decimal(f.as_bytes())).collect();
         match fields.as_deref() {
-            Some([inside, outside, count]) => Ok(IdRange {
-                inside: *inside,
-                outside: *outside,
-                count: *count,
-            }),
+            Some([inside, outside, count]) => Ok(IdRange::new(*inside, *outside, *count)),
             _ => Err(Wrong::new(
                 format!("\"{}\" is no line of a map", shown(entry.as_ref())),
                 "give INSIDE:OUTSIDE:COUNT, numbers from 0 to 4294967295",
@@ -384,11 +380,7 @@ mod tests {
     #[test]
     fn user_namespaces() {
         let parse = |text: &str| userns(OsStr::new(text));
-        let line = |inside, outside, count| IdRange {
-            inside,
-            outside,
-            count,
-        };
+        let line = IdRange::new;
         assert_eq!(parse("auto").unwrap(), Userns::Auto);
         for (text, map) in [
             ("0:100000:65536", vec![line(0, 100_000, 65536)]),

@@ -247,11 +247,7 @@ fn an_image_has_its_own_table_over_the_whole_file() {
             ..whole.clone()
         }
     );
-    let map = vec![shim::plan::IdRange {
-        inside: 0,
-        outside: 100_000,
-        count: 65_536,
-    }];
+    let map = vec![shim::plan::IdRange::new(0, 100_000, 65_536)];
     assert_eq!(
         settings(text, "nginx-1.27"),
         Settings {

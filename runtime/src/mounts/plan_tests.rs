@@ -158,11 +158,7 @@ fn what_does_not_fit_the_root_filesystem_names_the_entry() {
 #[test]
 fn a_map_leads_to_ids_inside_which_are_those_on_disk_without_one() {
     let room = Room::new("ids");
-    let line = |inside, outside, count| IdRange {
-        inside,
-        outside,
-        count,
-    };
+    let line = IdRange::new;
     let maps = |line: IdRange| IdMaps {
         users: vec![line],
         groups: vec![line],

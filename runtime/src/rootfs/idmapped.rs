@@ -200,11 +200,8 @@ mod tests {
     use super::*;
 
     fn maps(lines: &[(u32, u32, u32)]) -> IdMaps {
-        let line = |&(inside, outside, count): &(u32, u32, u32)| IdRange {
-            inside,
-            outside,
-            count,
-        };
+        let line =
+            |&(inside, outside, count): &(u32, u32, u32)| IdRange::new(inside, outside, count);
         crate::idrange::of_map(&lines.iter().map(line).collect::<Vec<_>>())
     }
 

@@ -43,6 +43,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use shim::error::errno_of;
 use shim::plan::IdMaps;
 use shim::rootdir::fd_path;
 use shim::{Error, Result, RootDir};
@@ -138,11 +139,6 @@ fn open_if_there(path: &Path) -> Result<Option<RootDir>, Errno> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// The errno of a `std::io` failure of a system call.
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// Detaches the mount that `root` is the root of, and what is below it. umount2(2) has no form that takes a

@@ -154,13 +154,7 @@ fn decide(status: &Status, account: &Account) -> Result<(OwnUserns, Option<Strin
         Ok(wanted) => return Ok((wanted, None)),
         Err(lacking) => lacking,
     };
-    let only = |outside| {
-        vec![IdRange {
-            inside: 0,
-            outside,
-            count: 1,
-        }]
-    };
+    let only = |outside| vec![IdRange::new(0, outside, 1)];
     let wanted = OwnUserns {
         maps: IdMaps {
             users: only(account.uid),

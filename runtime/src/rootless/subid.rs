@@ -50,11 +50,7 @@ impl Subids<'_> {
     }
 
     fn parse(self, text: &[u8]) -> shim::Result<Option<Vec<IdRange>>> {
-        let mut map = vec![IdRange {
-            inside: 0,
-            outside: self.own,
-            count: 1,
-        }];
+        let mut map = vec![IdRange::new(0, self.own, 1)];
         let mut inside: u32 = 1;
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let mut fields = line.split(|byte| *byte == b':');
@@ -90,11 +86,7 @@ impl Subids<'_> {
             else {
                 return refuse("is one too many");
             };
-            map.push(IdRange {
-                inside,
-                outside,
-                count,
-            });
+            map.push(IdRange::new(inside, outside, count));
             inside = next;
         }
         Ok((map.len() > 1).then_some(map))
@@ -120,21 +112,13 @@ mod tests {
         subids.parse(text.as_bytes())
     }
 
-    fn line(inside: u32, outside: u32, count: u32) -> IdRange {
-        IdRange {
-            inside,
-            outside,
-            count,
-        }
-    }
-
     #[test]
     fn own_id_first_then_what_is_granted_by_name_and_by_number() {
         let text = "bob:100000:65536\nann:165536:65536\n1000:300000:10\n# ann:1:1\n";
         let expected = [
-            line(0, 1000, 1),
-            line(1, 165_536, 65_536),
-            line(65_537, 300_000, 10),
+            IdRange::new(0, 1000, 1),
+            IdRange::new(1, 165_536, 65_536),
+            IdRange::new(65_537, 300_000, 10),
         ];
         assert_eq!(map(text).expect("map"), Some(expected.to_vec()));
     }

@@ -23,6 +23,16 @@ impl IdRange {
         count: u32::MAX,
     };
 
+    /// `count` ids from `inside` on, which are those from `outside` on.
+    #[must_use]
+    pub const fn new(inside: u32, outside: u32, count: u32) -> Self {
+        Self {
+            inside,
+            outside,
+            count,
+        }
+    }
+
     /// A line of `/proc/PID/uid_map` or `gid_map`; none for any other text.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Self> {

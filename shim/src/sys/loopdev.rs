@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use crate::error::errno_of;
+
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LO_FLAGS_READ_ONLY: u32 = 1;
@@ -119,8 +121,4 @@ impl LoopDevice {
     pub fn path(&self) -> &std::path::Path {
         &self.path
     }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

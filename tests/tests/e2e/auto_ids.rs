@@ -293,14 +293,7 @@ fn the_range_of_a_killed_create_is_given_back() {
 #[test]
 fn a_squashfs_image_can_have_ids_of_its_own() {
     let Some(world) = World::new() else { return };
-    let images = world.base.join("images");
-    let packed = images.join("packed.squashfs");
-    let done = Command::new(tool("mksquashfs"))
-        .args([&images.join("img"), &packed])
-        .arg("-quiet")
-        .output()
-        .expect("mksquashfs");
-    assert!(done.status.success(), "{done:?}");
+    world.pack("packed");
     let before = Snapshot::of(&world);
     let root = rootfs(&create(&world, "auto", "packed").done());
     let leader = world.launch(&root);

@@ -168,14 +168,7 @@ fn destroy_fs_clears_what_was_unmounted_or_removed_by_hand() {
 #[test]
 fn a_squashfs_image_is_mounted() {
     let Some(world) = World::new() else { return };
-    let images = world.base.join("images");
-    let packed = images.join("packed.squashfs");
-    let done = Command::new(tool("mksquashfs"))
-        .args([&images.join("img"), &packed])
-        .arg("-quiet")
-        .output()
-        .expect("mksquashfs");
-    assert!(done.status.success(), "{done:?}");
+    world.pack("packed");
     let before = Snapshot::of(&world);
     let (one, two) = (world.create_of("packed"), world.create_of("packed"));
     let leader = world.launch(&one);

@@ -341,38 +341,23 @@ fn with_one_id_everything_is_the_users() {
     ann.assert_nothing_left();
 }
 
+/// PID 1 has other ids than its launch, and ignores SIGTERM as every PID 1 without a handler does.
 #[test]
-fn a_killed_launch_takes_a_container_of_any_user_with_it() {
+fn a_killed_launch_and_destroy_take_a_container_of_any_user_away() {
     let Some(ann) = User::granted() else { return };
     let _ = ann.import();
-    let root = ann.create();
-    // PID 1 has other ids than its launch, and ignores SIGTERM as every PID 1 without a handler does.
-    let launch = ann
-        .launch(&root)
-        .opt("--user=app")
-        .cmd(["sleep", "1000"])
-        .spawn();
-    assert_eq!(ann.exec(&root).cmd(["id", "-u"]).text(), "0");
-    launch.signal(Signal::SIGKILL);
-    drop(launch);
-    ann.destroy(&root);
-    ann.assert_nothing_left();
-}
-
-#[test]
-fn destroy_ends_a_container_of_any_user() {
-    let Some(ann) = User::granted() else { return };
-    let _ = ann.import();
-    let root = ann.create();
-    let launch = ann
-        .launch(&root)
-        .opt("--user=app")
-        .cmd(["sleep", "1000"])
-        .spawn();
-    assert_eq!(ann.exec(&root).cmd(["id", "-u"]).text(), "0");
-    ann.destroy(&root);
-    drop(launch);
-    ann.assert_nothing_left();
+    for killed in [true, false] {
+        let root = ann.create();
+        let run = ann.launch(&root).opt("--user=app");
+        let launch = run.cmd(["sleep", "1000"]).spawn();
+        assert_eq!(ann.exec(&root).cmd(["id", "-u"]).text(), "0");
+        if killed {
+            launch.signal(Signal::SIGKILL);
+        }
+        ann.destroy(&root);
+        drop(launch);
+        ann.assert_nothing_left();
+    }
 }
 
 #[test]
