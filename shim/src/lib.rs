@@ -4,6 +4,7 @@
 //! value; what happens inside, after the last `execve` of ours, is `init`'s.
 
 // What runs between clone3 and execve; .clippy.toml lists what it must not use. A debug build ends it if it allocates.
+mod below;
 #[deny(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -46,6 +47,7 @@ mod userns;
 )]
 mod views;
 
+pub use below::open_below;
 pub use ended::Ended;
 pub use error::{Error, Result};
 pub use rootdir::RootDir;

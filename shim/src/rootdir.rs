@@ -1,5 +1,5 @@
 //! A directory tree that belongs to somebody else, opened once: every later access goes through this descriptor and
-//! `openat2(2)` (Linux 5.6), so no symlink, magic link or race in the tree leads out of it.
+//! [`open_below`], so no symlink, magic link or race in the tree leads out of it.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::Mode;
+
+use crate::below::open_below;
 
 /// A root filesystem (or another hostile tree), held by an O_PATH descriptor.
 #[derive(Debug)]
@@ -53,13 +55,14 @@ impl RootDir {
     /// Opens a path as a process whose root is this directory would: absolute symlinks resolve inside.
     ///
     /// # Errors
-    /// Those of openat2(2); ELOOP on a magic link.
+    /// Those of [`open_below`]; ELOOP on a magic link.
     pub fn open_inside<P: ?Sized + NixPath>(
         &self,
         path: &P,
         flags: OFlag,
     ) -> Result<OwnedFd, Errno> {
-        self.openat2(
+        open_below(
+            self,
             path,
             flags,
             Mode::empty(),
@@ -70,39 +73,20 @@ impl RootDir {
     /// Opens a path that must lead through real directories only: any symlink is ELOOP, leaving is EXDEV.
     ///
     /// # Errors
-    /// Those of openat2(2).
+    /// Those of [`open_below`].
     pub fn open_plain<P: ?Sized + NixPath>(
         &self,
         path: &P,
         flags: OFlag,
         mode: Mode,
     ) -> Result<OwnedFd, Errno> {
-        self.openat2(
+        open_below(
+            self,
             path,
             flags,
             mode,
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS,
         )
-    }
-
-    fn openat2<P: ?Sized + NixPath>(
-        &self,
-        path: &P,
-        flags: OFlag,
-        mode: Mode,
-        resolve: ResolveFlag,
-    ) -> Result<OwnedFd, Errno> {
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .mode(mode)
-            .resolve(resolve);
-        loop {
-            // EAGAIN: something was renamed while RESOLVE_IN_ROOT/BENEATH looked at a ".."; the kernel asks to retry.
-            match openat2(&self.fd, path, how) {
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                other => return other,
-            }
-        }
     }
 }
 

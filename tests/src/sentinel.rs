@@ -1,7 +1,7 @@
 //! A directory tree outside every root filesystem that nothing may touch: its listing is taken and compared.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -34,6 +34,24 @@ impl Sentinel {
         fs::set_permissions(dir.join("secret"), fs::Permissions::from_mode(0o700)).expect("mode");
         let listing = listing(&dir);
         Self { dir, listing }
+    }
+
+    /// The same, but it belongs to `uid`, who could change it.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn owned_by(mut self, uid: u32) -> Self {
+        let mut open = vec![self.dir.clone()];
+        while let Some(path) = open.pop() {
+            chown(&path, Some(uid), Some(uid)).expect("chown");
+            if path.is_dir() {
+                let entries = fs::read_dir(&path).expect("list").flatten();
+                open.extend(entries.map(|entry| entry.path()));
+            }
+        }
+        self.listing = listing(&self.dir);
+        self
     }
 
     /// A path in it.

@@ -1,7 +1,7 @@
 //! The root filesystem that is being made: every name in it is reached from its own descriptor.
 //!
-//! Links on the way to a member's directory are resolved by the kernel with the new root as their root (openat2(2),
-//! RESOLVE_IN_ROOT, Linux 5.6), as a layer may rely on a link of a lower one; the member's own name is never followed.
+//! Links on the way to a member's directory are resolved with the new root as their root ([`open_below`],
+//! RESOLVE_IN_ROOT), as a layer may rely on a link of a lower one; the member's own name is never followed.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,18 +9,16 @@ use std::os::unix::ffi::OsStringExt;
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, ResolveFlag, readlinkat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
-use shim::{Error, Result};
+use shim::{Error, Result, open_below};
 
 use super::path::show;
 use super::remove;
 
 /// The kernel's limit on links in one path, path_resolution(7).
 const LINKS_MAX: usize = 40;
-/// openat2 answers EAGAIN when a `..` raced with a rename somewhere on the system; then it is asked again, this often.
-const RACES_MAX: usize = 128;
 
 /// An open directory of the tree.
 #[derive(Debug)]
@@ -177,23 +175,14 @@ impl Tree {
     }
 }
 
-/// openat2 that asks again where the kernel asks to.
+/// Opens what is there; makes nothing.
 pub(super) fn resolve_in(
     root: BorrowedFd<'_>,
     path: &[u8],
     flags: OFlag,
     resolve: ResolveFlag,
 ) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC)
-        .resolve(resolve);
-    for _ in 0..RACES_MAX {
-        match openat2(root, path, how) {
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            other => return other,
-        }
-    }
-    Err(Errno::EAGAIN)
+    open_below(root, path, flags, Mode::empty(), resolve)
 }
 
 /// A directory that the archive implies but does not list. The mode is set apart from the making because of the umask.
@@ -233,7 +222,6 @@ fn unreachable(path: &[u8], errno: Errno) -> Error {
         Errno::ELOOP => error.hint("the archive's symbolic links lead in a circle"),
         Errno::ENAMETOOLONG => error
             .hint("the archive has a name longer than Linux allows (255 bytes, 4095 for a path)"),
-        Errno::ENOSYS => error.hint("openat2 is missing; Linux 5.15 or later is needed"),
         other => disk_hint(error, other),
     }
 }

@@ -196,9 +196,10 @@ pub(super) fn make_overlay(
     };
     let refusal = match layer {
         Ok(layer) => {
-            let on_disk = open(layer, &lower).map_err(|errno| {
-                Error::sys("make upper directory in", places.data.display(), errno)
-                    .hint("check --data: space, quota, and that its filesystem has owners")
+            let on_disk = open(layer, &lower).map_err(|errno| match errno {
+                Errno::EOVERFLOW => idmapped::nobodys_root(&places.images.join(image)),
+                _ => Error::sys("make upper directory in", places.data.display(), errno)
+                    .hint("check --data: space, quota, and that its filesystem has owners"),
             })?;
             let stack = Stack {
                 lower: &lower,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::stat::stat;
 use shim::idmap::{self, IdMap, idmapped_copy, user_namespace};
 use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::{Change, set_attributes};
@@ -187,12 +188,27 @@ pub(super) fn refused(path: &Path, errno: Errno) -> Error {
     }
 }
 
+/// The words for an image whose root directory would be nobody's in the container.
+pub(super) fn nobodys_root(image: &Path) -> Error {
+    let owner = stat(image).map_or_else(
+        |_| "somebody".to_owned(),
+        |stat| format!("{}:{}", stat.st_uid, stat.st_gid),
+    );
+    Error::sys("give ids of its own to", image.display(), Errno::EOVERFLOW)
+        .because(format!(
+            "its root directory belongs to {owner}, which the container does not have"
+        ))
+        .hint("chown it to an id of the container, as a rule 0:0; or create-fs without --userns")
+}
+
 /// The words for an overlay that takes mapped layers and does not store what is written with their ids.
 pub(super) fn cannot_store(image: &str, data: &Path, errno: Errno) -> Error {
     Error::sys("write with ids of its own over image", image, errno)
         .flags(format!("upper below {}", data.display()))
         .because("trying it out failed")
-        .hint("is the image's root directory owned by an id that the container has? is there space below --data?")
+        .hint(
+            "is there space below --data? are all ids of the map such as its filesystem can store?",
+        )
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{OFlag, ResolveFlag, renameat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use shim::{Error, Result};
+use shim::{Error, Result, open_below};
 
 use super::open_if_there;
 
@@ -67,14 +68,11 @@ fn explain(path: &Path, errno: Errno) -> Error {
 
 /// NO_XDEV: a bind mount of another directory of the same filesystem is refused as well.
 fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<Dir, Errno> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
-    Dir::from_fd(openat2(parent, name, how)?)
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV;
+    Dir::from_fd(open_below(parent, name, flags, Mode::empty(), resolve)?)
 }
 
 /// A directory on the way down.

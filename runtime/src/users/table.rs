@@ -52,10 +52,9 @@ pub(super) fn open(root: &RootDir, table: Table) -> shim::Result<Option<Lines<Fi
     match root.open_inside(table.path(), OFlag::O_PATH) {
         Ok(seen) => Ok(Some(Lines::new(source.open(&seen)?, table))),
         Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(source.error().errno(errno).hint(match errno {
-            Errno::ENOSYS => "openat2 is missing: needs Linux 5.6, and no filter that hides it",
-            _ => "the path must lead to a regular file inside the root filesystem, or to nothing",
-        })),
+        Err(errno) => Err(source.error().errno(errno).hint(
+            "the path must lead to a regular file inside the root filesystem, or to nothing",
+        )),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use tests::{Rootfs, Sentinel, Snapshot, World, mounts_below, write_file};
+use tests::{Rootfs, Sentinel, Snapshot, World, write_file};
 
 /// Replaces a name in the root filesystem by a symlink.
 fn plant(root: &Rootfs, name: &str, target: impl Into<PathBuf>) {
@@ -282,45 +282,6 @@ fn a_guid_that_is_a_symlink_is_not_followed() {
         sentinel.assert_same();
         let _ = fs::remove_file(place.join("planted"));
     }
-}
-
-/// A process inside swaps a directory of the rootfs with a symlink that leads out, as fast as it can.
-#[test]
-fn a_race_at_the_mount_target_never_wins() {
-    let Some(world) = World::new() else { return };
-    let sentinel = Sentinel::new(world.dir.join("sentinel"));
-    let root = world.create();
-    fs::create_dir(root.join("data")).expect("directory");
-    symlink(&sentinel.dir, root.join("swap")).expect("symlink");
-    fs::create_dir_all(root.join("data/empty")).expect("directory");
-    let source = world.base.join("volumes/main");
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let _ = renameat2(
-                    AT_FDCWD,
-                    &root.join("data"),
-                    AT_FDCWD,
-                    &root.join("swap"),
-                    RenameFlags::RENAME_EXCHANGE,
-                );
-            }
-        });
-        for round in 0..60 {
-            for target in [format!("data/empty/{round}"), "data/empty".to_owned()] {
-                let run = world
-                    .bare(["bind-mount"])
-                    .verb(world.places())
-                    .opt("--source")
-                    .opt(&source);
-                let _ = run.opt("--target").opt(root.join(&target)).done();
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    sentinel.assert_same();
-    assert!(mounts_below(&sentinel.dir).is_empty());
 }
 
 #[test]

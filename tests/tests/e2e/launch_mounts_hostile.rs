@@ -2,11 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use tests::{Rootfs, Sentinel, Snapshot, World, mounts_below, write_file};
+use tests::{Rootfs, Sentinel, Snapshot, World, write_file};
 
 use super::launch_mounts::with_mounts;
 use super::mounts::source;
@@ -95,64 +92,6 @@ fn a_target_through_a_symlink_of_a_volume() {
         }
     }
     assert_eq!(fs::read_dir(&volume).expect("volume").count(), 1);
-}
-
-/// Somebody else swaps a directory for a symlink, in the root filesystem and in a shared volume, while launches make
-/// and use mount points behind it.
-#[test]
-fn a_race_at_the_target_never_wins() {
-    let Some(world) = World::new() else { return };
-    let sentinel = Sentinel::new(world.dir.join("sentinel"));
-    let root = world.create();
-    let volume = world.base.join("volumes/main");
-    let places = [
-        (volume.join("a"), volume.join("swap")),
-        (root.join("b"), root.join("swap")),
-    ];
-    for (name, swap) in &places {
-        fs::create_dir_all(name.join("empty")).expect("directory");
-        symlink(&sentinel.dir, swap).expect("symlink");
-    }
-    let stop = AtomicBool::new(false);
-    let (mut fine, mut lost) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for (name, swap) in &places {
-                    let flag = RenameFlags::RENAME_EXCHANGE;
-                    let _ = renameat2(AT_FDCWD, name, AT_FDCWD, swap, flag);
-                }
-            }
-        });
-        let begun = Instant::now();
-        let mut round = 0;
-        while begun.elapsed() < Duration::from_secs(10) || round < 500 {
-            round += 1;
-            let entries = [
-                "type=volume,src=main,dst=/v".to_owned(),
-                format!("type=tmpfs,dst=/v/a/empty/{round}"),
-                "type=tmpfs,dst=/v/a/empty".to_owned(),
-                format!("type=tmpfs,dst=/b/empty/{round}/c"),
-            ];
-            let options = entries.map(|entry| format!("--mount={entry}"));
-            match world
-                .launch_run(&root)
-                .opts(options)
-                .cmd(["true"])
-                .done()
-                .code()
-            {
-                Some(0) => fine += 1,
-                _ => lost += 1,
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    sentinel.assert_same();
-    assert!(mounts_below(&sentinel.dir).is_empty());
-    println!("{fine} launches found a directory, {lost} a symlink");
-    world.destroy(&root);
-    sentinel.assert_same();
 }
 
 #[test]

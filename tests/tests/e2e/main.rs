@@ -4,6 +4,7 @@
 
 mod auto_ids;
 mod auto_places;
+mod auto_probe;
 mod bad_image;
 mod bad_input;
 mod bad_maps;
@@ -47,6 +48,7 @@ mod namespaces;
 mod nested;
 mod pipe_wrap;
 mod ports;
+mod races;
 mod read_only;
 mod rootfs;
 mod rootless;

@@ -2,9 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -259,37 +257,6 @@ fn without_a_container_or_a_source_nothing_happens() {
     }
     before.assert_same(&world);
     assert!(!root.join("x").exists());
-}
-
-/// A process inside swaps the target for a symlink while mounts are added and taken away.
-#[test]
-fn a_race_at_the_target_never_wins() {
-    let Some(world) = World::new() else { return };
-    let sentinel = Sentinel::new(world.dir.join("sentinel"));
-    let (root, _leader) = world.idle();
-    fs::create_dir_all(root.join("a/empty")).expect("directory");
-    symlink(&sentinel.dir, root.join("swap")).expect("symlink");
-    let before = mounts_below(&world.dir);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let flag = RenameFlags::RENAME_EXCHANGE;
-                let (name, swap) = (root.join("a"), root.join("swap"));
-                let _ = renameat2(AT_FDCWD, &name, AT_FDCWD, &swap, flag);
-            }
-        });
-        for round in 0..100 {
-            for target in ["/a/empty".to_owned(), format!("/a/new/{round}")] {
-                let entry = format!("type=tmpfs,dst={target}");
-                let _ = mount(&world, "add", &root, &[&entry]).done();
-                let _ = mount(&world, "rm", &root, &[&target]).done();
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    sentinel.assert_same();
-    assert_eq!(mounts_below(&world.dir), before);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! disposition of SIGPIPE that it was started with, because Rust's start-up code sets it to "ignore" before `main`.
 
 mod alive;
+mod attack;
 mod show;
 mod streams;
 
@@ -78,6 +79,13 @@ const TOOLS: &[Tool] = &[
     tool("unshare-user", "", alive::unshare_user),
     tool("mount-tmpfs", "PATH", alive::mount_tmpfs),
     tool("leave-chroot", "DIRECTORY PATH", alive::leave_chroot),
+    // What it does to others.
+    tool("swap", "PATH OTHER [PATH OTHER…]", attack::swap),
+    tool(
+        "without-openat2",
+        "ENOSYS|EPERM COMMAND…",
+        attack::without_openat2,
+    ),
 ];
 
 fn find(word: &std::ffi::OsStr) -> Option<&'static Tool> {
