@@ -13,10 +13,12 @@ mod golden;
 mod host;
 mod image;
 mod layered;
+pub mod pack;
 pub mod probe;
 mod pty;
 mod run;
 mod sentinel;
+pub mod tree;
 mod world;
 
 pub use client::{Client, Done};

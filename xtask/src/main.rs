@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of the product, and nothing here knows more about it than its command line and its files.
 
+mod bench;
 mod children;
 mod demo_image;
 mod demo_stage;
@@ -26,52 +27,75 @@ type Result<T, E = String> = std::result::Result<T, E>;
 
 struct Task {
     name: &'static str,
+    /// What may follow the name; most take nothing.
+    words: &'static str,
     about: &'static str,
-    run: fn() -> Result<()>,
+    run: fn(&[&str]) -> Result<()>,
 }
 
 const TASKS: &[Task] = &[
     Task {
         name: "build",
+        words: "",
         about: "build the release binary and check that it is one static file",
-        run: task_build::run,
+        run: |_| task_build::run(),
     },
     Task {
         name: "guest",
+        words: "",
         about: "build the static program that test images contain",
-        run: task_guest::run,
+        run: |_| task_guest::run(),
     },
     Task {
         name: "demo",
+        words: "",
         about: "image, container, commands, and nothing left; needs cargo and root",
-        run: task_demo::run,
+        run: |_| task_demo::run(),
     },
     Task {
         name: "test",
+        words: "",
         about: "install what the tests need and run them all; REQUIRE=all makes a skipped test a failure",
-        run: task_test::run,
+        run: |_| task_test::run(),
+    },
+    Task {
+        name: "bench",
+        words: "[NAME...] [RUNS] [--json FILE] [--dir DIR]",
+        about: "measure beside the peers that are installed: unpack",
+        run: bench::run,
     },
     Task {
         name: "licences",
+        words: "",
         about: "check the licence of every dependency against the list in xtask",
-        run: task_licences::run,
+        run: |_| task_licences::run(),
     },
     Task {
         name: "unsafe",
+        words: "",
         about: "count `unsafe` per package and refuse it outside shim/src/sys and init",
-        run: task_unsafe::run,
+        run: |_| task_unsafe::run(),
     },
     Task {
         name: "contract",
+        words: "",
         about: "check that docs/contract.md names only tests that exist",
-        run: task_contract::run,
+        run: |_| task_contract::run(),
     },
     Task {
         name: "ci",
+        words: "",
         about: "all of these, with formatting, lints and documentation",
-        run: task_ci::run,
+        run: |_| task_ci::run(),
     },
 ];
+
+impl Task {
+    /// Its name and what may follow.
+    fn line(&self) -> String {
+        format!("{} {}", self.name, self.words).trim_end().to_string()
+    }
+}
 
 fn usage() -> String {
     let mut text = String::from("usage: cargo xtask COMMAND\n");
@@ -87,6 +111,9 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
+    if let Some(code) = bench::measured_child(&words) {
+        return code;
+    }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["help" | "--help" | "-h"] => {
@@ -103,17 +130,17 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
             Some(task) if matches!(rest, ["--help" | "-h"]) => {
-                println!("usage: cargo xtask {}\n  {}", task.name, task.about);
+                println!("usage: cargo xtask {}\n  {}", task.line(), task.about);
                 ExitCode::SUCCESS
             }
-            Some(task) if !rest.is_empty() => {
+            Some(task) if !rest.is_empty() && task.words.is_empty() => {
                 eprintln!(
                     "xtask {name}: takes no arguments, got {rest:?}\nusage: cargo xtask {}",
                     task.name
                 );
                 ExitCode::from(2)
             }
-            Some(task) => match (task.run)() {
+            Some(task) => match (task.run)(rest) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(message) => {
                     eprintln!("xtask {name}: {message}");

@@ -4,7 +4,7 @@
 //! It decides nothing about the content; `task_demo` does. Times are fixed, so the same content has the same digests.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use crate::Result;
 
 /// 2024-01-01, for everything in a layer: an image made twice is the same image.
 const MTIME: u64 = 1_704_067_200;
+
+const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// One entry of a layer.
 pub(crate) struct Entry {
@@ -77,40 +80,76 @@ pub(crate) fn write(dir: &Path, layers: &[Vec<Entry>], config: Value) -> Result<
         let tar = layer_tar(layer).map_err(|error| format!("make a layer: {error}"))?;
         let packed = gzip(&tar).map_err(|error| format!("compress a layer: {error}"))?;
         diff_ids.push(digest(&tar));
-        descriptors.push(blobs.put("application/vnd.oci.image.layer.v1.tar+gzip", &packed)?);
+        descriptors.push(blobs.put(GZIP_LAYER, &packed)?);
         total += packed.len();
     }
-    let config = json!({
+    let config = self::config(config, &diff_ids);
+    let more = finish(dir, &config, &descriptors)?;
+    Ok(total + more)
+}
+
+/// The same of layers that are files already: their digests and where they are; they are moved into the layout.
+pub(crate) fn from_files(dir: &Path, layers: &[(String, PathBuf)], config: &str) -> Result<()> {
+    let blobs = Blobs(dir);
+    let mut descriptors = Vec::new();
+    for (digest, file) in layers {
+        let failed = |error| format!("move {}: {error}", file.display());
+        let path = blobs.path(digest);
+        let size = std::fs::metadata(file).map_err(failed)?.len();
+        std::fs::create_dir_all(dir.join("blobs/sha256")).map_err(failed)?;
+        std::fs::rename(file, path).map_err(failed)?;
+        descriptors.push(json!({"mediaType": GZIP_LAYER, "digest": digest, "size": size}));
+    }
+    finish(dir, config, &descriptors).map(drop)
+}
+
+/// The files of the layers of the only image in a layout, lowest first.
+pub(crate) fn layers(dir: &Path) -> Result<Vec<PathBuf>> {
+    let blobs = Blobs(dir);
+    let read = |path: &Path| {
+        let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
+        let text = std::fs::read(path).map_err(|error| failed(&error))?;
+        serde_json::from_slice::<Value>(&text).map_err(|error| failed(&error))
+    };
+    let path = |descriptor: &Value| blobs.path(descriptor["digest"].as_str().unwrap_or_default());
+    let index = read(&dir.join("index.json"))?;
+    let manifest = read(&path(&index["manifests"][0]))?;
+    let layers = manifest["layers"].as_array();
+    Ok(layers.into_iter().flatten().map(path).collect())
+}
+
+/// The configuration of an image for this machine that says `config` and has layers with these DiffIDs.
+pub(crate) fn config(config: Value, diff_ids: &[String]) -> String {
+    json!({
         "architecture": architecture(),
         "os": "linux",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
-    .to_string();
+    .to_string()
+}
+
+/// Writes all but the layers, and gives how many bytes that is without the index.
+fn finish(dir: &Path, config: &str, layers: &[Value]) -> Result<usize> {
+    let blobs = Blobs(dir);
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": MANIFEST,
         "config": blobs.put("application/vnd.oci.image.config.v1+json", config.as_bytes())?,
-        "layers": descriptors,
+        "layers": layers,
     })
     .to_string();
-    let manifest_descriptor = blobs.put(
-        "application/vnd.oci.image.manifest.v1+json",
-        manifest.as_bytes(),
-    )?;
+    let mut descriptor = blobs.put(MANIFEST, manifest.as_bytes())?;
+    descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
     let index = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [manifest_descriptor],
+        "manifests": [descriptor],
     });
     put_file(&dir.join("index.json"), index.to_string().as_bytes())?;
-    put_file(
-        &dir.join("oci-layout"),
-        json!({"imageLayoutVersion": "1.0.0"})
-            .to_string()
-            .as_bytes(),
-    )?;
-    Ok(total + config.len() + manifest.len())
+    let version = json!({"imageLayoutVersion": "1.0.0"}).to_string();
+    put_file(&dir.join("oci-layout"), version.as_bytes())?;
+    Ok(config.len() + manifest.len())
 }
 
 /// The blob directory of a layout.
@@ -120,9 +159,12 @@ impl Blobs<'_> {
     /// Stores a blob and returns its descriptor.
     fn put(&self, media_type: &str, blob: &[u8]) -> Result<Value> {
         let digest = digest(blob);
-        let path = self.0.join("blobs").join(digest.replace(':', "/"));
-        put_file(&path, blob)?;
+        put_file(&self.path(&digest), blob)?;
         Ok(json!({"mediaType": media_type, "digest": digest, "size": blob.len()}))
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.0.join("blobs").join(digest.replace(':', "/"))
     }
 }
 
@@ -186,7 +228,6 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
     use std::io::Read;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -250,6 +291,29 @@ mod tests {
                 .expect("gunzip");
             assert_eq!(config["rootfs"]["diff_ids"][at], digest(&tar));
         }
+    }
+
+    #[test]
+    fn a_layout_of_files_is_the_same_layout() {
+        let layout = Layout::new("blobs");
+        let again = Layout(layout.0.with_extension("again"));
+        fs::create_dir(&again.0).expect("directory");
+        let manifest = layout.manifest();
+        let mut files = Vec::new();
+        for (at, layer) in manifest["layers"].as_array().expect("layers").iter().enumerate() {
+            let file = again.0.join(at.to_string());
+            fs::write(&file, layout.blob(layer)).expect("layer");
+            files.push((layer["digest"].as_str().expect("digest").to_owned(), file));
+        }
+        let config = String::from_utf8(layout.blob(&manifest["config"])).expect("text");
+        from_files(&again.0, &files, &config).expect("layout");
+        assert_eq!(again.manifest(), manifest);
+        let names = |layout: &Layout| -> Vec<_> {
+            let found = layers(&layout.0).expect("layers");
+            found.iter().map(|path| path.file_name().map(ToOwned::to_owned)).collect()
+        };
+        assert_eq!(names(&again), names(&layout));
+        assert_eq!(names(&again).len(), 2);
     }
 
     #[test]

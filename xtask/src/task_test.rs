@@ -11,7 +11,10 @@ use crate::{Result, programs, task_build, task_guest};
 
 /// A program that tests use, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
+    ("bsdtar", "libarchive-tools"),
     ("busybox", "busybox-static"),
+    ("debootstrap", "debootstrap"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("mksquashfs", "squashfs-tools"),
     ("node", "nodejs"),
     ("npm", "npm"),
@@ -25,6 +28,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("strace", "strace"),
     ("tar", "tar"),
+    ("umoci", "umoci"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
@@ -55,7 +59,7 @@ struct Programs {
 
 /// Installs, builds, runs, and tells what was skipped.
 pub(crate) fn run() -> Result<()> {
-    let mut skipped = install_programs();
+    let mut skipped = install_programs(NEEDED);
     let programs = Programs {
         binary: task_build::release_binary()?,
         debug: programs::build("start-container", "start-container", &[])?,
@@ -105,8 +109,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Installs the Debian packages of missing programs; returns what cannot be had.
-fn install_programs() -> Vec<String> {
-    let missing: Vec<_> = NEEDED
+pub(crate) fn install_programs(needed: &[(&str, &str)]) -> Vec<String> {
+    let missing: Vec<_> = needed
         .iter()
         .filter(|(name, _)| !programs::is_installed(name))
         .collect();

@@ -13,7 +13,8 @@ mod headers;
 mod hostile;
 mod images;
 mod layers;
-mod pack;
 mod place;
 mod rootfs;
 mod verdict;
+
+use tests::pack;

@@ -27,6 +27,7 @@ mod exit;
 mod forms;
 mod hostile;
 mod identity;
+mod images;
 mod inspect;
 mod invariants;
 mod kills;

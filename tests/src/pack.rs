@@ -9,22 +9,25 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
 /// The time that members have unless a test says otherwise.
-pub(crate) const MTIME: u64 = 1_000_000_000;
+pub const MTIME: u64 = 1_000_000_000;
 
 /// A tar being made.
 #[derive(Default)]
-pub(crate) struct Tar(Vec<u8>);
+pub struct Tar(Vec<u8>);
 
 /// One member, with defaults of a regular file of root's.
-pub(crate) struct Item {
-    pub(crate) header: Header,
+pub struct Item {
+    /// Its header, without the name, which [`Tar::add`] puts in.
+    pub header: Header,
     name: Vec<u8>,
     link: Vec<u8>,
     data: Vec<u8>,
     records: Vec<(String, Vec<u8>)>,
 }
 
-pub(crate) fn item(kind: EntryType, name: impl AsRef<[u8]>) -> Item {
+/// A member of this type, owned by the caller.
+#[must_use]
+pub fn item(kind: EntryType, name: impl AsRef<[u8]>) -> Item {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(if kind == EntryType::Directory {
@@ -45,60 +48,76 @@ pub(crate) fn item(kind: EntryType, name: impl AsRef<[u8]>) -> Item {
     }
 }
 
-pub(crate) fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Item {
+/// A regular file.
+#[must_use]
+pub fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Item {
     let mut item = item(EntryType::Regular, name);
     item.data = data.as_ref().to_vec();
     item.header.set_size(item.data.len() as u64);
     item
 }
 
-pub(crate) fn dir(name: impl AsRef<[u8]>) -> Item {
+/// A directory.
+#[must_use]
+pub fn dir(name: impl AsRef<[u8]>) -> Item {
     item(EntryType::Directory, name)
 }
 
-pub(crate) fn symlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Item {
+/// A symbolic link.
+#[must_use]
+pub fn symlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Item {
     let mut item = item(EntryType::Symlink, name);
     item.link = target.as_ref().to_vec();
     item
 }
 
-pub(crate) fn hardlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Item {
+/// Another name of an earlier member.
+#[must_use]
+pub fn hardlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Item {
     let mut item = item(EntryType::Link, name);
     item.link = target.as_ref().to_vec();
     item
 }
 
 impl Item {
-    pub(crate) fn mode(mut self, mode: u32) -> Self {
+    /// Sets the permissions.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
         self.header.set_mode(mode);
         self
     }
 
-    pub(crate) fn owner(mut self, uid: u64, gid: u64) -> Self {
+    /// Sets user and group.
+    #[must_use]
+    pub fn owner(mut self, uid: u64, gid: u64) -> Self {
         self.header.set_uid(uid);
         self.header.set_gid(gid);
         self
     }
 
-    pub(crate) fn mtime(mut self, mtime: u64) -> Self {
+    /// Sets the time, in seconds since the epoch.
+    #[must_use]
+    pub fn mtime(mut self, mtime: u64) -> Self {
         self.header.set_mtime(mtime);
         self
     }
 
-    pub(crate) fn device(mut self, major: u32, minor: u32) -> Self {
+    /// Sets the numbers of a device.
+    #[must_use]
+    pub fn device(mut self, major: u32, minor: u32) -> Self {
         self.header.set_device_major(major).unwrap();
         self.header.set_device_minor(minor).unwrap();
         self
     }
 
     /// Adds a record to the extended header that goes before the member.
-    pub(crate) fn pax(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
+    pub fn pax(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.records.push((key.into(), value.as_ref().to_vec()));
         self
     }
 
     /// Puts the path of a directory for a leading `@` of the link's target.
-    pub(crate) fn with_links_to(mut self, directory: &Path) -> Self {
+    pub fn with_links_to(mut self, directory: &Path) -> Self {
         if let Some(rest) = self.link.strip_prefix(b"@") {
             self.link = [directory.as_os_str().as_bytes(), rest].concat();
         }
@@ -106,18 +125,21 @@ impl Item {
     }
 
     /// Says a size that is not that of the data.
-    pub(crate) fn size(mut self, size: u64) -> Self {
+    pub fn size(mut self, size: u64) -> Self {
         self.header.set_size(size);
         self
     }
 }
 
 impl Tar {
-    pub(crate) fn of(items: impl IntoIterator<Item = Item>) -> Vec<u8> {
+    /// A whole archive of these members.
+    pub fn of(items: impl IntoIterator<Item = Item>) -> Vec<u8> {
         items.into_iter().fold(Self::default(), Self::add).end()
     }
 
-    pub(crate) fn add(mut self, mut item: Item) -> Self {
+    /// Adds a member, with GNU long names where they are needed.
+    #[must_use]
+    pub fn add(mut self, mut item: Item) -> Self {
         if !item.records.is_empty() {
             self = self.records(EntryType::XHeader, &item.records);
         }
@@ -137,7 +159,7 @@ impl Tar {
     }
 
     /// Adds an extended header of its own.
-    pub(crate) fn records(self, kind: EntryType, records: &[(String, Vec<u8>)]) -> Self {
+    pub fn records(self, kind: EntryType, records: &[(String, Vec<u8>)]) -> Self {
         let mut data = Vec::new();
         for (key, value) in records {
             let rest = 3 + key.len() + value.len();
@@ -156,7 +178,7 @@ impl Tar {
     }
 
     /// Adds a header and data just as they are, but for the checksum and the padding.
-    pub(crate) fn raw(mut self, header: &mut Header, data: &[u8]) -> Self {
+    pub fn raw(mut self, header: &mut Header, data: &[u8]) -> Self {
         header.set_cksum();
         self.0.extend_from_slice(header.as_bytes());
         self.0.extend_from_slice(data);
@@ -164,30 +186,40 @@ impl Tar {
         self
     }
 
-    pub(crate) fn end(mut self) -> Vec<u8> {
+    /// The archive with its end mark.
+    #[must_use]
+    pub fn end(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
 
-    pub(crate) fn without_end(self) -> Vec<u8> {
+    /// The archive as it is so far.
+    #[must_use]
+    pub fn without_end(self) -> Vec<u8> {
         self.0
     }
 }
 
-pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+/// Compresses with gzip.
+#[must_use]
+pub fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
 
-pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
+/// Compresses with zstd, with a checksum.
+#[must_use]
+pub fn zstd(data: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
 
-pub(crate) fn sha256(data: &[u8]) -> String {
+/// The digest in lower-case hex.
+#[must_use]
+pub fn sha256(data: &[u8]) -> String {
     Sha256::digest(data)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -196,29 +228,34 @@ pub(crate) fn sha256(data: &[u8]) -> String {
 
 /// Files of an image archive, in the order in which they are packed.
 #[derive(Clone, Default)]
-pub(crate) struct Files(pub(crate) Vec<(String, Vec<u8>)>);
+pub struct Files(pub Vec<(String, Vec<u8>)>);
 
 impl Files {
-    pub(crate) fn put(&mut self, name: impl Into<String>, data: impl Into<Vec<u8>>) {
+    /// Adds a file.
+    pub fn put(&mut self, name: impl Into<String>, data: impl Into<Vec<u8>>) {
         self.0.push((name.into(), data.into()));
     }
 
     /// Adds a blob and gives its descriptor.
-    pub(crate) fn blob(&mut self, media_type: &str, data: &[u8]) -> serde_json::Value {
+    pub fn blob(&mut self, media_type: &str, data: &[u8]) -> serde_json::Value {
         let digest = sha256(data);
         self.put(format!("blobs/sha256/{digest}"), data);
         json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": data.len()})
     }
 
-    pub(crate) fn get_mut(&mut self, name: &str) -> &mut Vec<u8> {
+    /// The content of a file that is there.
+    pub fn get_mut(&mut self, name: &str) -> &mut Vec<u8> {
         &mut self.0.iter_mut().find(|(key, _)| key == name).unwrap().1
     }
 
-    pub(crate) fn into_tar(self) -> Vec<u8> {
+    /// The archive as a tar.
+    #[must_use]
+    pub fn into_tar(self) -> Vec<u8> {
         Tar::of(self.0.into_iter().map(|(name, data)| file(name, data)))
     }
 
-    pub(crate) fn into_directory(self, directory: &Path) {
+    /// The archive as a directory.
+    pub fn into_directory(self, directory: &Path) {
         for (name, data) in self.0 {
             let path = directory.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -227,26 +264,39 @@ impl Files {
     }
 }
 
-pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Media type of a manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of a configuration.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of a layer that is not compressed; the runtime does not believe it.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// This machine's architecture by the name that Go and OCI have for it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
 
 /// A configuration for this machine whose layers are these (uncompressed).
-pub(crate) fn config(layers: &[Vec<u8>]) -> serde_json::Value {
+pub fn config(layers: &[Vec<u8>]) -> serde_json::Value {
     let diff_ids: Vec<String> = layers
         .iter()
         .map(|layer| format!("sha256:{}", sha256(layer)))
         .collect();
     json!({
-        "architecture": runtime::image::Platform::host().architecture, "os": "linux",
+        "architecture": architecture(), "os": "linux",
         "config": {"User": "web", "Env": ["PATH=/bin", "A=b c"], "Entrypoint": ["/init"], "WorkingDir": "/srv"},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
 }
 
 /// Adds an image to a layout and gives its manifest's descriptor. Layers are packed as `pack` says.
-pub(crate) fn image(
+pub fn image(
     files: &mut Files,
     layers: &[Vec<u8>],
     config: &serde_json::Value,
@@ -263,7 +313,7 @@ pub(crate) fn image(
 }
 
 /// A layout whose index has these descriptors.
-pub(crate) fn layout(files: &mut Files, manifests: &[serde_json::Value]) {
+pub fn layout(files: &mut Files, manifests: &[serde_json::Value]) {
     files.put("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
     files.put(
         "index.json",
@@ -271,8 +321,17 @@ pub(crate) fn layout(files: &mut Files, manifests: &[serde_json::Value]) {
     );
 }
 
+/// A layout with one image of these layers, which has the tag `latest`.
+pub fn tagged(layers: &[Vec<u8>]) -> Files {
+    let mut files = Files::default();
+    let mut manifest = image(&mut files, layers, &config(layers), <[u8]>::to_vec);
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
+    layout(&mut files, &[manifest]);
+    files
+}
+
 /// A layout with one image of these layers.
-pub(crate) fn oci(layers: &[Vec<u8>]) -> Files {
+pub fn oci(layers: &[Vec<u8>]) -> Files {
     let mut files = Files::default();
     let manifest = image(&mut files, layers, &config(layers), <[u8]>::to_vec);
     layout(&mut files, &[manifest]);
@@ -280,7 +339,7 @@ pub(crate) fn oci(layers: &[Vec<u8>]) -> Files {
 }
 
 /// What `docker save` writes for one image of these layers.
-pub(crate) fn docker(layers: &[Vec<u8>], tags: &[&str]) -> Files {
+pub fn docker(layers: &[Vec<u8>], tags: &[&str]) -> Files {
     let mut files = Files::default();
     let config = config(layers).to_string();
     let config_name = format!("{}.json", sha256(config.as_bytes()));

@@ -1,0 +1,6 @@
+//! Images as they come: what unpacking makes of them, compared with another program's work and with golden lists, and
+//! what is left when something goes wrong.
+
+mod debian;
+mod same_tree;
+mod ways;

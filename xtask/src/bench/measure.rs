@@ -1,0 +1,74 @@
+//! Runs one program and tells its time and its peak memory.
+//!
+//! The kernel keeps the peak of all children that a process has waited for, so each program gets a parent of its own: this
+//! program again, with the words that `measured_child` knows.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
+
+use crate::{Result, programs};
+
+/// The first word of the inner program.
+const WORD: &str = "--measured-child";
+
+/// What one run took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) seconds: f64,
+    pub(super) peak_kib: f64,
+}
+
+/// Runs `command` without output; its errors are part of the failure.
+pub(super) fn run(command: &Command) -> Result<Run> {
+    let shown = programs::shown(command);
+    let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    let mut outer = programs::program(own);
+    outer.arg(WORD).arg(command.get_program());
+    outer.args(command.get_args());
+    let output = outer
+        .output()
+        .map_err(|error| format!("cannot start `{shown}`: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        return Err(format!("`{shown}` ended with {}: {last}", output.status));
+    }
+    let told: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("`{shown}` was not measured: {error}"))?;
+    let number = |key: &str| {
+        let number = told[key].as_f64();
+        number.ok_or_else(|| format!("`{shown}` was not measured: {told}"))
+    };
+    Ok(Run {
+        seconds: number("seconds")?,
+        peak_kib: number("peak_kib")?,
+    })
+}
+
+/// The inner program: runs the words after its own and prints what they took. Nothing, where the words are no such.
+pub(crate) fn measured_child(words: &[String]) -> Option<ExitCode> {
+    let [first, program, rest @ ..] = words else {
+        return None;
+    };
+    if first != WORD {
+        return None;
+    }
+    let mut command = Command::new(program);
+    command.args(rest).stdin(Stdio::null()).stdout(Stdio::null());
+    let begun = Instant::now();
+    let status = match command.status() {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            return Some(ExitCode::FAILURE);
+        }
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
+    println!("{}", json!({"seconds": seconds, "peak_kib": peak}));
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Some(ExitCode::from(code.unwrap_or(1)))
+}
