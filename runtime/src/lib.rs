@@ -40,6 +40,8 @@ pub mod rootless;
 pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
 pub mod users;
+/// fs-verity digests.
+pub mod verity;
 /// What is no failure and has to be said.
 pub mod warning;
 

@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
+use crate::run::Run;
+use crate::world::tool;
+
 /// Users of the image; `1001` is a name on purpose, with another number.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
 app:x:1000:1000:App:/home/app:/bin/sh
@@ -138,4 +141,27 @@ fn applets() -> &'static [String] {
             .map(str::to_owned)
             .collect()
     })
+}
+
+/// Packs a directory with mksquashfs.
+///
+/// # Panics
+/// When that fails.
+pub fn squashfs(directory: &Path, file: &Path) {
+    let options = ["-quiet", "-no-progress", "-noappend"];
+    let _ = Run::new(tool("mksquashfs"))
+        .cmd([directory, file])
+        .cmd(options)
+        .text();
+}
+
+/// Packs a directory with mkfs.erofs.
+///
+/// # Panics
+/// When that fails.
+pub fn erofs(directory: &Path, file: &Path) {
+    let _ = Run::new(tool("mkfs.erofs"))
+        .cmd(["--quiet"])
+        .cmd([file, directory])
+        .text();
 }

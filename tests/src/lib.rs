@@ -25,7 +25,7 @@ pub use client::{Client, Done};
 pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;
 pub use host::{Process, Snapshot, bare_host, lacking, mounts_below, processes_of};
-pub use image::{Image, write_file};
+pub use image::{Image, erofs, squashfs, write_file};
 pub use layered::{Layered, opaque, whiteout};
 pub use pty::Pty;
 pub use run::{Run, Wire};

@@ -344,7 +344,8 @@ mod tests {
     impl Pair {
         /// Two equal trees, and what they differ in after `change` has been done to the second.
         fn after(name: &str, change: impl Fn(&Path)) -> Vec<String> {
-            let pair = Self(std::env::temp_dir().join(format!("tree-{name}-{}", std::process::id())));
+            let pair =
+                Self(std::env::temp_dir().join(format!("tree-{name}-{}", std::process::id())));
             for top in ["one", "two"] {
                 let top = pair.0.join(top);
                 fs::create_dir_all(top.join("d")).expect("directory");
@@ -385,7 +386,9 @@ mod tests {
             assert!(!found.is_empty(), "{name}");
             found
         };
-        let _ = found("content", &|two| fs::write(two.join("g"), "tex2").expect("file"));
+        let _ = found("content", &|two| {
+            fs::write(two.join("g"), "tex2").expect("file")
+        });
         let _ = found("size", &|two| {
             let file = File::options().write(true).open(two.join("d/f"));
             file.expect("file").set_len(14_001).expect("length");

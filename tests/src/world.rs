@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::container::{Launch, Rootfs};
 use crate::host::{mounts_below, processes_of};
-use crate::image::Image;
+use crate::image::{Image, squashfs};
 use crate::run::Run;
 use crate::until;
 
@@ -193,9 +193,7 @@ impl World {
     /// When that fails.
     pub fn pack(&self, id: &str) {
         let images = self.base.join("images");
-        let packed = images.join(format!("{id}.squashfs"));
-        let made = Run::new(tool("mksquashfs")).cmd([images.join("img"), packed]);
-        let _ = made.cmd(["-quiet"]).text();
+        squashfs(&images.join("img"), &images.join(format!("{id}.squashfs")));
     }
 
     /// The binary with these words only.

@@ -93,7 +93,9 @@ const TASKS: &[Task] = &[
 impl Task {
     /// Its name and what may follow.
     fn line(&self) -> String {
-        format!("{} {}", self.name, self.words).trim_end().to_string()
+        format!("{} {}", self.name, self.words)
+            .trim_end()
+            .to_string()
     }
 }
 

@@ -300,7 +300,12 @@ mod tests {
         fs::create_dir(&again.0).expect("directory");
         let manifest = layout.manifest();
         let mut files = Vec::new();
-        for (at, layer) in manifest["layers"].as_array().expect("layers").iter().enumerate() {
+        for (at, layer) in manifest["layers"]
+            .as_array()
+            .expect("layers")
+            .iter()
+            .enumerate()
+        {
             let file = again.0.join(at.to_string());
             fs::write(&file, layout.blob(layer)).expect("layer");
             files.push((layer["digest"].as_str().expect("digest").to_owned(), file));
@@ -310,7 +315,10 @@ mod tests {
         assert_eq!(again.manifest(), manifest);
         let names = |layout: &Layout| -> Vec<_> {
             let found = layers(&layout.0).expect("layers");
-            found.iter().map(|path| path.file_name().map(ToOwned::to_owned)).collect()
+            found
+                .iter()
+                .map(|path| path.file_name().map(ToOwned::to_owned))
+                .collect()
         };
         assert_eq!(names(&again), names(&layout));
         assert_eq!(names(&again).len(), 2);

@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("debootstrap", "debootstrap"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mksquashfs", "squashfs-tools"),
+    ("mkfs.erofs", "erofs-utils"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("newuidmap", "uidmap"),

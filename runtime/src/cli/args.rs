@@ -10,9 +10,10 @@ use shim::plan::IdRange;
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::ProgressMode;
+use crate::image::{ErofsSource, ProgressMode};
 use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
+use crate::verity::{Digest, Wanted};
 
 /// One call of start-container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Invocation {
     PipeWrap(PipeWrapArgs),
     /// `image import`
     ImageImport(ImageImportArgs),
+    /// `image build-erofs`
+    BuildErofs(BuildErofsArgs),
     /// Text for stdout, newline at its end.
     Help(String),
     /// `--version`
@@ -208,6 +211,8 @@ pub struct CreateFsArgs {
     pub name: Option<String>,
     /// `--userns`: whose ids its files shall have; none leaves them as they are.
     pub userns: Option<Userns>,
+    /// `--verity`: the digest that the image's file must have.
+    pub verity: Option<Wanted>,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }
@@ -304,6 +309,23 @@ pub struct ImageImportArgs {
     pub reference: Option<String>,
     /// `--progress`
     pub progress: ProgressMode,
+    /// `--verity`: the fs-verity digest of a source that is a filesystem.
+    pub verity: Option<Digest>,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image build-erofs IMAGE FILE`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildErofsArgs {
+    /// What is packed.
+    pub source: ErofsSource,
+    /// The file that is made; never empty.
+    pub file: PathBuf,
+    /// `--replace`: a file that is there is replaced.
+    pub replace: bool,
+    /// `--json`
+    pub json: bool,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

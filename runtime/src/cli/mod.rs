@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 mod args;
 mod help;
+mod image_values;
 mod parse;
 mod run;
 mod scan;
@@ -13,9 +14,9 @@ pub mod table;
 mod values;
 
 pub use args::{
-    BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
-    MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
+    BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
+    Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
+    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
 };
 pub use parse::parse;
 pub use run::run;

@@ -7,19 +7,20 @@ use std::path::PathBuf;
 use shim::Error;
 
 use super::args::{
-    BindMountArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, Format,
-    IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
-    MountRemoveArgs, PipeWrapArgs, ProcessArgs, Userns,
+    BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
+    Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
+    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
-use super::{help, values};
+use super::{help, image_values, values};
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
 use crate::image::ProgressMode;
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
+use crate::verity::Wanted;
 
 /// Reads a command line, without the name of the program.
 ///
@@ -148,6 +149,7 @@ struct Options {
     replace: bool,
     reference: Option<String>,
     progress: ProgressMode,
+    verity: Option<Wanted>,
 }
 
 impl Options {
@@ -208,6 +210,7 @@ impl Options {
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
             FlagId::Progress => self.progress = values::progress(&value)?,
+            FlagId::Verity => self.verity = Some(image_values::verity(&value)?),
             FlagId::Ref => {
                 let value = values::not_empty(name, value)?;
                 self.reference = Some(values::text(name, value)?);
@@ -300,6 +303,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 image,
                 name: name.filter(|name| !name.is_empty()),
                 userns: options.userns,
+                verity: options.verity,
                 dirs: options.dirs,
             }))
         }
@@ -349,6 +353,19 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 replace: options.replace,
                 reference: options.reference,
                 progress: options.progress,
+                verity: options.verity.map(image_values::exact_verity).transpose()?,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::BuildErofs => {
+            let image = options.operand(&mut scan, "IMAGE")?;
+            let file = options.operand(&mut scan, "FILE")?.into();
+            options.until_end(&mut scan)?;
+            Ok(Invocation::BuildErofs(BuildErofsArgs {
+                source: image_values::erofs_source(image)?,
+                file,
+                replace: options.replace,
+                json: options.json,
                 dirs: options.dirs,
             }))
         }

@@ -336,6 +336,7 @@ fn the_other_verbs() {
             image: ImageId::new("main").unwrap(),
             name: None,
             userns: None,
+            verity: None,
             dirs: dirs.clone(),
         };
         assert_eq!(
@@ -381,6 +382,7 @@ fn the_other_verbs() {
             replace: true,
             reference: Some("v1".into()),
             progress: ProgressMode::Json,
+            verity: None,
             dirs: dirs.clone(),
         })
     );

@@ -8,11 +8,13 @@ use shim::idmap::IdMap;
 use shim::signals;
 
 use super::Outcome;
-use super::args::{BindMountArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation};
+use super::args::{
+    BindMountArgs, BuildErofsArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation,
+};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
-use crate::image::{self, ImportRequest, Progress, Rights};
+use crate::image::{self, ErofsRequest, ImportRequest, Progress, Rights};
 use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, userns};
 
 /// Carries out what was asked.
@@ -69,6 +71,10 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             let dirs = dirs(&args.dirs)?;
             import(args, dirs)
         }
+        Invocation::BuildErofs(args) => {
+            let dirs = dirs(&args.dirs)?;
+            build_erofs(args, &dirs)
+        }
         Invocation::PipeWrap(args) => {
             let words: Vec<OsString> = std::iter::once(args.command.program)
                 .chain(args.command.arguments)
@@ -85,10 +91,16 @@ fn create_fs(args: &CreateFsArgs, config: &Config) -> shim::Result<Outcome> {
     let userns = args.userns.as_ref().or(settings.userns.as_ref());
     let created = if rootless::enter()?.entered {
         userns::check_deferred(userns)?;
+        if args.verity.is_some() {
+            return Err(shim::Error::new("check digest of")
+                .on(image)
+                .because("without root an image that is a file cannot be used")
+                .hint("run as root, or leave --verity out"));
+        }
         rootfs::create_deferred(dirs, image, name)?
     } else {
         let ids = userns::of_create_fs(userns, config.id_pool.unwrap_or_else(Pool::of_host))?;
-        rootfs::create(dirs, image, name, &ids)?
+        rootfs::create_verified(dirs, image, args.verity, name, &ids)?
     };
     let mut text = created.rootfs.into_os_string().into_vec();
     text.push(b'\n');
@@ -140,6 +152,7 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     let mut request = ImportRequest::new(args.source, args.id, dirs.base);
     request.reference = args.reference;
     request.replace = args.replace;
+    request.verity = args.verity;
     request.progress = Progress::new(args.progress);
     let origin = rootless::enter_for_files()?;
     request.rights = if origin.single_id.is_some() {
@@ -157,6 +170,28 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     Ok(Outcome::Text {
         text: Vec::new(),
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+    })
+}
+
+fn build_erofs(args: BuildErofsArgs, dirs: &Dirs) -> shim::Result<Outcome> {
+    rootless::enter()?;
+    let built = image::build_erofs(
+        dirs,
+        &ErofsRequest {
+            source: args.source,
+            file: args.file,
+            replace: args.replace,
+            digest: args.json,
+        },
+    )?;
+    let text = if args.json {
+        built.json()?
+    } else {
+        String::new()
+    };
+    Ok(Outcome::Text {
+        text: text.into_bytes(),
+        warning: built.warning,
     })
 }
 

@@ -147,7 +147,7 @@ fn owner_failed(member: &Member, errno: Errno) -> Error {
     }
 }
 
-fn is_ours(name: &[u8]) -> bool {
+pub(super) fn is_ours(name: &[u8]) -> bool {
     !NOT_OURS.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -5,14 +5,18 @@
 //! An import that fails leaves nothing; one that is killed leaves what the next import of the same ID removes.
 
 mod archive;
+mod build_erofs;
 mod bundle;
 mod chosen;
 mod config;
 mod docker;
+mod erofs;
+mod fresh;
 mod layer;
 pub mod layers;
 mod member;
 mod meta;
+mod mounted;
 mod oci;
 mod path;
 mod pax;
@@ -33,7 +37,9 @@ use serde::{Deserialize, Serialize};
 use shim::{Error, Result};
 
 use crate::ids::ImageId;
+use crate::verity::Digest;
 
+pub use build_erofs::{BuiltErofs, ErofsRequest, ErofsSource, build_erofs};
 pub use meta::Rights;
 pub use platform::Platform;
 pub use progress::{Counted, Part, Progress, ProgressMode, Work};
@@ -53,7 +59,7 @@ use tree::Tree;
 #[derive(Debug, Clone)]
 pub struct ImportRequest {
     /// An OCI image layout (directory or tar), a docker-archive tar or a root filesystem's tar; tars plain or compressed
-    /// with gzip or zstd.
+    /// with gzip or zstd. Or a squashfs or EROFS file.
     pub source: PathBuf,
     /// The image's name in the store.
     pub id: ImageId,
@@ -71,6 +77,8 @@ pub struct ImportRequest {
     pub rights: Rights,
     /// Where it is told how far the import has come.
     pub progress: Progress,
+    /// The fs-verity digest that a source which is a filesystem must have.
+    pub verity: Option<Digest>,
 }
 
 impl ImportRequest {
@@ -87,6 +95,7 @@ impl ImportRequest {
             durable: true,
             rights: Rights::Root,
             progress: Progress::default(),
+            verity: None,
         }
     }
 }
@@ -101,16 +110,20 @@ pub enum Format {
     Docker,
     /// A tar of a root filesystem.
     Rootfs,
+    /// A squashfs file.
+    Squashfs,
+    /// An EROFS file.
+    Erofs,
 }
 
 /// An image that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// Its root filesystem, `BASE/images/ID`.
+    /// Its root filesystem, `BASE/images/ID`, or the file that it is in.
     pub root: PathBuf,
     /// What it came from.
     pub format: Format,
-    /// The digest of its manifest, for an OCI image.
+    /// The digest of its manifest, for an OCI image; the fs-verity digest that a file was checked with.
     pub digest: Option<String>,
     /// How many layers it has; 1 for a root filesystem.
     pub layers: usize,
@@ -145,27 +158,34 @@ pub fn import(request: &ImportRequest) -> Result<Imported> {
 
 fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
     let id = request.id.as_str();
-    store.check_free(id, request.replace)?;
     let reference = request.reference.as_deref();
     let platform = &request.platform;
-    let (format, image) = match source::open(&request.source, || store.spool(id))? {
+    if !request.replace {
+        store.check_free(id, false)?;
+    }
+    let source = source::open(&request.source, || store.spool(id))?;
+    if !matches!(source, Source::Filesystem(..)) {
+        store.check_free(id, request.replace)?;
+        if request.verity.is_some() {
+            return Err(Error::new("check digest of")
+                .on(request.source.display())
+                .because("only an image that is a filesystem has an fs-verity digest")
+                .hint("leave --verity out; or make one file of the image with image build-erofs"));
+        }
+    }
+    let (format, image) = match source {
         Source::Oci(bundle) => (Format::Oci, oci::select(&bundle, reference, platform)?),
         Source::Docker(bundle, entries) => (
             Format::Docker,
             docker::select(&bundle, &entries, reference, platform)?,
         ),
-        Source::Filesystem { kind, .. } => {
-            return Err(Error::new("import image")
-                .on(request.source.display())
-                .because(format!("it is {kind} image"))
-                .hint("give the tar that it was made from"));
-        }
-        Source::Rootfs(..) if reference.is_some() => {
+        Source::Filesystem(..) | Source::Rootfs(..) if reference.is_some() => {
             let error = Error::new("find image").on(reference.unwrap_or_default());
             return Err(error
                 .because("the source is a root filesystem, which has no name")
                 .hint("leave the name out"));
         }
+        Source::Filesystem(kind, file) => return mounted::import(store, request, kind, &file),
         Source::Rootfs(section, compression) => {
             let label = request.source.display().to_string();
             let staging = store.stage(id)?;

@@ -1,4 +1,5 @@
-//! Gives an import its name: `ID.env`, `ID.json`, and last the directory `ID`, whose appearing is the commit.
+//! Gives an import its name: `ID.env`, `ID.json`, and last the directory or file that is the image, whose appearing is
+//! the commit.
 //!
 //! Each step exchanges names (renameat2(2), Linux 3.15), so each can be undone by doing it again; when a later one fails,
 //! the earlier ones are.
@@ -24,7 +25,7 @@ pub(super) struct Beside {
 }
 
 /// A name that was given, and what it takes to take it back.
-struct Step {
+pub(super) struct Step {
     temporary: String,
     name: String,
     /// Something had the name before, and has the temporary one now.
@@ -55,13 +56,10 @@ impl Staging<'_> {
             return Err(error);
         }
         self.published = true;
-        for step in steps
-            .iter()
-            .filter(|step| step.exchanged && step.temporary != self.name)
-        {
-            // What cannot be removed now, the next import of this ID removes.
-            let _ = remove::remove(&store.images, step.temporary.as_bytes());
-        }
+        settle(
+            store,
+            steps.iter().filter(|step| step.temporary != self.name),
+        );
         if durable {
             fsync(&store.images).map_err(|errno| store.failed("write to disk", self.id, errno))?;
         }
@@ -82,43 +80,72 @@ impl Staging<'_> {
     }
 
     fn give_names(&self, beside: &Beside, durable: bool, steps: &mut Vec<Step>) -> Result<()> {
-        let store = self.store;
-        for (suffix, content) in [("env", &beside.env), ("json", &beside.json)] {
-            let name = format!("{}.{suffix}", self.id);
-            let temporary = temporary(self.id, &format!(".{suffix}"));
-            let written = store
-                .create(&temporary)
-                .map_err(Into::into)
-                .and_then(|mut file| {
-                    file.write_all(content.as_bytes())?;
-                    if durable { file.sync_all() } else { Ok(()) }
-                });
-            let given = written.map_err(|error: std::io::Error| {
-                let error = Error::io("write", store.path.join(&name).display(), &error);
-                error
-                    .raw_errno()
-                    .map_or_else(|| error.clone(), |errno| disk_hint(error.clone(), errno))
-            });
-            let given = given.and_then(|()| give_name(store, &temporary, &name));
-            match given {
-                Ok(step) => steps.push(step),
-                Err(error) => {
-                    let _ = unlinkat(
-                        &store.images,
-                        temporary.as_str(),
-                        UnlinkatFlags::NoRemoveDir,
-                    );
-                    return Err(error);
-                }
-            }
-        }
-        steps.push(give_name(store, &self.name, self.id)?);
+        beside.give_names(self.store, self.id, durable, steps)?;
+        steps.push(give_name(self.store, &self.name, self.id)?);
         Ok(())
     }
 }
 
+impl Beside {
+    /// Writes the files and gives them their names; what it takes to undo it is put into `steps`.
+    pub(super) fn give_names(
+        &self,
+        store: &Store,
+        id: &str,
+        durable: bool,
+        steps: &mut Vec<Step>,
+    ) -> Result<()> {
+        for (suffix, content) in [("env", &self.env), ("json", &self.json)] {
+            steps.push(give_text(store, id, suffix, content, durable)?);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the file `ID.SUFFIX`.
+pub(super) fn give_text(
+    store: &Store,
+    id: &str,
+    suffix: &str,
+    content: &str,
+    durable: bool,
+) -> Result<Step> {
+    let name = format!("{id}.{suffix}");
+    let temporary = temporary(id, ".json");
+    let written = store
+        .create(&temporary)
+        .map_err(Into::into)
+        .and_then(|mut file| {
+            file.write_all(content.as_bytes())?;
+            if durable { file.sync_all() } else { Ok(()) }
+        });
+    let given = written.map_err(|error: std::io::Error| {
+        let error = Error::io("write", store.path.join(&name).display(), &error);
+        error
+            .raw_errno()
+            .map_or_else(|| error.clone(), |errno| disk_hint(error.clone(), errno))
+    });
+    let given = given.and_then(|()| give_name(store, &temporary, &name));
+    if given.is_err() {
+        let _ = unlinkat(
+            &store.images,
+            temporary.as_str(),
+            UnlinkatFlags::NoRemoveDir,
+        );
+    }
+    given
+}
+
+/// Removes what had the names before.
+pub(super) fn settle<'s>(store: &Store, steps: impl IntoIterator<Item = &'s Step>) {
+    for step in steps.into_iter().filter(|step| step.exchanged) {
+        // What cannot be removed now, the next import of this ID removes.
+        let _ = remove::remove(&store.images, step.temporary.as_bytes());
+    }
+}
+
 /// Renames, and keeps what had the name before under the temporary one.
-fn give_name(store: &Store, temporary: &str, name: &str) -> Result<Step> {
+pub(super) fn give_name(store: &Store, temporary: &str, name: &str) -> Result<Step> {
     let images = &store.images;
     let rename = |flags| renameat2(images, temporary, images, name, flags);
     let exchanged = match rename(RenameFlags::RENAME_NOREPLACE) {
@@ -140,7 +167,7 @@ fn give_name(store: &Store, temporary: &str, name: &str) -> Result<Step> {
 }
 
 /// Takes the names back, last first. There is nothing better to do where that fails, too.
-fn undo(store: &Store, steps: Vec<Step>) {
+pub(super) fn undo(store: &Store, steps: Vec<Step>) {
     let images = &store.images;
     for step in steps.into_iter().rev() {
         let flags = if step.exchanged {

@@ -1,6 +1,5 @@
 //! Finds out what kind of image a source is, from its content; its name says nothing.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -16,6 +15,7 @@ use super::member::{checksum_holds, read_failed};
 use super::path::Place;
 use super::stream::{Compression, Section, buffered, decoder, start_of};
 use super::tree::disk_hint;
+use crate::rootfs::image_file::Kind;
 
 /// What a source is.
 #[derive(Debug)]
@@ -27,48 +27,25 @@ pub(super) enum Source {
     /// A tar of a root filesystem.
     Rootfs(Section, Compression),
     /// A filesystem that is mounted, not unpacked.
-    Filesystem {
-        kind: FilesystemKind,
-        #[expect(dead_code, reason = "no import reads it yet")]
-        file: File,
-    },
+    Filesystem(Kind, File),
 }
 
-/// The kinds of filesystem that an image can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FilesystemKind {
-    /// squashfs 4, little endian, the only one that Linux mounts.
-    Squashfs,
-    /// EROFS.
-    Erofs,
-}
-
-impl FilesystemKind {
-    /// Told from the superblock's magic number: squashfs begins with it, EROFS has it after 1 KiB.
-    fn of(file: &File) -> io::Result<Option<Self>> {
-        const EROFS_MAGIC: [u8; 4] = 0xE0F5_E1E2_u32.to_le_bytes();
-        let magic = |offset| {
-            let mut magic = [0; 4];
-            match file.read_exact_at(&mut magic, offset) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
-                result => result.map(|()| magic),
-            }
-        };
-        Ok(match (&magic(0)?, magic(1024)?) {
-            (b"hsqs", _) => Some(Self::Squashfs),
-            (_, EROFS_MAGIC) => Some(Self::Erofs),
-            _ => None,
-        })
-    }
-}
-
-impl fmt::Display for FilesystemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Squashfs => "a squashfs",
-            Self::Erofs => "an EROFS",
-        })
-    }
+/// Told from the superblock's magic number: squashfs begins with it (version 4, little-endian, is the only one that Linux
+/// mounts), EROFS has it after 1 KiB.
+fn filesystem(file: &File) -> io::Result<Option<Kind>> {
+    const EROFS_MAGIC: [u8; 4] = 0xE0F5_E1E2_u32.to_le_bytes();
+    let magic = |offset| {
+        let mut magic = [0; 4];
+        match file.read_exact_at(&mut magic, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
+            result => result.map(|()| magic),
+        }
+    };
+    Ok(match (&magic(0)?, magic(1024)?) {
+        (b"hsqs", _) => Some(Kind::Squashfs),
+        (_, EROFS_MAGIC) => Some(Kind::Erofs),
+        _ => None,
+    })
 }
 
 /// Names at the top of a root filesystem and of no image archive: with one of them first, a compressed tar needs not be
@@ -128,9 +105,8 @@ pub(super) fn open(path: &Path, spool: impl FnOnce() -> Result<File>) -> Result<
             .because("it is neither a file nor a directory");
         return Err(error.hint("write the archive to a file first"));
     }
-    let kind = FilesystemKind::of(&file).map_err(|error| read_failed(&label, &error))?;
-    if let Some(kind) = kind {
-        return Ok(Source::Filesystem { kind, file });
+    if let Some(kind) = filesystem(&file).map_err(|error| read_failed(&label, &error))? {
+        return Ok(Source::Filesystem(kind, file));
     }
     let section = Section::whole(Arc::new(file))
         .map_err(|error| failed(&error).hint("check the disk it is on"))?;

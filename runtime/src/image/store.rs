@@ -132,14 +132,21 @@ impl Store {
 
     /// Fails if an image `id` is there that must not be replaced.
     pub(super) fn check_free(&self, id: &str, replace: bool) -> Result<()> {
-        let squashfs = format!("{id}.squashfs");
-        if self.has(&squashfs)? {
-            let error = Error::new("import image")
-                .on(id)
-                .because(format!("{squashfs} exists"));
-            return Err(error.hint("remove it first, or import under another id"));
+        self.check_free_for(id, id, replace)
+    }
+
+    /// The same for an image that is called `own`: an image of another kind is never replaced.
+    pub(super) fn check_free_for(&self, id: &str, own: &str, replace: bool) -> Result<()> {
+        for kind in ["", ".squashfs", ".erofs"] {
+            let name = format!("{id}{kind}");
+            if name != own && self.has(&name)? {
+                let error = Error::new("import image")
+                    .on(id)
+                    .because(format!("{name} exists"));
+                return Err(error.hint("remove it first, or import under another id"));
+            }
         }
-        if !replace && self.has(id)? {
+        if !replace && self.has(own)? {
             let error = Error::new("import image")
                 .on(id)
                 .because("an image of that id exists");
@@ -147,6 +154,22 @@ impl Store {
                 .hint("replace it with --replace, remove it first, or import under another id"));
         }
         Ok(())
+    }
+
+    /// Removes what killed imports of `id` left.
+    pub(super) fn clear_dead(&self, id: &str) -> Result<()> {
+        let lock = self.lock()?;
+        let dead = self.find_dead(id)?;
+        drop(lock);
+        self.remove_dead(&dead)
+    }
+
+    /// They stay locked until they are gone, so that nobody else removes them at the same time.
+    fn remove_dead(&self, dead: &[(String, Option<File>)]) -> Result<()> {
+        dead.iter().try_for_each(|(name, _locked)| {
+            remove::remove(&self.images, name.as_bytes())
+                .map_err(|errno| self.failed("remove what a killed import left", name, errno))
+        })
     }
 
     /// Makes the directory that `id` is unpacked into, and removes what killed imports of `id` left.
@@ -168,11 +191,7 @@ impl Store {
             directory,
             published: false,
         };
-        // They stay locked until they are gone, so that nobody else removes them at the same time.
-        for (name, _locked) in &dead {
-            remove::remove(&self.images, name.as_bytes())
-                .map_err(|errno| self.failed("remove what a killed import left", name, errno))?;
-        }
+        self.remove_dead(&dead)?;
         Ok(staging)
     }
 

@@ -19,6 +19,7 @@ use super::overlay::{Refusal, Stack};
 use super::{Places, destroy, errno_of, inside, overlay, probe, ranges, remove};
 use crate::config::Dirs;
 use crate::host;
+use crate::verity::Wanted;
 
 /// How many names may be lost to another create-fs that takes our journal for a dead one's.
 const ATTEMPTS: usize = 16;
@@ -41,7 +42,21 @@ pub struct Created {
 /// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; no free ids, or a
 /// filesystem whose ids cannot be mapped; whatever the kernel refuses. Nothing is left then.
 pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result<Created> {
-    create_as(dirs, image, name, ids, false)
+    create_as(dirs, (image, None), name, ids, false)
+}
+
+/// The same from an image that is a file with this digest.
+///
+/// # Errors
+/// As [`create`]; and a file that has another digest, or none.
+pub fn create_verified(
+    dirs: &Dirs,
+    image: &str,
+    verity: Option<Wanted>,
+    name: Option<&str>,
+    ids: &Ids,
+) -> Result<Created> {
+    create_as(dirs, (image, verity), name, ids, false)
 }
 
 /// The same for a caller who may mount in a mount namespace of its own only: see [`super::Deferred`]. Its ids are the
@@ -50,18 +65,18 @@ pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result
 /// # Errors
 /// As [`create`].
 pub fn create_deferred(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
-    create_as(dirs, image, name, &Ids::AsOnDisk, true)
+    create_as(dirs, (image, None), name, &Ids::AsOnDisk, true)
 }
 
 fn create_as(
     dirs: &Dirs,
-    image: &str,
+    (image, verity): (&str, Option<Wanted>),
     name: Option<&str>,
     ids: &Ids,
     deferred: bool,
 ) -> Result<Created> {
     // First, so that an unknown image changes nothing at all.
-    let lower = layers::image(dirs, image)?;
+    let lower = layers::image(dirs, image, verity)?;
     lower.check_number(image, usize::from(deferred))?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;

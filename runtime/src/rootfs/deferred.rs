@@ -95,7 +95,7 @@ impl Deferred {
     fn lower(&self, dirs: &Dirs) -> Result<Lower> {
         match Lower::of_container(&dirs.data, &self.places)? {
             Some(lower) => Ok(lower),
-            None => layers::image(dirs, &self.image),
+            None => layers::image(dirs, &self.image, None),
         }
     }
 

@@ -22,20 +22,23 @@ mod create;
 mod deferred;
 mod destroy;
 mod idmapped;
+pub(crate) mod image_file;
 mod inside;
 mod journal;
 mod layers;
 mod lower;
+mod merged;
 mod overlay;
 mod probe;
 mod ranges;
 mod remove;
 
-pub use create::{Created, create, create_deferred};
+pub use create::{Created, create, create_deferred, create_verified};
 pub use deferred::Deferred;
 pub use destroy::destroy;
 pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
+pub(crate) use merged::merged;
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;

@@ -8,7 +8,8 @@ use runtime::rootfs::{self, Ids, Record};
 use shim::sys::mount::Propagation;
 
 use crate::host::{
-    chown, loop_devices_of, make_fifo, mount_line, mounts_below, names, on_host, squashfs,
+    chown, erofs, loop_devices_of, make_fifo, mount_line, mounts_below, names, on_host, squashfs,
+    unmount,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -157,7 +158,7 @@ fn an_image_whose_own_directories_lead_elsewhere_is_refused_and_nothing_is_left(
 }
 
 #[test]
-fn an_unknown_image_names_both_places_and_changes_nothing() {
+fn an_unknown_image_names_every_place_and_changes_nothing() {
     on_host(Propagation::Private, |host| {
         let error =
             rootfs::create(&host.dirs, "absent", None, &Ids::AsOnDisk).expect_err("unknown");
@@ -165,6 +166,7 @@ fn an_unknown_image_names_both_places_and_changes_nothing() {
         let place = host.images().join("absent");
         assert!(text.contains(place.to_str().unwrap()), "{text}");
         assert!(text.contains("absent.squashfs"), "{text}");
+        assert!(text.contains("absent.erofs"), "{text}");
         assert!(text.contains("image import"), "{text}");
         assert!(!host.dirs.state.exists() && !host.dirs.data.exists());
     });
@@ -192,17 +194,72 @@ fn a_squashfs_image_is_mounted_through_a_loop_device_that_goes_with_the_containe
 }
 
 #[test]
-fn a_broken_squashfs_is_refused_with_a_hint() {
+fn an_erofs_image_is_mounted_from_its_file_and_leaves_nothing() {
+    on_host(Propagation::Shared, |host| {
+        let image = host.make_image("packed");
+        let tool = image.join("bin/tool");
+        std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o4755)).unwrap();
+        erofs(&image, &host.images().join("packed.erofs"));
+        std::fs::remove_dir_all(&image).unwrap();
+        let made = rootfs::create(&host.dirs, "packed", None, &Ids::AsOnDisk).expect("create");
+        assert_eq!(mode(&made.rootfs.join("bin/tool")), 0o4755);
+        std::fs::write(made.rootfs.join("bin/new"), "new").unwrap();
+        assert_eq!(mounts_below(&host.temp), [made.rootfs.as_path()]);
+        assert_eq!(loop_devices_of(&host.temp), Vec::<String>::new());
+        host.destroy(&made.guid).unwrap();
+        host.assert_clean();
+    });
+}
+
+/// The kernel mounts no file that lies on an overlay, and before 6.12 none at all.
+#[test]
+fn an_erofs_image_that_the_kernel_does_not_mount_from_its_file_gets_a_loop_device() {
+    on_host(Propagation::Shared, |host| {
+        let image = host.make_image("packed");
+        let on_disk = host.temp.join("disk");
+        for name in ["upper", "work"] {
+            std::fs::create_dir_all(on_disk.join(name)).unwrap();
+        }
+        let options = format!(
+            "lowerdir={0},upperdir={1}/upper,workdir={1}/work",
+            host.dirs.base.display(),
+            on_disk.display()
+        );
+        let (kind, none) = (Some("overlay"), MsFlags::empty());
+        nix::mount::mount(kind, &host.dirs.base, kind, none, Some(options.as_str()))
+            .expect("overlay");
+        erofs(&image, &host.images().join("packed.erofs"));
+        std::fs::remove_dir_all(&image).unwrap();
+        let made = rootfs::create(&host.dirs, "packed", None, &Ids::AsOnDisk).expect("create");
+        assert!(made.rootfs.join("bin/tool").exists());
+        assert_eq!(loop_devices_of(&host.temp).len(), 1);
+        host.destroy(&made.guid).unwrap();
+        unmount(&host.dirs.base);
+        host.assert_clean();
+    });
+}
+
+#[test]
+fn a_broken_image_file_is_refused_with_a_hint() {
     on_host(Propagation::Private, |host| {
-        std::fs::write(host.images().join("broken.squashfs"), vec![7; 65536]).unwrap();
-        std::fs::create_dir(host.images().join("dir.squashfs")).unwrap();
-        for id in ["broken", "dir"] {
-            let text = rootfs::create(&host.dirs, id, None, &Ids::AsOnDisk)
-                .expect_err(id)
-                .to_string();
-            assert!(text.contains("hint: "), "{text}");
-            assert!(text.contains(&format!("{id}.squashfs")), "{text}");
-            host.assert_clean();
+        for kind in ["squashfs", "erofs"] {
+            for id in ["broken", "dir"] {
+                let file = host.images().join(format!("{id}.{kind}"));
+                match id {
+                    "dir" => std::fs::create_dir(&file).unwrap(),
+                    _ => std::fs::write(&file, vec![7; 65536]).unwrap(),
+                }
+                let text = rootfs::create(&host.dirs, id, None, &Ids::AsOnDisk)
+                    .expect_err(id)
+                    .to_string();
+                assert!(text.contains("hint: "), "{text}");
+                assert!(text.contains(file.to_str().unwrap()), "{text}");
+                host.assert_clean();
+                match id {
+                    "dir" => std::fs::remove_dir(&file).unwrap(),
+                    _ => std::fs::remove_file(&file).unwrap(),
+                }
+            }
         }
     });
 }

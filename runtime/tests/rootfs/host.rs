@@ -198,6 +198,15 @@ pub(crate) fn squashfs(directory: &Path, file: &Path) {
     assert!(status.success());
 }
 
+/// `mkfs.erofs FILE DIRECTORY`.
+pub(crate) fn erofs(directory: &Path, file: &Path) {
+    let done = Command::new("mkfs.erofs")
+        .args([file, directory])
+        .output()
+        .expect("mkfs.erofs of erofs-utils is needed");
+    assert!(done.status.success(), "{done:?}");
+}
+
 pub(crate) fn chown(path: &Path, uid: u32, gid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(gid)).expect("chown");
 }

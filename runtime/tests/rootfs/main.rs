@@ -1,4 +1,4 @@
-//! Root filesystems and bind mounts on the running kernel. Needs root and mksquashfs.
+//! Root filesystems and bind mounts on the running kernel. Needs root, mksquashfs and mkfs.erofs.
 //!
 //! Every test runs in a thread with a mount namespace of its own, from which nothing reaches the host.
 

@@ -16,6 +16,7 @@ pub mod signal;
 pub mod socket;
 pub mod statx;
 pub mod tty;
+pub mod verity;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

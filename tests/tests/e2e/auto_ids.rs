@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::{
-    Launch, Rootfs, Run, Seeded, Snapshot, World, processes_of, spin, tool, until, write_file,
+    Launch, Rootfs, Run, Seeded, Snapshot, World, erofs, processes_of, spin, squashfs, until,
+    write_file,
 };
 
 use crate::bad_input::{case, refuse_all};
@@ -293,19 +293,33 @@ fn the_range_of_a_killed_create_is_given_back() {
 #[test]
 fn a_squashfs_image_can_have_ids_of_its_own() {
     let Some(world) = World::new() else { return };
-    world.pack("packed");
-    let before = Snapshot::of(&world);
-    let root = rootfs(&create(&world, "auto", "packed").done());
+    let images = world.base.join("images");
+    squashfs(&images.join("img"), &images.join("packed.squashfs"));
+    has_ids_of_its_own(&world);
+}
+
+#[test]
+fn an_erofs_image_can_have_ids_of_its_own() {
+    let Some(world) = World::new() else { return };
+    let images = world.base.join("images");
+    erofs(&images.join("img"), &images.join("packed.erofs"));
+    has_ids_of_its_own(&world);
+}
+
+/// Whoever uses the image `packed` with a range of ids.
+fn has_ids_of_its_own(world: &World) {
+    let before = Snapshot::of(world);
+    let root = rootfs(&create(world, "auto", "packed").done());
     let leader = world.launch(&root);
-    let start = start_of(&world, &root);
+    let start = start_of(world, &root);
     let script =
         "touch /home/app/f && chown app:app /home/app/f && stat -c %u /home/app /home/app/f";
     assert_eq!(world.exec(&root).sh(script).text(), "1000\n1000");
     assert_eq!(owner(root.join("home/app")), (start + 1000, start + 1000));
-    assert_eq!(owner(upper(&world, &root).join("home/app/f")), (1000, 1000));
+    assert_eq!(owner(upper(world, &root).join("home/app/f")), (1000, 1000));
     leader.stop().expect_code(0);
     world.destroy(&root);
-    before.assert_same(&world);
+    before.assert_same(world);
 }
 
 #[test]

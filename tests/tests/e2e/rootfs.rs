@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use tests::{Run, Snapshot, World, binary, mounts_below, tool, write_file};
+use tests::{Run, Snapshot, World, binary, erofs, mounts_below, squashfs, tool, write_file};
+
+use crate::auto_ids::{create, rootfs};
 
 #[test]
 fn create_fs_prints_the_path_and_the_guid_is_its_last_component() {
@@ -168,8 +169,45 @@ fn destroy_fs_clears_what_was_unmounted_or_removed_by_hand() {
 #[test]
 fn a_squashfs_image_is_mounted() {
     let Some(world) = World::new() else { return };
-    world.pack("packed");
-    let before = Snapshot::of(&world);
+    let images = world.base.join("images");
+    squashfs(&images.join("img"), &images.join("packed.squashfs"));
+    is_shared_and_not_changed(&world);
+}
+
+#[test]
+fn an_erofs_image_is_mounted() {
+    let Some(world) = World::new() else { return };
+    let images = world.base.join("images");
+    erofs(&images.join("img"), &images.join("packed.erofs"));
+    is_shared_and_not_changed(&world);
+}
+
+/// Where StartOS mounts `ID.squashfs` itself, at the place of the directory.
+#[test]
+fn a_squashfs_that_is_mounted_at_the_place_of_an_image_is_that_image() {
+    let Some(world) = World::new() else { return };
+    let images = world.base.join("images");
+    let file = world.dir.join("elsewhere.squashfs");
+    squashfs(&images.join("img"), &file);
+    fs::create_dir(images.join("packed")).expect("directory");
+    let mounted = Run::new(tool("mount"))
+        .cmd(["-t", "squashfs", "-o", "ro,loop"])
+        .cmd([&file, &images.join("packed")])
+        .done();
+    assert_eq!(mounted.code(), Some(0), "{mounted:?}");
+    is_shared_and_not_changed(&world);
+    for userns in ["host", "auto"] {
+        let root = rootfs(&create(&world, userns, "packed").done());
+        let leader = world.launch(&root);
+        assert_eq!(world.exec(&root).sh("stat -c %u /home/app").text(), "1000");
+        leader.stop().expect_code(0);
+        world.destroy(&root);
+    }
+}
+
+/// Two containers of the image `packed`: what one writes is not the other's, and nothing is left of either.
+fn is_shared_and_not_changed(world: &World) {
+    let before = Snapshot::of(world);
     let (one, two) = (world.create_of("packed"), world.create_of("packed"));
     let leader = world.launch(&one);
     assert_eq!(
@@ -185,16 +223,19 @@ fn a_squashfs_image_is_mounted() {
         "the other one lost its image"
     );
     world.destroy(&two);
-    before.assert_same(&world);
+    before.assert_same(world);
 }
 
 #[test]
-fn a_corrupt_squashfs_is_refused_and_leaves_nothing() {
+fn a_corrupt_image_file_is_refused_and_leaves_nothing() {
     let Some(world) = World::new() else { return };
-    write_file(world.base.join("images/broken.squashfs"), vec![0x68; 5000]);
-    write_file(world.base.join("images/empty.squashfs"), "");
+    let images = world.base.join("images");
+    write_file(images.join("broken.squashfs"), vec![0x68; 5000]);
+    write_file(images.join("empty.squashfs"), "");
+    write_file(images.join("bad.erofs"), vec![0x68; 5000]);
+    write_file(images.join("none.erofs"), "");
     let before = Snapshot::of(&world);
-    for image in ["broken", "empty"] {
+    for image in ["broken", "empty", "bad", "none"] {
         world
             .verb("create-fs")
             .cmd([image])

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::Asked;
 use super::image::Image;
 use super::measure;
 use super::stats::{Series, table};
 use super::unpack::{Place, import, places};
-use super::Asked;
 use crate::oci_layout::{self, Entry};
 use crate::{Result, programs};
 

@@ -61,12 +61,20 @@ fn make(dir: &Path) -> Result<()> {
         let tree = dir.join("tree");
         let count = (FILES as f64 * share) as usize;
         let bytes = BYTES as f64 * share;
-        fill(&tree, number, &sizes(count, bytes, &mut random), &pools, &mut random)
-            .map_err(failed)?;
+        fill(
+            &tree,
+            number,
+            &sizes(count, bytes, &mut random),
+            &pools,
+            &mut random,
+        )
+        .map_err(failed)?;
         let tar = docker.join(format!("layer{number}.tar"));
         let options = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner"];
         let mut command = programs::program("tar");
-        command.args(options).args(["--mtime=@1700000000", "--format=gnu"]);
+        command
+            .args(options)
+            .args(["--mtime=@1700000000", "--format=gnu"]);
         command.args(["--mode=u+rwX,go=rX", "--create", "--file"]);
         programs::run(command.arg(&tar).arg("--directory").arg(&tree).arg("."))?;
         fs::remove_dir_all(&tree).map_err(failed)?;
@@ -97,7 +105,10 @@ fn docker_archive(dir: &Path, docker: &Path, config: &str) -> std::io::Result<Re
     let manifest = json!([{"Config": "config.json", "RepoTags": tags, "Layers": layers}]);
     fs::write(docker.join("manifest.json"), manifest.to_string())?;
     let mut command = programs::program("tar");
-    command.arg("--create").arg("--file").arg(dir.join("docker.tar"));
+    command
+        .arg("--create")
+        .arg("--file")
+        .arg(dir.join("docker.tar"));
     command.arg("--directory").arg(docker);
     command.args(["manifest.json", "config.json"]).args(layers);
     Ok(programs::run(&mut command))
@@ -176,7 +187,11 @@ fn pools() -> Vec<Vec<u8>> {
     let mut text = Vec::with_capacity(POOL + 16);
     while text.len() < POOL {
         text.extend_from_slice(&words[random.skewed(words.len())]);
-        text.push(if random.between(0, 12) == 0 { b'\n' } else { b' ' });
+        text.push(if random.between(0, 12) == 0 {
+            b'\n'
+        } else {
+            b' '
+        });
     }
     let mut tables = Vec::with_capacity(POOL + 16);
     while tables.len() < POOL {
@@ -188,7 +203,13 @@ fn pools() -> Vec<Vec<u8>> {
     }
     // Operations that are used again and again, with operands that are not.
     let operations: Vec<[u8; 3]> = (0..200)
-        .map(|_| [random.next() as u8, random.next() as u8, random.next() as u8])
+        .map(|_| {
+            [
+                random.next() as u8,
+                random.next() as u8,
+                random.next() as u8,
+            ]
+        })
         .collect();
     let mut code = Vec::with_capacity(POOL + 16);
     while code.len() < POOL {

@@ -57,7 +57,10 @@ pub(crate) fn measured_child(words: &[String]) -> Option<ExitCode> {
         return None;
     }
     let mut command = Command::new(program);
-    command.args(rest).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(rest)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let begun = Instant::now();
     let status = match command.status() {
         Ok(status) => status,

@@ -35,7 +35,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     for name in &names {
         if !BENCHES.iter().any(|(known, _)| known == name) {
             let known: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
-            return Err(format!("no bench \"{name}\"; there is {}", known.join(", ")));
+            return Err(format!(
+                "no bench \"{name}\"; there is {}",
+                known.join(", ")
+            ));
         }
     }
     for (name, bench) in BENCHES {

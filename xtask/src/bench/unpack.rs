@@ -68,7 +68,8 @@ const CONTESTANTS: &[Contestant] = &[
         needs: "tar",
         make: |_, image, into| {
             let mut command = programs::program("sh");
-            let script = "into=$1; shift; for layer; do tar -xzf \"$layer\" -C \"$into\" || exit; done";
+            let script =
+                "into=$1; shift; for layer; do tar -xzf \"$layer\" -C \"$into\" || exit; done";
             command.args(["-c", script, "sh"]).arg(into);
             command.args(&image.layers);
             command

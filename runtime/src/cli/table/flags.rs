@@ -1,5 +1,6 @@
 //! The options, in the groups that verbs share.
 
+use super::super::image_values::RECORDED;
 use super::{Flag, FlagId};
 use crate::config::{DEFAULT_BASE, DEFAULT_DATA, DEFAULT_STATE};
 use crate::mounts::RESOLV_CONF;
@@ -149,12 +150,23 @@ pub(super) static LAUNCH: &[Flag] = &[
     ),
 ];
 
-pub(super) static CREATE_FS: &[Flag] = &[valued(
-    FlagId::Userns,
-    "--userns",
-    USERNS,
-    "ids of its own for what is in it (auto), or as MAP has them",
-)];
+pub(super) static CREATE_FS: &[Flag] = &[
+    valued(
+        FlagId::Userns,
+        "--userns",
+        USERNS,
+        "ids of its own for what is in it (auto), or as MAP has them",
+    ),
+    implying(
+        RECORDED,
+        valued(
+            FlagId::Verity,
+            "--verity",
+            "sha256:HEX",
+            "only if the image is a file with this fs-verity digest; alone, the one it was imported with",
+        ),
+    ),
+];
 
 /// MAP is INSIDE:OUTSIDE:COUNT, of users and groups, and more of these after commas.
 const USERNS: &str = "host|identity|auto|MAP";
@@ -305,4 +317,16 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
         "NAME",
         "which image, where the archive holds several",
     ),
+    valued(
+        FlagId::Verity,
+        "--verity",
+        "sha256:HEX",
+        "fs-verity digest that a squashfs or EROFS file must have",
+    ),
 ];
+
+pub(super) static BUILD_EROFS: &[Flag] = &[switch(
+    FlagId::Replace,
+    "--replace",
+    "replace a file of this name",
+)];

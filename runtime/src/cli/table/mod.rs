@@ -43,6 +43,7 @@ pub enum FlagId {
     Replace,
     Ref,
     Progress,
+    Verity,
     Mount,
     Share,
     ResolvConf,
@@ -91,6 +92,7 @@ pub enum VerbId {
     MountRemove,
     MountList,
     ImageImport,
+    BuildErofs,
     BindMount,
     PipeWrap,
 }

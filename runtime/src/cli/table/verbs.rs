@@ -1,8 +1,8 @@
 //! The verbs.
 
 use super::flags::{
-    BIND_MOUNT, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE_IMPORT, JSON, LAUNCH, MOUNTS, PROCESS,
-    PROGRESS,
+    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE_IMPORT, JSON, LAUNCH,
+    MOUNTS, PROCESS, PROGRESS,
 };
 use super::{Verb, VerbId};
 
@@ -108,8 +108,20 @@ pub static VERBS: &[Verb] = &[
         operands: "SOURCE",
         about: "unpack an image into the store",
         notes: "SOURCE is an OCI image layout (directory or tar), a docker-archive tar, or a tar of a root\n\
-                filesystem; each tar plain, gzip or zstd.",
+                filesystem; each tar plain, gzip or zstd. Or a squashfs or EROFS file, which is copied and not unpacked:\n\
+                create-fs mounts it. NAME.env and NAME.json beside such a file say how it is run.",
         flags: &[IMAGE_IMPORT, PROGRESS, DIRS],
+    },
+    Verb {
+        id: VerbId::BuildErofs,
+        group: "image",
+        name: "build-erofs",
+        operands: "IMAGE FILE",
+        about: "make one EROFS file of an image, for an appliance",
+        notes: "IMAGE is an image of the store, or a directory with a slash in its name. Nothing is compressed, and the\n\
+                same image gives the same file. FILE.env and FILE.json, without FILE's own ending, say how it is run;\n\
+                image import finds them there. With --json its fs-verity digest is printed, for --verity.",
+        flags: &[BUILD_EROFS, JSON, DIRS],
     },
     Verb {
         id: VerbId::BindMount,

@@ -100,5 +100,8 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let last: Vec<&str> = said.lines().rev().take(3).collect();
-    Err(format!("{command:?} ended with {}: {last:?}", output.status))
+    Err(format!(
+        "{command:?} ended with {}: {last:?}",
+        output.status
+    ))
 }

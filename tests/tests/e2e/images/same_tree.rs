@@ -31,7 +31,9 @@ fn expect_umocis_tree(world: &World, image: Files) -> Tree {
 
 /// The same for an image of layers with these members, above what create-fs would add.
 fn of_layers(layers: Vec<Vec<Item>>) {
-    let Some(world) = world_in_memory() else { return };
+    let Some(world) = world_in_memory() else {
+        return;
+    };
     let mut lower = skeleton();
     let layers: Vec<Vec<u8>> = layers
         .into_iter()
@@ -107,7 +109,9 @@ fn a_hundred_thousand_small_files() {
 
 #[test]
 fn a_sparse_file_of_four_gibibytes() {
-    let Some(world) = world_in_memory() else { return };
+    let Some(world) = world_in_memory() else {
+        return;
+    };
     let source = top(&world).join("sparse");
     unpack(&Tar::of(skeleton()), &source);
     let large = File::create(source.join("large")).expect("file");
@@ -190,7 +194,11 @@ fn names_with_every_byte() {
         }
     }
     items.push(hardlink(b"hard\n\xfe", b"d/x\xffy"));
-    items.push(file("p", "x").pax("path", "näme\n with\ttext").pax("comment", "\u{1f600}"));
+    items.push(
+        file("p", "x")
+            .pax("path", "näme\n with\ttext")
+            .pax("comment", "\u{1f600}"),
+    );
     of_layers(vec![items]);
 }
 
@@ -250,7 +258,10 @@ fn layers_that_stand_on_others() {
             vec![
                 vec![
                     dir("a").mode(0o700).owner(5, 6).mtime(2),
-                    dir("a/b").mode(0o2750).mtime(3).pax("SCHILY.xattr.user.x", "1"),
+                    dir("a/b")
+                        .mode(0o2750)
+                        .mtime(3)
+                        .pax("SCHILY.xattr.user.x", "1"),
                     file("a/b/stays", "x"),
                 ],
                 vec![file("a/b/new", "new").mtime(4)],

@@ -100,7 +100,14 @@ fn merge(world: &World, record: &Path) -> PathBuf {
     let user = if rootless { ",userxattr" } else { "" };
     let options = format!("lowerdir={}{user}", lowers.join(":"));
     let kind = Some("overlay");
-    mount(kind, &merged, kind, MsFlags::MS_RDONLY, Some(options.as_str())).expect("mount overlay");
+    mount(
+        kind,
+        &merged,
+        kind,
+        MsFlags::MS_RDONLY,
+        Some(options.as_str()),
+    )
+    .expect("mount overlay");
     merged
 }
 

@@ -1,0 +1,45 @@
+//! Values of the options and operands that only verbs on images have.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use shim::Error;
+
+use crate::ids::ImageId;
+use crate::image::ErofsSource;
+use crate::suggest::shown;
+use crate::verity::{Digest, Wanted};
+
+/// What `--verity` means where it is given alone.
+pub(super) const RECORDED: &str = "recorded";
+
+/// `recorded`, or a digest.
+pub(super) fn verity(value: &OsStr) -> shim::Result<Wanted> {
+    if value == RECORDED {
+        return Ok(Wanted::Recorded);
+    }
+    shown(value).parse().map(Wanted::Exactly)
+}
+
+/// A digest, for what has none recorded yet.
+pub(super) fn exact_verity(wanted: Wanted) -> shim::Result<Digest> {
+    match wanted {
+        Wanted::Exactly(digest) => Ok(digest),
+        Wanted::Recorded => Err(Error::new("read option")
+            .on("--verity")
+            .because("nothing is recorded of what is not imported yet")
+            .hint("give the digest: --verity=sha256:HEX")),
+    }
+}
+
+/// An image of the store, or a directory of the host, which has a slash.
+pub(super) fn erofs_source(word: OsString) -> shim::Result<ErofsSource> {
+    if word.as_bytes().contains(&b'/') {
+        return Ok(ErofsSource::Directory(word.into()));
+    }
+    ImageId::new(&word)
+        .map(ErofsSource::Image)
+        .map_err(|error| {
+            error.hint("an image's id; a directory is given with a slash: ./DIRECTORY")
+        })
+}
