@@ -30,7 +30,11 @@ const HEADERS: u64 = 64 + 56;
 /// With more than six arguments.
 #[must_use]
 pub fn elf(door: Door, number: u32, args: &[u64]) -> Vec<u8> {
-    let code = code(door, number, args);
+    file(code(door, number, args))
+}
+
+/// The file with this code.
+fn file(code: Vec<u8>) -> Vec<u8> {
     let size = HEADERS + u64::try_from(code.len()).expect("size");
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     // ET_EXEC, EM_X86_64, EV_CURRENT
@@ -100,6 +104,47 @@ fn code(door: Door, number: u32, args: &[u64]) -> Vec<u8> {
 pub fn write(path: impl AsRef<Path>, door: Door, number: u32, args: &[u64]) {
     let path = path.as_ref();
     fs::write(path, elf(door, number, args))
+        .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// Writes a program for x86_64 that asks statmount(2) (Linux 6.8) about the mount which is seen at the path in its first
+/// argument, and writes the 512 bytes of the answer to standard output. It ends with the errno, or 0.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn write_statmount(path: impl AsRef<Path>) {
+    let path = path.as_ref();
+    let code: &[&[u8]] = &[
+        // mov rsi, [rsp + 16] (the argument); sub rsp, 0x400
+        &[0x48, 0x8b, 0x74, 0x24, 0x10, 0x48, 0x81, 0xec, 0, 4, 0, 0],
+        // statx(AT_FDCWD, rsi, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID_UNIQUE, rsp)
+        &[0xbf, 0x9c, 0xff, 0xff, 0xff, 0xba, 0, 1, 0, 0],
+        &[0x41, 0xba, 0, 0x40, 0, 0, 0x49, 0x89, 0xe0],
+        &[0xb8, 0x4c, 1, 0, 0, 0x0f, 0x05],
+        // test eax, eax; jnz to the end
+        &[0x85, 0xc0, 0x75, 94],
+        // mov rax, [rsp + 0x90] (stx_mnt_id)
+        &[0x48, 0x8b, 0x84, 0x24, 0x90, 0, 0, 0],
+        // struct mnt_id_req at rsp + 0x200: its size, the mount, STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC
+        &[0x48, 0xc7, 0x84, 0x24, 0, 2, 0, 0, 24, 0, 0, 0],
+        &[0x48, 0x89, 0x84, 0x24, 8, 2, 0, 0],
+        &[0x48, 0xc7, 0x84, 0x24, 0x10, 2, 0, 0, 3, 0, 0, 0],
+        // statmount(rsp + 0x200, rsp, 0x200, 0)
+        &[0x48, 0x8d, 0xbc, 0x24, 0, 2, 0, 0, 0x48, 0x89, 0xe6],
+        &[0xba, 0, 2, 0, 0, 0x45, 0x31, 0xd2],
+        &[0xb8, 0xc9, 1, 0, 0, 0x0f, 0x05],
+        // test eax, eax; jnz to the end
+        &[0x85, 0xc0, 0x75, 24],
+        // write(1, rsp, 0x200); xor edi, edi; jmp over the next
+        &[0xbf, 1, 0, 0, 0, 0x48, 0x89, 0xe6, 0xba, 0, 2, 0, 0],
+        &[0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0x31, 0xff, 0xeb, 4],
+        // mov edi, eax; neg edi
+        &[0x89, 0xc7, 0xf7, 0xdf],
+        // exit_group(edi)
+        &[0xb8, 231, 0, 0, 0, 0x0f, 0x05],
+    ];
+    fs::write(path, file(code.concat()))
         .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 }

@@ -23,7 +23,6 @@ use super::publish::{Beside, give_name, give_text, settle, undo};
 use super::store::{Store, temporary};
 use super::{Format, ImportRequest, Imported};
 use crate::regular;
-use crate::rootfs;
 use crate::rootfs::image_file::{self, Kind};
 use crate::verity::{Digest, Recorded, Since};
 

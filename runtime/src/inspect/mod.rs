@@ -8,6 +8,8 @@
 mod mounts;
 mod process;
 
+use std::collections::BTreeMap;
+
 use procfs::process::Process;
 use serde::Serialize;
 use shim::{Error, Result};
@@ -36,6 +38,32 @@ struct Report {
     /// What it sees.
     #[serde(flatten)]
     mounts: mounts::Report,
+    /// Who says so, for what the kernel does not say: by the name of the field.
+    sources: BTreeMap<&'static str, Source>,
+}
+
+/// Where a statement comes from that was not read back from the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Source {
+    /// What create-fs or launch wrote down.
+    Record,
+    /// The record is gone: it is what the next exec goes by.
+    Rule,
+}
+
+/// What is not the kernel's word. Of which filter commands get the kernel cannot tell where none runs: our init is no
+/// command and has none.
+fn sources(recorded: bool) -> BTreeMap<&'static str, Source> {
+    let filter = match recorded {
+        true => Source::Record,
+        false => Source::Rule,
+    };
+    BTreeMap::from([
+        ("image", Source::Record),
+        ("profile", Source::Record),
+        ("seccomp.commands", filter),
+    ])
 }
 
 /// Describes the container that runs on a root filesystem.
@@ -67,6 +95,7 @@ pub fn inspect(args: &InspectArgs, dirs: &Dirs) -> Result<Outcome> {
             .starttime,
         process: process::read(&process, &running).map_err(|error| unreadable(pid, &error))?,
         mounts: mounts::read(&running, &process)?,
+        sources: sources(running.profile.is_some()),
     };
     running.pid().ok_or_else(ended)?;
     let mut text = serde_json::to_string_pretty(&report)

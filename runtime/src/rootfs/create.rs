@@ -196,6 +196,9 @@ pub(super) fn make_overlay(
     open: impl FnOnce(Layer, &Lower) -> Result<Writable, Errno>,
 ) -> Result<(OwnedFd, Option<String>)> {
     let ids = maps.map(LayerIds::new).transpose()?;
+    let root = lower
+        .stat()
+        .map_err(|errno| Error::sys("look at root of image", image, errno))?;
     let lower = match &ids {
         None => lower,
         Some(ids) => lower.mapped(ids)?,
@@ -212,7 +215,7 @@ pub(super) fn make_overlay(
     let refusal = match layer {
         Ok(layer) => {
             let on_disk = open(layer, &lower).map_err(|errno| match errno {
-                Errno::EOVERFLOW => idmapped::nobodys_root(&places.images.join(image)),
+                Errno::EOVERFLOW => idmapped::nobodys_root(image, &root),
                 _ => Error::sys("make upper directory in", places.data.display(), errno)
                     .hint("check --data: space, quota, and that its filesystem has owners"),
             })?;

@@ -113,6 +113,39 @@ fn privileges_are_the_kernels_word() {
     leader.kill();
 }
 
+/// Whatever `sources` does not name is the kernel's word, also where the record says something else.
+#[test]
+fn each_statement_says_whose_it_is() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let leader = launch(&world, &root, &["--profile=confined"]);
+    let named = |report: &Value| report["sources"].clone();
+    let recorded = serde_json::json!({
+        "image": "record", "profile": "record", "seccomp.commands": "record",
+    });
+    let honest = inspect(&world, &root);
+    assert_eq!(named(&honest), recorded);
+    let record = fs::read_dir(world.state.join("leaders")).expect("leaders");
+    let record = record.flatten().next().expect("record").path();
+    let text = fs::read_to_string(&record).expect("text");
+    let mut forged: Value = serde_json::from_str(&text).expect("record");
+    forged["granted"]["profile"] = "outer".into();
+    forged["granted"]["capabilities"] = Value::Null;
+    forged["granted"]["no_new_privileges"] = true.into();
+    fs::write(&record, forged.to_string()).expect("write");
+    let mut report = inspect(&world, &root);
+    assert_eq!(report["profile"], "outer");
+    report["profile"] = honest["profile"].clone();
+    assert_eq!(report, honest, "what the kernel says is not the record's");
+    fs::remove_file(&record).expect("remove");
+    let report = inspect(&world, &root);
+    assert_eq!(report["sources"]["seccomp.commands"], "rule");
+    assert_eq!(report["seccomp"]["commands"], "default");
+    let status = world.exec(&root).cmd(["cat", "/proc/self/status"]).text();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    leader.stop().expect_code(0);
+}
+
 #[test]
 fn what_is_hidden_is_hidden_and_what_is_protected_is_protected() {
     let Some(world) = World::new() else { return };
@@ -232,6 +265,7 @@ fn a_lost_record_loses_only_what_nobody_else_knows() {
     // Which filter the commands got is not known any more either; what the next one gets is told.
     report["profile"] = whole["profile"].clone();
     report["seccomp"]["commands"] = whole["seccomp"]["commands"].clone();
+    report["sources"] = whole["sources"].clone();
     assert_eq!(report, whole);
     leader.stop().expect_code(0);
 }

@@ -1,5 +1,5 @@
 //! FIELD S27: which attributes a mount has inside, for every kind of mount and every option, with and without root; and
-//! that what is read-only is so below too, by trying to write.
+//! that what is read-only is so below too, by trying to write. statmount(2) tells it (Linux 6.8), and mountinfo.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,8 +46,13 @@ fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// MOUNT_ATTR_* of `linux/mount.h`.
+const ATTRIBUTES: [(u64, &str); 4] = [(1, "ro"), (2, "nosuid"), (4, "nodev"), (8, "noexec")];
+
 /// A launch with mounts, ready to be joined.
 struct Inside<'a> {
+    /// A place of the host's for what the test needs inside.
+    place: &'a Path,
     /// A program where the caller of launch is, as root.
     outside: &'a dyn Fn(&str) -> Run,
     launch: &'a dyn Fn() -> Run,
@@ -69,11 +74,50 @@ impl Inside<'_> {
     }
 
     fn start(&self, options: &[String]) -> (Client, String) {
-        let mut leader = (self.launch)().opts(options).spawn();
+        let asking = self.place.join("statmount");
+        tests::probe::write_statmount(&asking);
+        let asking = format!("--mount=type=bind,src={},dst=/statmount", asking.display());
+        let mut leader = (self.launch)().opts(options).opt(asking).spawn();
         let seen = (self.exec)().cmd(["cat", "/proc/self/mountinfo"]).done();
         let failure = leader.error_so_far();
         assert_eq!(seen.code(), Some(0), "{}{failure}", seen.err_text());
         (leader, seen.out_text())
+    }
+
+    /// The attributes of the mounts that are seen at these places, as statmount(2) has them inside.
+    fn stated(&self, targets: &[&str]) -> Option<Vec<BTreeSet<String>>> {
+        if cfg!(not(target_arch = "x86_64")) {
+            return None;
+        }
+        let asked = (self.exec)().cmd(["/statmount", "/"]).done();
+        if asked.code() == Some(nix::libc::ENOSYS) {
+            println!("statmount(2) needs Linux 6.8: the attributes are those of mountinfo alone");
+            return None;
+        }
+        asked.expect_code(0);
+        let shown = |target: &&str| format!("/statmount {target} | od -An -v -t x8 -j 64 -N 8; ");
+        let script: String = targets.iter().map(shown).collect();
+        let text = (self.exec)().sh(&script).text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), targets.len(), "{text}");
+        let set = |line: &&str| {
+            let bits = u64::from_str_radix(line.trim(), 16).expect("number");
+            let held = ATTRIBUTES.iter().filter(|(bit, _)| bits & bit != 0);
+            held.map(|(_, name)| (*name).to_owned()).collect()
+        };
+        Some(lines.iter().map(set).collect())
+    }
+
+    /// Both of the kernel's words for each place.
+    fn has(&self, table: &str, wanted: &[(String, BTreeSet<String>)]) {
+        let targets: Vec<_> = wanted.iter().map(|(target, _)| target.as_str()).collect();
+        let stated = self.stated(&targets).unwrap_or_default();
+        for (target, wanted) in wanted {
+            assert_eq!(of(table, target), *wanted, "{target}");
+        }
+        for ((target, wanted), stated) in wanted.iter().zip(&stated) {
+            assert_eq!(stated, wanted, "{target}, by statmount");
+        }
     }
 
     fn stop(leader: Client) {
@@ -114,9 +158,7 @@ impl Inside<'_> {
             }
         }
         let (leader, table) = self.start(&words);
-        for (target, wanted) in &wanted {
-            assert_eq!(of(&table, target), *wanted, "{target}");
-        }
+        self.has(&table, &wanted);
         self.tries_to_write(&wanted);
         Self::stop(leader);
     }
@@ -142,17 +184,19 @@ impl Inside<'_> {
         let (leader, table) = self.start(&["--share=sys".to_owned()]);
         let usual = set(&["nosuid", "nodev", "noexec"]);
         let locked = if confined { set(&["ro"]) } else { set(&[]) };
-        assert_eq!(of(&table, "/proc"), usual, "/proc");
+        let mut all = vec![("/proc".to_owned(), usual.clone())];
         let host = self.table_outside();
         let places: Vec<_> = tests::mounts_below(Path::new("/sys"));
         assert!(places.len() > 1, "the host has nothing mounted in /sys");
         for place in &places {
             let place = place.to_str().expect("path");
-            let wanted = &of(&host, place) | &locked;
-            assert_eq!(of(&table, place), wanted, "{place}");
+            all.push((place.to_owned(), &of(&host, place) | &locked));
         }
         if confined {
-            assert_eq!(of(&table, "/proc/sys"), &usual | &locked);
+            all.push(("/proc/sys".to_owned(), &usual | &locked));
+        }
+        self.has(&table, &all);
+        if confined {
             let script: String = places
                 .iter()
                 .map(|place| format!("mkdir {}/sce2e-new && echo made; ", place.display()))
@@ -178,6 +222,7 @@ fn every_kind_of_mount_has_the_attributes_of_its_source_and_those_asked_for() {
     for (profile, confined) in PROFILES {
         let root = world.create();
         let inside = Inside {
+            place: &world.dir,
             outside: &|program| Run::new(tool(program)),
             launch: &|| world.launch_run(&root).opt(format!("--profile={profile}")),
             exec: &|| world.exec(&root),
@@ -194,6 +239,7 @@ fn an_ordinary_users_mounts_have_them_too() {
         let _ = user.import();
         let root = user.create();
         let inside = Inside {
+            place: &user.world.dir,
             // The user lives in a mount namespace of the test's.
             outside: &|program| Run::new(tool(program)).wrap(user.wrap(0)),
             launch: &|| user.launch(&root).opt(format!("--profile={profile}")),

@@ -160,13 +160,16 @@ fn set_user_id_is_refused() {
     let Some(world) = World::new() else { return };
     let copy = world.dir.join("start-container");
     fs::copy(binary(), &copy).expect("copy");
+    // Should it ever be launched, it shall do no harm.
+    let root = world.create();
     let run = |mode: u32| {
         fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).expect("mode");
         let setpriv = tool("setpriv");
         Run::new(&copy)
             .verb(["subcontainer", "launch"])
             .verb(world.places())
-            .rootfs("/")
+            .rootfs(&root)
+            .cmd(["true"])
             .wrap([
                 setpriv.to_str().expect("path"),
                 "--reuid=65534",
