@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("mksquashfs", "squashfs-tools"),
     ("mkfs.erofs", "erofs-utils"),
+    ("fsverity", "fsverity"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("newuidmap", "uidmap"),

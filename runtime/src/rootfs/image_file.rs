@@ -16,6 +16,7 @@ use shim::sys::loopdev::LoopDevice;
 use shim::sys::mount::{Filesystem, attr};
 use shim::{Error, Result};
 
+use super::overlay;
 use crate::verity::{Digest, Recorded, Since, Wanted};
 
 /// What filesystem the file is.
@@ -122,6 +123,10 @@ pub(crate) fn mount(kind: Kind, path: &Path, backing: &File) -> Result<OwnedFd> 
                 kind.name(),
                 kind.maker()
             )));
+    }
+    if overlay::in_user_namespace() {
+        // Neither filesystem has FS_USERNS_MOUNT, and a container may not even open a loop device.
+        return Err(refused(kind, path, (Errno::EPERM, None)));
     }
     if kind == Kind::Erofs {
         match mount_source(kind, &fd_path(backing.as_fd())) {

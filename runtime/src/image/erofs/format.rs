@@ -63,14 +63,9 @@ impl Inode {
             Data::Chunks { bits } => (4, u32::from(bits)),
             Data::Device(number) => (0, number),
         };
-        // struct erofs_xattr_ibody_header counts itself as one, and the rest in units of four.
-        let count = match self.xattrs {
-            0 => 0,
-            length => (length - XATTR_HEADER) / 4 + 1,
-        };
         let mut bytes = [0; INODE];
         put(&mut bytes, 0, &(layout << 1 | 1).to_le_bytes());
-        put(&mut bytes, 2, &narrow::<u16>(count)?.to_le_bytes());
+        put(&mut bytes, 2, &xattr_count(self.xattrs)?.to_le_bytes());
         put(&mut bytes, 4, &narrow::<u16>(self.mode)?.to_le_bytes());
         put(&mut bytes, 8, &self.size.to_le_bytes());
         put(&mut bytes, 16, &union.to_le_bytes());
@@ -145,6 +140,15 @@ fn xattr_index(name: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
+/// How an inode says how long its attributes are: their header counts as one, and the rest in units of four.
+fn xattr_count(length: usize) -> Result<u16, Errno> {
+    narrow(
+        length
+            .checked_sub(XATTR_HEADER)
+            .map_or(0, |rest| rest / 4 + 1),
+    )
+}
+
 /// The attributes of an inode as they follow it. The second result counts those that EROFS has no place for.
 pub(super) fn xattrs(attributes: &[(Vec<u8>, Vec<u8>)]) -> Result<(Vec<u8>, usize), Errno> {
     let mut bytes = vec![0; XATTR_HEADER];
@@ -164,6 +168,7 @@ pub(super) fn xattrs(attributes: &[(Vec<u8>, Vec<u8>)]) -> Result<(Vec<u8>, usiz
     if bytes.len() == XATTR_HEADER {
         bytes.clear();
     }
+    xattr_count(bytes.len())?;
     Ok((bytes, left_out))
 }
 
@@ -280,8 +285,11 @@ mod tests {
 
     #[test]
     fn what_the_format_has_no_room_for_is_refused() {
-        let long = (b"user.x".to_vec(), vec![0; 65_536]);
-        assert_eq!(xattrs(&[long]), Err(Errno::EOVERFLOW));
+        let value = |letter, length| ([b"user.", &[letter][..]].concat(), vec![0; length]);
+        assert_eq!(xattrs(&[value(b'x', 65_536)]), Err(Errno::EOVERFLOW));
+        let many: Vec<_> = (b'a'..=b'e').map(|letter| value(letter, 60_000)).collect();
+        assert!(xattrs(&many[..4]).is_ok());
+        assert_eq!(xattrs(&many), Err(Errno::EOVERFLOW));
         let foreign = (b"system.nfs4_acl".to_vec(), vec![1]);
         assert_eq!(xattrs(&[foreign]), Ok((Vec::new(), 1)));
         assert_eq!(device(nix::libc::makedev(4096, 0)), Err(Errno::EOVERFLOW));

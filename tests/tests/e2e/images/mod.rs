@@ -2,5 +2,7 @@
 //! what is left when something goes wrong.
 
 mod debian;
+mod filesystems;
+mod packed;
 mod same_tree;
 mod ways;
