@@ -1,7 +1,10 @@
 //! `subcontainer launch`: the arguments, the root filesystem and the caller's situation become a plan.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
+use shim::launch::Moment;
 use shim::plan::{Launch, Namespaces, Plan, Program};
 use shim::procfs::ProcfsOrigin;
 use shim::{Ended, Error, Result};
@@ -48,7 +51,10 @@ pub fn launch(
         rootfs = Rootfs::open(&args.rootfs)?;
         plan = self::plan(args, dirs, config, &rootfs, &origin)?;
     }
-    let started = |pid, procfs| {
+    let reached = |moment| {
+        let Moment::Stands(pid, procfs) = moment else {
+            return claim.shown();
+        };
         claim.publish(pid, &plan)?;
         if procfs == ProcfsOrigin::Surroundings {
             warnings.push(format!(
@@ -60,7 +66,7 @@ pub fn launch(
         warnings.iter().for_each(|warning| warning::say(warning));
         Ok(())
     };
-    let ended: Ended = shim::launch::launch(&plan, rootfs.dir, signals, started)?;
+    let ended: Ended = shim::launch::launch(&plan, rootfs.dir, signals, reached)?;
     Ok(Outcome::Ended(ended))
 }
 
@@ -92,6 +98,13 @@ fn plan(
     rootfs: &Rootfs,
     origin: &Origin,
 ) -> Result<Launch> {
+    // Its proc is the caller's own /proc, which would be taken for what a killed launch has left.
+    if rootfs.path == Path::new("/") {
+        return Err(Error::new("launch")
+            .on(rootfs.path.display())
+            .because("it is the caller's own root directory")
+            .hint("ROOTFS is the directory that create-fs has printed"));
+    }
     let stdio = match &args.command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),

@@ -7,6 +7,8 @@ use runtime::cli::{self, Outcome};
 use runtime::warning;
 
 fn main() -> ExitCode {
+    // It cannot fail; if it did, a limit would end us without a word, and nothing else would change.
+    let _ = shim::sys::signal::ignore_file_size_limit();
     let done = cli::main(std::env::args_os().skip(1)).and_then(|outcome| match outcome {
         Outcome::Text { text, warning } => {
             if let Some(warning) = warning {

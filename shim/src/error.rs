@@ -17,6 +17,9 @@ pub const EXIT_NOT_EXECUTABLE: u8 = 126;
 /// Exit status when the command was not found.
 pub const EXIT_NOT_FOUND: u8 = 127;
 
+/// See [`crate::sys::signal::ignore_file_size_limit`].
+const TOO_LARGE: &str = "the size of files is limited: raise the limit (ulimit -f)";
+
 /// A failure that is ready to be shown to a person.
 ///
 /// Printed as `op "subject" (flags): cause (step)`, and on a line of its own the hint:
@@ -185,7 +188,12 @@ impl fmt::Display for Error {
         if let Some((step, of)) = self.step {
             write!(f, " (step {step} of {of})")?;
         }
-        if let Some(hint) = &self.hint {
+        let hint = match self.errno {
+            // Whatever was being written: nothing else is to be done about it.
+            Some(Errno::EFBIG) => Some(TOO_LARGE),
+            _ => self.hint.as_deref(),
+        };
+        if let Some(hint) = hint {
             write!(f, "\n  hint: {}", OneLine(hint))?;
         }
         Ok(())

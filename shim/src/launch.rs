@@ -33,10 +33,18 @@ use crate::sys::socket;
 /// machine may be busy with anything.
 const SETUP_DEADLINE_MS: u16 = 30_000;
 
+/// How far a launch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The leader, with this process id, stands in its own tree, and nobody can see it yet; what its procfs is.
+    Stands(Pid, ProcfsOrigin),
+    /// Its procfs is at ROOTFS/proc, and stays there until it has ended.
+    Shown,
+}
+
 /// Starts the container and stays until it has ended: how it ended.
 ///
-/// `started` is called with the leader's process id and what its procfs is, when the leader stands in its own tree and before anybody can see
-/// it; if it fails, the container is taken down again.
+/// `reached` is called at each [`Moment`]; if it fails, the container is taken down again.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint. Nothing of the container is left then.
@@ -44,7 +52,7 @@ pub fn launch(
     plan: &Launch,
     rootfs: RootDir,
     signals: &SignalFd,
-    started: impl FnOnce(Pid, ProcfsOrigin) -> Result<()>,
+    mut reached: impl FnMut(Moment) -> Result<()>,
 ) -> Result<Ended> {
     let words = Plan::Launch(plan);
     // Before anything is changed: it may well be that something is wrong with them.
@@ -98,8 +106,9 @@ pub fn launch(
         proceed(words, &spawned)?;
     }
     let (mount, origin) = receive_procfs(words, &spawned)?;
-    started(pid, origin)?;
+    reached(Moment::Stands(pid, origin))?;
     ground.attach_procfs(words, mount)?;
+    reached(Moment::Shown)?;
     let guard = match plan.program {
         Program::Command(_) => Some(
             Guard::start(spawned.pidfd.as_fd())
@@ -167,7 +176,7 @@ impl Ground {
     }
 
     fn bind(&mut self, plan: &Launch) -> Result<(), Errno> {
-        // A root filesystem that is `/` itself is a mount point, so there is a parent and a name.
+        // What is bound is no mount point, so it is not `/`, and there is a parent and a name.
         let (Some(parent), Some(name)) = (plan.rootfs.parent(), plan.rootfs.file_name()) else {
             return Err(Errno::EINVAL);
         };

@@ -19,7 +19,7 @@ use nix::unistd::{Pid, getgid, getuid};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::signals::{self, Received};
 use crate::stdio::{self, Relay, Stdio, StdioPlan, StreamPlan};
-use crate::sys::{pidfd, signal::unblock_all_in};
+use crate::sys::{pidfd, signal::start_clean};
 use crate::{Ended, Error, Result};
 
 /// How long a caller that takes nothing may hold up our exit once the command has ended. 30 s, the time after which
@@ -52,7 +52,7 @@ fn run(argv: &[OsString], stdio: Stdio, signals: &SignalFd) -> Result<Ended> {
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    unblock_all_in(&mut command);
+    start_clean(&mut command);
     if let Some(stdout) = copy(&stdio, 1)? {
         command.stdout(stdout);
     }

@@ -47,6 +47,15 @@ impl Claim {
         self.write()
     }
 
+    /// Writes down that the leader's procfs is at ROOTFS/proc.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn shown(&mut self) -> Result<()> {
+        self.record.shown = true;
+        self.write()
+    }
+
     fn write(&mut self) -> Result<()> {
         let write = || {
             let bytes = serde_json::to_vec(&self.record)?;
@@ -120,6 +129,7 @@ pub fn claim(state: &Path, rootfs: &Path, own_view: bool) -> Result<Claim> {
                     rootfs: rootfs.to_string_lossy().into_owned(),
                     shim: own,
                     leader: None,
+                    shown: false,
                     namespaces: Vec::new(),
                     reaps: false,
                     own_view,

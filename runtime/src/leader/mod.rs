@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use shim::exec::Leader;
 use shim::plan::{IdMaps, IdRange, Namespaces, Privileges};
@@ -24,6 +25,9 @@ use crate::rootless;
 const APPEARANCE: Duration = Duration::from_secs(2);
 /// The same while a launch holds the record.
 const LAUNCHING: Duration = Duration::from_secs(30);
+/// How long a live leader may be without the procfs that launch has shown: the two are looked at one after the other, and a
+/// container that ends loses it.
+const UNSHOWN: Duration = Duration::from_millis(500);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -123,6 +127,16 @@ fn no_leader(rootfs: &Path) -> Error {
         .hint(NO_LEADER)
 }
 
+/// The leader lives, and ROOTFS/proc is not the procfs that launch has attached there.
+fn replaced_proc(rootfs: &Path, errno: Errno) -> Error {
+    let error = Error::new("find the procfs of the container in").on(rootfs.display());
+    let error = match errno {
+        Errno::EINVAL => error.because("nothing that is one is mounted at its proc"),
+        other => error.because("its proc has been replaced").errno(other),
+    };
+    error.hint("it was unmounted, or the container has moved its /proc away: launch it again")
+}
+
 const NO_LEADER: &str =
     "start one with: start-container subcontainer launch ROOTFS; --state must be the same for both";
 
@@ -135,6 +149,7 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
     let record_path = record_path(state, rootfs);
     let begun = Instant::now();
     let boot_id = boot_id()?;
+    let mut unshown: Option<Instant> = None;
     loop {
         let file = open_record(&record_path);
         let record = file.as_ref().and_then(read_record);
@@ -154,9 +169,18 @@ pub fn find(state: &Path, rootfs: &Path) -> Result<Running> {
             None if claimed => None,
             None => opened.as_ref().and_then(crate::discover::leader),
         };
-        if let Some((pidfd, namespaces, privileges)) = found
-            && let Some(Ok(procfs)) = opened.as_ref().map(shim::procfs::open)
+        let procfs = opened.as_ref().map(shim::procfs::open);
+        let shown = found.is_some() && record.as_ref().is_some_and(|record| record.shown);
+        if let Some(Err(errno)) = &procfs
+            && shown
         {
+            if unshown.get_or_insert_with(Instant::now).elapsed() > UNSHOWN {
+                return Err(replaced_proc(rootfs, *errno));
+            }
+        } else {
+            unshown = None;
+        }
+        if let (Some((pidfd, namespaces, privileges)), Some(Ok(procfs))) = (found, procfs) {
             let reaps = record.as_ref().is_some_and(|record| record.reaps);
             let profile = record.and_then(|record| Some(record.granted?.profile));
             let mut running = Running {

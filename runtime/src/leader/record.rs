@@ -61,6 +61,9 @@ pub(super) struct Record {
     pub(super) shim: Identity,
     /// PID 1, once it stands in its own tree.
     pub(super) leader: Option<Identity>,
+    /// Its procfs has been attached to ROOTFS/proc: where it no longer is, somebody has taken it away.
+    #[serde(default)]
+    pub(super) shown: bool,
     /// The namespaces it has of its own.
     pub(super) namespaces: Vec<String>,
     /// Whether it is our init, which reaps.

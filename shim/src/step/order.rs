@@ -61,7 +61,7 @@ impl Step {
         steps
     }
 
-    /// What the cloned process does before it executes init.
+    /// What the cloned process does before it executes init, and what the client does for it meanwhile.
     fn of_child(plan: Plan<'_>) -> Vec<Self> {
         let own_ids = plan.namespaces().has_user();
         let Plan::Launch(launch) = plan else {
@@ -90,7 +90,12 @@ impl Step {
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
         steps.extend(views.closed_devices.then_some(Self::CloseDevices));
         steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
-        steps.extend([Self::SendProc, Self::AwaitProc, Self::ExecuteInit]);
+        steps.extend([
+            Self::SendProc,
+            Self::AttachProc,
+            Self::AwaitProc,
+            Self::ExecuteInit,
+        ]);
         steps
     }
 

@@ -19,14 +19,26 @@ pub fn default_child() -> Result<(), Errno> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
-/// Has `command` start with an empty signal mask. The mask survives execve, and the standard library hands down the
-/// caller's as it is (it resets SIGPIPE only).
-pub fn unblock_all_in(command: &mut Command) {
-    let unblock = || {
+/// Has a write beyond the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG. Without this it is the end by SIGXFSZ,
+/// which says nothing.
+///
+/// # Errors
+/// None is documented for this signal.
+pub fn ignore_file_size_limit() -> Result<(), Errno> {
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map(drop)
+}
+
+/// Has `command` start with an empty signal mask, and SIGXFSZ with its default disposition. What is blocked and what is
+/// ignored survives execve, and the standard library hands down the caller's as it is (it resets SIGPIPE only).
+pub fn start_clean(command: &mut Command) {
+    let clean = || {
         SigSet::empty()
             .thread_set_mask()
+            // SAFETY: the default disposition runs no code of ours.
+            .and_then(|()| unsafe { signal(Signal::SIGXFSZ, SigHandler::SigDfl) }.map(drop))
             .map_err(|errno| io::Error::from_raw_os_error(errno as i32))
     };
-    // SAFETY: between fork and execve the closure makes one system call and allocates nothing, also on failure.
-    unsafe { command.pre_exec(unblock) };
+    // SAFETY: between fork and execve the closure makes two system calls and allocates nothing, also on failure.
+    unsafe { command.pre_exec(clean) };
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
-use tests::{World, until, write_file};
+use tests::{Snapshot, World, until, write_file};
 
 #[test]
 fn every_code_is_unchanged() {
@@ -90,17 +90,24 @@ fn death_by_a_real_time_signal_is_death_by_that_signal() {
 fn death_by_signal_leaves_no_core_of_ours() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
-    let run = world.exec(&root).wrap([tests::tool("sh")]).wrap([
+    let other = world.create();
+    let sh = tests::tool("sh");
+    let wrap = [
+        sh.to_str().expect("path"),
         "-c",
         "ulimit -c unlimited; exec \"$@\"",
         "sh",
-    ]);
-    let done = run.cwd(&world.dir).sh("ulimit -c 0; kill -SEGV $$").done();
-    assert_eq!(done.signal(), Some(11));
-    assert!(
-        !done.status.core_dumped(),
-        "the client dumped a core for a signal of the command"
-    );
+    ];
+    for run in [world.exec(&root), world.launch_run(&other).opt("--init")] {
+        let run = run.wrap(wrap).cwd(&world.dir);
+        let done = run.sh("ulimit -c 0; kill -SEGV $$").done();
+        assert_eq!(done.signal(), Some(11));
+        assert!(
+            !done.status.core_dumped(),
+            "a core of the client: {}",
+            done.what
+        );
+    }
     assert!(
         std::fs::read_dir(&world.dir)
             .expect("list")
@@ -227,6 +234,42 @@ fn own_failures_are_125_with_nothing_on_stdout() {
         .cmd(["no-such-image"])
         .done()
         .expect_refused(&[125]);
+}
+
+/// Whoever writes beyond RLIMIT_FSIZE gets SIGXFSZ, and would say nothing.
+#[test]
+fn a_limit_of_the_size_of_files_is_named() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let other = world.create();
+    let before = Snapshot::of(&world);
+    let sh = tests::tool("sh");
+    let limited = ["-c", "ulimit -f 0; exec \"$@\"", "sh"];
+    for run in [
+        world.verb("create-fs").cmd(["img"]),
+        world.launch_run(&other),
+        world.launch_run(&other).sh("exit 0"),
+        world.exec(&root).sh("exit 0"),
+    ] {
+        let done = run.wrap([&sh]).wrap(limited).done();
+        done.expect_refused(&[125]);
+        let told = done.err_text();
+        assert!(
+            told.contains("EFBIG") && told.contains("ulimit -f"),
+            "{told}"
+        );
+    }
+    before.assert_same(&world);
+    // Nobody gets our way of taking it.
+    let status = ["cat", "/proc/self/status"];
+    let wrapped = world.bare(["pipe-wrap"]).cmd(status).text();
+    let commands = world.exec(&root).cmd(status).text();
+    let launched = world.launch_run(&other).opt("--init").cmd(status).text();
+    for text in [wrapped, commands, launched] {
+        let ignored = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = u64::from_str_radix(ignored.expect("SigIgn").trim(), 16).expect("mask");
+        assert_eq!(ignored & 1 << (Signal::SIGXFSZ as i32 - 1), 0, "{text}");
+    }
 }
 
 #[test]

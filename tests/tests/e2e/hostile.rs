@@ -46,6 +46,28 @@ fn a_proc_that_leads_out_is_refused_by_launch() {
     }
 }
 
+/// A /proc below it is the caller's, and no left-over of a launch. In a copy of the mount table, in case that it is taken
+/// away.
+#[test]
+fn the_callers_own_root_is_refused_by_launch() {
+    let Some(world) = World::new() else { return };
+    let (unshare, sh) = (tests::tool("unshare"), tests::tool("sh"));
+    let wrap = [
+        unshare.to_str().expect("path"),
+        "--mount",
+        sh.to_str().expect("path"),
+        "-c",
+        "\"$@\"; code=$?; [ -e /proc/self ] || echo gone; exit $code",
+        "sh",
+    ];
+    for root in ["/", "//.", "/proc/self/root"] {
+        let refused = world.launch_run(root).wrap(wrap).done();
+        refused.expect_refused(&[125]);
+        let told = refused.err_text();
+        assert!(told.contains("own root directory"), "{root}: {told}");
+    }
+}
+
 #[test]
 fn a_proc_that_is_a_file_or_missing() {
     let Some(world) = World::new() else { return };
@@ -65,8 +87,23 @@ fn a_proc_replaced_while_it_runs_never_leads_exec_out() {
     let own = fs::read_link("/proc/self/ns/pid").expect("own");
     // From inside: the procfs goes away and something else takes its place, for the container and for the host.
     nix::mount::umount2(&root.join("proc"), nix::mount::MntFlags::MNT_DETACH).expect("unmount");
-    for target in [PathBuf::from("/proc"), sentinel.join("proc")] {
-        plant(&root, "proc", target);
+    let targets = [
+        Some(PathBuf::from("/proc")),
+        Some(sentinel.join("proc")),
+        None,
+    ];
+    for target in targets {
+        let said = match target {
+            Some(target) => {
+                plant(&root, "proc", target);
+                "its proc has been replaced: ELOOP"
+            }
+            None => {
+                fs::remove_file(root.join("proc")).expect("remove");
+                fs::create_dir(root.join("proc")).expect("directory");
+                "nothing that is one is mounted at its proc"
+            }
+        };
         let done = world
             .exec(&root)
             .sh("readlink /proc/self/ns/pid; touch /tmp/ran")
@@ -76,13 +113,11 @@ fn a_proc_replaced_while_it_runs_never_leads_exec_out() {
             own.to_str().expect("utf8"),
             "the exec ran on the host"
         );
-        assert!(
-            done.code() == Some(125) || done.code() == Some(0),
-            "{:?}",
-            done.status
-        );
+        done.expect_refused(&[125]);
+        assert!(done.err_text().contains(said), "{}", done.err_text());
         sentinel.assert_same();
     }
+    assert!(!root.join("tmp/ran").exists());
 }
 
 #[test]

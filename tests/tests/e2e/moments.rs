@@ -116,7 +116,7 @@ fn pid_1_cannot_be_looked_into_before_it_is_init() {
     assert!(early.lines().all(refused), "{early}");
     assert_eq!(early.lines().count(), 7, "{early}");
 
-    kill(only_child(leader.pid()), Signal::SIGCONT).expect("continue");
+    kill(child_of(leader.pid()).expect("child"), Signal::SIGCONT).expect("continue");
     until("PID 1 to be init", || {
         (root.cmdline(1) == "init").then_some(())
     });
@@ -137,8 +137,8 @@ fn every_stop_signal_before_the_command_is_remembered() {
     let run = world.launch_run(&root).pipes();
     let run = run.sh("trap : HUP; echo up; while :; do sleep 0.1; done");
     let mut leader = Launch::start(traced(run, &world.dir.join("calls"), &[stop]), &root);
-    let client = only_child(leader.pid());
-    let first = only_child(client);
+    let client = child_of(leader.pid()).expect("child");
+    let first = child_of(client).expect("child");
     kill(first, Signal::SIGSTOP).expect("stop PID 1");
     kill(client, Signal::SIGCONT).expect("continue launch");
     for signal in [Signal::SIGHUP, Signal::SIGTERM] {
@@ -162,6 +162,36 @@ fn every_stop_signal_before_the_command_is_remembered() {
     );
 }
 
+/// Between its two notes in the record, that there is a leader and that it can be seen, launch may take its time.
+#[test]
+fn exec_waits_for_a_launch_that_is_slow_to_show_its_leader() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let stop = "--inject=ftruncate:signal=SIGSTOP:when=2";
+    let run = world.launch_run(&root);
+    let leader = traced(run, &world.dir.join("calls"), &[stop]).spawn();
+    let client = until("a stopped launch", || {
+        let client = child_of(leader.pid())?;
+        status_of(client, "State")?
+            .starts_with(['T', 't'])
+            .then_some(client)
+    });
+    let mut early = world.exec(&root).cmd(["echo", "in"]).spawn();
+    // After each look it sleeps.
+    until("a thousand looks", || {
+        let looks: u32 = match early.ended() {
+            Some(_) => return Some(()),
+            None => status_of(early.pid(), "voluntary_ctxt_switches")?
+                .parse()
+                .ok()?,
+        };
+        (looks > 1000).then_some(())
+    });
+    assert!(!root.join("proc/1").exists(), "this test can tell nothing");
+    kill(client, Signal::SIGCONT).expect("continue launch");
+    assert_eq!(early.finish().expect_ok(), "in");
+}
+
 /// A field of a process's status.
 fn status_of(pid: Pid, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -171,9 +201,9 @@ fn status_of(pid: Pid, field: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// The process that another has started.
-fn only_child(parent: Pid) -> Pid {
+/// The only process that another has started.
+fn child_of(parent: Pid) -> Option<Pid> {
     let path = format!("/proc/{parent}/task/{parent}/children");
-    let text = fs::read_to_string(path).expect("children");
-    Pid::from_raw(text.trim().parse().expect("one child"))
+    let text = fs::read_to_string(path).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
 }

@@ -23,6 +23,8 @@ pub static VERBS: &[Verb] = &[
                 (the default inside somebody's user namespace) takes nothing away; hardened leaves no capability\n\
                 and nothing to gain one with, and a read-only root; none is outer, said for a bare host.\n\
                 \n\
+                --userns=auto, or a MAP of lines INSIDE:OUTSIDE:COUNT with commas between them, is for a root\n\
+                filesystem that create-fs has made with the same; a plain directory takes any MAP.\n\
                 In a user namespace of its own (any but --userns=host) a container cannot bind ports below 1024 on\n\
                 the caller's network, unless sysctl net.ipv4.ip_unprivileged_port_start lets everybody.",
         flags: &[PROCESS, LAUNCH, CONFINEMENT, MOUNTS, DRY_RUN, DIRS],

@@ -60,7 +60,7 @@ fn start(stdio: &Stdio, argv: &[&str]) -> std::process::Child {
         fd
     };
     let mut command = Command::new(words[0]);
-    crate::sys::signal::unblock_all_in(&mut command);
+    crate::sys::signal::start_clean(&mut command);
     command
         .args(&words[1..])
         .stdin(end(0))
