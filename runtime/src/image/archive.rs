@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use shim::{Error, Result};
 use tar::Header;
 
+use super::limits::Budget;
 use super::member::{Kind, Member, checksum_holds, corrupt, read_failed};
 use super::path::show;
 use super::pax::{self, Records};
@@ -36,6 +37,7 @@ pub(super) struct Archive<R> {
     globals: Records,
     ended: bool,
     marked_end: bool,
+    budget: Option<Budget>,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -56,7 +58,14 @@ impl<R: BufRead> Archive<R> {
             globals: Records::default(),
             ended: false,
             marked_end: false,
+            budget: None,
         }
+    }
+
+    /// Takes members and their data out of `budget`, as soon as they are announced.
+    pub(super) fn within(mut self, budget: &Budget) -> Self {
+        self.budget = Some(budget.clone());
+        self
     }
 
     /// The next member; whatever was not read of the one before is passed over.
@@ -303,6 +312,10 @@ impl<R: BufRead> Archive<R> {
             }
         };
         self.stored(header, Some(&records))?;
+        if let Some(budget) = &self.budget {
+            budget.take_file(&self.label)?;
+            budget.take_bytes(self.remaining, &self.label)?;
+        }
         if kind != Kind::File && self.remaining != 0 {
             let why = format!(
                 "member \"{}\" has data although its type has none",

@@ -4,10 +4,12 @@ use shim::{Error, Result};
 
 use super::archive::Archive;
 use super::config::Config;
+use super::decompress::{Compression, decoder};
 use super::layer::{Meaning, Unpacker};
+use super::limits::Budget;
 use super::member::{corrupt, read_failed};
 use super::platform::Platform;
-use super::stream::{Compression, Hashed, Section, buffered, decoder, start_of};
+use super::stream::{Hashed, Section, buffered, start_of};
 
 /// A layer as it is stored.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Layer {
     /// `sha256:` and hex of what is stored, where the archive says it.
     pub(super) digest: Option<String>,
     pub(super) label: String,
+    /// What it shares with the other layers of its image.
+    pub(super) budget: Budget,
 }
 
 /// An image whose layers are all there.
@@ -61,14 +65,15 @@ impl Layer {
             Compression::of(&start[..length]).map_err(|why| corrupt(&self.label, why))?;
         let (stored, tally) = Hashed::new(self.section.clone());
         let found = if compression == Compression::None {
-            let mut archive = Archive::new(buffered(stored), &self.label);
+            let mut archive = Archive::new(buffered(stored), &self.label).within(&self.budget);
             unpacker.apply(&mut archive, meaning)?;
             archive.drain()?;
             tally.finish().0
         } else {
-            let plain = decoder(buffered(stored), compression).map_err(unreadable)?;
+            let plain =
+                decoder(buffered(stored), compression, &self.budget.limits).map_err(unreadable)?;
             let (plain, plain_tally) = Hashed::new(plain);
-            let mut archive = Archive::new(buffered(plain), &self.label);
+            let mut archive = Archive::new(buffered(plain), &self.label).within(&self.budget);
             unpacker.apply(&mut archive, meaning)?;
             archive.drain()?;
             plain_tally.finish().0

@@ -8,6 +8,7 @@ use shim::{Error, Result};
 use super::bundle::Bundle;
 use super::chosen::{Image, Layer, check_platform};
 use super::config::Config;
+use super::limits::Budget;
 use super::platform::Platform;
 use super::stream::sha256;
 
@@ -38,6 +39,7 @@ pub(super) fn select(
     entries: &[Entry],
     reference: Option<&str>,
     platform: &Platform,
+    budget: &Budget,
 ) -> Result<Image> {
     let tags = |entry: &Entry| entry.repo_tags.clone().unwrap_or_default();
     let fits = |entry: &&Entry| {
@@ -69,6 +71,7 @@ pub(super) fn select(
             section: bundle.get(&name)?,
             digest: None,
             label: name,
+            budget: budget.clone(),
         })
     });
     Ok(Image {

@@ -1,11 +1,11 @@
 //! One member's header: what it says about a file, as numbers that Linux knows; and how a bad archive is reported.
 
 use std::borrow::Cow;
-use std::io::ErrorKind;
 
 use shim::Error;
 use tar::Header;
 
+use super::decompress::Undecodable;
 use super::pax::{self, Records};
 use super::sparse::Extent;
 
@@ -111,15 +111,23 @@ pub(super) fn corrupt(label: &str, why: impl Into<Cow<'static, str>>) -> Error {
 
 /// The error for a stream that could not be read; decoders report damage without an errno.
 pub(super) fn read_failed(label: &str, error: &std::io::Error) -> Error {
-    let this = Error::io("read archive", label, error);
-    match error.raw_os_error() {
-        Some(_) => this.hint("check the file's permissions and the disk it is on"),
-        None if error.kind() == ErrorKind::UnexpectedEof => {
-            corrupt(label, "the compressed data ends too early")
-                .hint("it is truncated; fetch it again")
+    let why = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Undecodable>());
+    let Some(why) = why else {
+        return Error::io("read archive", label, error)
+            .hint("check the file's permissions and the disk it is on");
+    };
+    corrupt(label, why.to_string()).hint(match why {
+        Undecodable::Truncated(_) => "it is truncated; fetch it again",
+        Undecodable::Damaged(..) => "fetch or make it again",
+        Undecodable::Window(..) => {
+            "allow more with --max-window=SIZE, or compress it with a smaller one (xz -8, zstd without --long)"
         }
-        None => this.hint("the compressed data is damaged; fetch it again"),
-    }
+        Undecodable::Ratio(..) => {
+            "so small an archive of so much is rarely meant well; if it is, allow it with --max-ratio=N"
+        }
+    })
 }
 
 /// Whether a block's checksum is that of a tar header: the sum of its bytes, with the checksum itself counted as blanks.

@@ -9,11 +9,14 @@ mod build_erofs;
 mod bundle;
 mod chosen;
 mod config;
+mod decompress;
 mod docker;
 mod erofs;
 mod fresh;
+mod input;
 mod layer;
 pub mod layers;
+mod limits;
 mod member;
 mod meta;
 mod mounted;
@@ -31,7 +34,7 @@ mod store;
 mod stream;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shim::{Error, Result};
@@ -40,6 +43,7 @@ use crate::ids::ImageId;
 use crate::verity::Digest;
 
 pub use build_erofs::{BuiltErofs, ErofsRequest, ErofsSource, build_erofs};
+pub use limits::Limits;
 pub use meta::Rights;
 pub use platform::Platform;
 pub use progress::{Counted, Part, Progress, ProgressMode, Work};
@@ -47,19 +51,22 @@ pub use progress::{Counted, Part, Progress, ProgressMode, Work};
 use archive::Archive;
 use chosen::Image;
 use config::Config;
+use decompress::{Compression, decoder};
+use input::Input;
 use layer::{LeftOut, Meaning, Unpacker};
+use limits::Budget;
 use member::{corrupt, read_failed};
 use publish::Beside;
-use source::Source;
+use source::{Reading, Source};
 use store::{Staging, Store};
-use stream::{Compression, Section, buffered, decoder};
+use stream::buffered;
 use tree::Tree;
 
 /// What to import, and where to.
 #[derive(Debug, Clone)]
 pub struct ImportRequest {
     /// An OCI image layout (directory or tar), a docker-archive tar or a root filesystem's tar; tars plain or compressed
-    /// with gzip or zstd. Or a squashfs or EROFS file.
+    /// with gzip, zstd, xz or bzip2; read from a file or a pipe, and from stdin for `-`. Or a squashfs or EROFS file.
     pub source: PathBuf,
     /// The image's name in the store.
     pub id: ImageId,
@@ -75,6 +82,8 @@ pub struct ImportRequest {
     pub durable: bool,
     /// What the caller may give to a file.
     pub rights: Rights,
+    /// What the image may take.
+    pub limits: Limits,
     /// Where it is told how far the import has come.
     pub progress: Progress,
     /// The fs-verity digest that a source which is a filesystem must have.
@@ -94,9 +103,18 @@ impl ImportRequest {
             replace: false,
             durable: true,
             rights: Rights::Root,
+            limits: Limits::default(),
             progress: Progress::default(),
             verity: None,
         }
+    }
+
+    /// What messages call the source.
+    fn label(&self) -> String {
+        if self.source == Path::new("-") {
+            return "stdin".into();
+        }
+        self.source.display().to_string()
     }
 }
 
@@ -163,21 +181,30 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
     if !request.replace {
         store.check_free(id, false)?;
     }
-    let source = source::open(&request.source, || store.spool(id))?;
+    let budget = Budget::new(request.limits);
+    let label = request.label();
+    let reading = Reading {
+        limits: &request.limits,
+        progress: &request.progress,
+    };
+    let source = source::open(&request.source, &label, &reading, || store.spool(id))?;
     if !matches!(source, Source::Filesystem(..)) {
         store.check_free(id, request.replace)?;
         if request.verity.is_some() {
             return Err(Error::new("check digest of")
-                .on(request.source.display())
+                .on(label)
                 .because("only an image that is a filesystem has an fs-verity digest")
                 .hint("leave --verity out; or make one file of the image with image build-erofs"));
         }
     }
     let (format, image) = match source {
-        Source::Oci(bundle) => (Format::Oci, oci::select(&bundle, reference, platform)?),
+        Source::Oci(bundle) => (
+            Format::Oci,
+            oci::select(&bundle, reference, platform, &budget)?,
+        ),
         Source::Docker(bundle, entries) => (
             Format::Docker,
-            docker::select(&bundle, &entries, reference, platform)?,
+            docker::select(&bundle, &entries, reference, platform, &budget)?,
         ),
         Source::Filesystem(..) | Source::Rootfs(..) if reference.is_some() => {
             let error = Error::new("find image").on(reference.unwrap_or_default());
@@ -186,11 +213,10 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
                 .hint("leave the name out"));
         }
         Source::Filesystem(kind, file) => return mounted::import(store, request, kind, &file),
-        Source::Rootfs(section, compression) => {
-            let label = request.source.display().to_string();
+        Source::Rootfs(input, compression) => {
             let staging = store.stage(id)?;
             let (members, bytes, left_out) = unpack(&staging, request.rights, |unpacker| {
-                unpack_rootfs(unpacker, section, compression, &label)
+                unpack_rootfs(unpacker, input, compression, &label, &budget)
             })?;
             publish(staging, &Config::default(), request)?;
             let root = store.path.join(id);
@@ -253,13 +279,14 @@ fn unpack(
 
 fn unpack_rootfs(
     unpacker: &mut Unpacker,
-    section: Section,
+    input: Input,
     compression: Compression,
     label: &str,
+    budget: &Budget,
 ) -> Result<()> {
-    let stream =
-        decoder(buffered(section), compression).map_err(|error| read_failed(label, &error))?;
-    let mut archive = Archive::new(buffered(stream), label);
+    let stream = decoder(buffered(input), compression, &budget.limits)
+        .map_err(|error| read_failed(label, &error))?;
+    let mut archive = Archive::new(buffered(stream), label).within(budget);
     unpacker.apply(&mut archive, Meaning::Rootfs)?;
     // A layer's digest tells whether it is whole; here only the end mark does.
     if !archive.marked_end() {

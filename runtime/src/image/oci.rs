@@ -12,6 +12,7 @@ use shim::{Error, Result};
 use super::bundle::Bundle;
 use super::chosen::{Image, Layer, check_platform, expect};
 use super::config::Config;
+use super::limits::Budget;
 use super::platform::Platform;
 use super::stream::sha256;
 
@@ -67,6 +68,7 @@ pub(super) fn select(
     bundle: &Bundle,
     reference: Option<&str>,
     platform: &Platform,
+    budget: &Budget,
 ) -> Result<Image> {
     let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
     if !layout.image_layout_version.starts_with("1.") {
@@ -100,6 +102,7 @@ pub(super) fn select(
             section,
             label: digest.clone(),
             digest: Some(digest),
+            budget: budget.clone(),
         });
     }
     Ok(Image {

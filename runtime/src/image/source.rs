@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +10,14 @@ use shim::{Error, Result};
 
 use super::archive::Archive;
 use super::bundle::Bundle;
+use super::decompress::{Compression, decoder};
 use super::docker;
+use super::input::{self, Input, Opened};
+use super::limits::{Budget, Limits};
 use super::member::{checksum_holds, read_failed};
 use super::path::Place;
-use super::stream::{Compression, Section, buffered, decoder, start_of};
+use super::progress::{Progress, Work};
+use super::stream::{Section, buffered, start_of};
 use super::tree::disk_hint;
 use crate::rootfs::image_file::Kind;
 
@@ -25,27 +29,35 @@ pub(super) enum Source {
     /// What `docker save` writes, and its manifest.
     Docker(Bundle, Vec<docker::Entry>),
     /// A tar of a root filesystem.
-    Rootfs(Section, Compression),
+    Rootfs(Input, Compression),
     /// A filesystem that is mounted, not unpacked.
     Filesystem(Kind, File),
 }
 
+/// How a source is read.
+pub(super) struct Reading<'r> {
+    pub(super) limits: &'r Limits,
+    pub(super) progress: &'r Progress,
+}
+
 /// Told from the superblock's magic number: squashfs begins with it (version 4, little-endian, is the only one that Linux
 /// mounts), EROFS has it after 1 KiB.
-fn filesystem(file: &File) -> io::Result<Option<Kind>> {
+fn filesystem(magic: impl Fn(usize) -> io::Result<[u8; 4]>) -> io::Result<Option<Kind>> {
     const EROFS_MAGIC: [u8; 4] = 0xE0F5_E1E2_u32.to_le_bytes();
-    let magic = |offset| {
-        let mut magic = [0; 4];
-        match file.read_exact_at(&mut magic, offset) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
-            result => result.map(|()| magic),
-        }
-    };
     Ok(match (&magic(0)?, magic(1024)?) {
         (b"hsqs", _) => Some(Kind::Squashfs),
         (_, EROFS_MAGIC) => Some(Kind::Erofs),
         _ => None,
     })
+}
+
+/// The four bytes of `file` from `offset`; zeros where it is shorter.
+fn magic_at(file: &File, offset: usize) -> io::Result<[u8; 4]> {
+    let mut magic = [0; 4];
+    match file.read_exact_at(&mut magic, offset as u64) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; 4]),
+        result => result.map(|()| magic),
+    }
 }
 
 /// Names at the top of a root filesystem and of no image archive: with one of them first, a compressed tar needs not be
@@ -77,62 +89,83 @@ const ROOTFS_NAMES: [&[u8]; 24] = [
     b"var",
 ];
 
-/// Opens `path`; `spool` gives a temporary file for what is compressed and has to be read in another order.
-pub(super) fn open(path: &Path, spool: impl FnOnce() -> Result<File>) -> Result<Source> {
-    let label = path.display().to_string();
-    let failed = |error: &io::Error| Error::io("open image source", &label, error);
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path);
-    let file = file.map_err(|error| {
-        failed(&error).hint("name a readable file or directory; its permissions may be too tight")
-    })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| failed(&error).hint("check the disk it is on"))?;
-    if metadata.is_dir() {
-        let bundle = Bundle::directory(file.into(), &label);
-        return match is_oci(&bundle)? {
-            true => Ok(Source::Oci(bundle)),
-            false => Err(Error::new("open image source")
-                .on(&label)
-                .because("the directory is no OCI image layout")
-                .hint("it has no oci-layout and index.json; a root filesystem is imported as a tar of it")),
-        };
-    }
-    if !metadata.is_file() {
-        let error = Error::new("open image source")
-            .on(&label)
-            .because("it is neither a file nor a directory");
-        return Err(error.hint("write the archive to a file first"));
-    }
-    if let Some(kind) = filesystem(&file).map_err(|error| read_failed(&label, &error))? {
-        return Ok(Source::Filesystem(kind, file));
-    }
-    let section = Section::whole(Arc::new(file))
-        .map_err(|error| failed(&error).hint("check the disk it is on"))?;
-    let (start, length) =
-        start_of::<16>(section.clone()).map_err(|error| read_failed(&label, &error))?;
-    let compression = Compression::of(&start[..length]).map_err(|why| unknown(&label, why))?;
-    if length == 0 {
-        return Err(unknown(&label, "it is empty"));
-    }
-    if starts_as_rootfs(&section, compression, &label)? {
-        return Ok(Source::Rootfs(section, compression));
-    }
-    let plain = match compression {
-        Compression::None => section,
-        _ => decompress(section, compression, spool()?, &label)?,
+/// Opens `path`, which `label` names; `spool` gives a temporary file for what has to be read in another order than it comes:
+/// image archives that are compressed or come out of a pipe.
+pub(super) fn open(
+    path: &Path,
+    label: &str,
+    request: &Reading<'_>,
+    spool: impl FnOnce() -> Result<File>,
+) -> Result<Source> {
+    let failed = |error: &io::Error| {
+        Error::io("open image source", label, error).hint("check the disk it is on")
     };
-    let Some(bundle) = Bundle::tar(&plain, &label)? else {
-        return Ok(Source::Rootfs(plain, Compression::None));
+    let input = match input::open(path, label)? {
+        Opened::Directory(directory) => {
+            return in_directory(Bundle::directory(directory.into(), label));
+        }
+        Opened::File(file) => {
+            let magic = |offset| magic_at(&file, offset);
+            if let Some(kind) = filesystem(magic).map_err(|error| failed(&error))? {
+                return Ok(Source::Filesystem(kind, file));
+            }
+            Input::of_file(file).map_err(|error| failed(&error))?
+        }
+        Opened::Pipe(pipe) => {
+            let magic = |offset| {
+                start_of::<4>(pipe.start().get(offset..).unwrap_or_default())
+                    .map(|(magic, _)| magic)
+            };
+            if let Some(kind) = filesystem(magic).map_err(|error| failed(&error))? {
+                let file = spooled(
+                    Input::Pipe(pipe),
+                    Compression::None,
+                    spool()?,
+                    label,
+                    request,
+                )?;
+                return Ok(Source::Filesystem(kind, file));
+            }
+            Input::Pipe(pipe)
+        }
+    };
+    let (start, length) =
+        start_of::<16>(input.again()).map_err(|error| read_failed(label, &error))?;
+    let compression = Compression::of(&start[..length]).map_err(|why| unknown(label, why))?;
+    if length == 0 {
+        return Err(unknown(label, "it is empty"));
+    }
+    if starts_as_rootfs(&input, compression, label, request.limits)? {
+        return Ok(Source::Rootfs(input, compression));
+    }
+    let plain = match (input, compression) {
+        (Input::File(section), Compression::None) => section,
+        (input, compression) => {
+            let file = spooled(input, compression, spool()?, label, request)?;
+            Section::whole(Arc::new(file)).map_err(|error| failed(&error))?
+        }
+    };
+    let rootfs = |plain| Source::Rootfs(Input::File(plain), Compression::None);
+    let Some(bundle) = Bundle::tar(&plain, label)? else {
+        return Ok(rootfs(plain));
     };
     if is_oci(&bundle)? {
         return Ok(Source::Oci(bundle));
     }
     Ok(match docker::manifest(&bundle)? {
         Some(entries) => Source::Docker(bundle, entries),
-        None => Source::Rootfs(plain, Compression::None),
+        None => rootfs(plain),
     })
+}
+
+fn in_directory(bundle: Bundle) -> Result<Source> {
+    if is_oci(&bundle)? {
+        return Ok(Source::Oci(bundle));
+    }
+    Err(Error::new("open image source")
+        .on(bundle.label())
+        .because("the directory is no OCI image layout")
+        .hint("it has no oci-layout and index.json; a root filesystem is imported as a tar of it"))
 }
 
 fn is_oci(bundle: &Bundle) -> Result<bool> {
@@ -140,20 +173,32 @@ fn is_oci(bundle: &Bundle) -> Result<bool> {
 }
 
 /// Whether the first name below the root is one that only a root filesystem has. Fails where there is no tar at all.
-fn starts_as_rootfs(section: &Section, compression: Compression, label: &str) -> Result<bool> {
-    let stream = |section: &Section| decoder(buffered(section.clone()), compression);
-    let block = stream(section)
-        .and_then(start_of::<512>)
-        .map_err(|error| read_failed(label, &error))?;
-    let (block, length) = block;
+fn starts_as_rootfs(
+    input: &Input,
+    compression: Compression,
+    label: &str,
+    limits: &Limits,
+) -> Result<bool> {
+    let unreadable = |error: io::Error| read_failed(label, &error);
+    let stream = || decoder(buffered(input.again()), compression, limits).map_err(unreadable);
+    // Of a pipe only the beginning is there: that it ends says nothing.
+    let is_part = input.length().is_none();
+    let (block, length) = match start_of::<512>(stream()?) {
+        Err(_) if is_part => return Ok(false),
+        block => block.map_err(unreadable)?,
+    };
     if length < block.len() || !(checksum_holds(&block) || block.iter().all(|byte| *byte == 0)) {
         return Err(unknown(label, "it is no tar archive"));
     }
-    let mut archive = Archive::new(
-        buffered(stream(section).map_err(|error| read_failed(label, &error))?),
-        label,
-    );
-    while let Some(member) = archive.next()? {
+    let mut archive = Archive::new(buffered(stream()?), label);
+    loop {
+        let member = match archive.next() {
+            Err(_) if is_part => return Ok(false),
+            member => member?,
+        };
+        let Some(member) = member else {
+            return Ok(false);
+        };
         if let Ok(Place::Below { parent, name }) = Place::parse(&member.name) {
             let top = parent
                 .split(|byte| *byte == b'/')
@@ -162,17 +207,21 @@ fn starts_as_rootfs(section: &Section, compression: Compression, label: &str) ->
             return Ok(ROOTFS_NAMES.contains(&top.unwrap_or(&name)));
         }
     }
-    Ok(false)
 }
 
-fn decompress(
-    section: Section,
+/// Writes all of `input` to `file`, decompressed.
+fn spooled(
+    input: Input,
     compression: Compression,
     mut file: File,
     label: &str,
-) -> Result<Section> {
-    let mut stream =
-        decoder(buffered(section), compression).map_err(|error| read_failed(label, &error))?;
+    request: &Reading<'_>,
+) -> Result<File> {
+    let part = request.progress.part(Work::Spool, label, input.length());
+    let mut stream = decoder(buffered(part.reading(input)), compression, request.limits)
+        .map_err(|error| read_failed(label, &error))?;
+    // Of its own: what is spooled is counted once more when it is unpacked.
+    let budget = Budget::new(*request.limits);
     let mut buffer = vec![0; 128 << 10];
     loop {
         let count = match stream.read(&mut buffer) {
@@ -181,18 +230,21 @@ fn decompress(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(read_failed(label, &error)),
         };
+        budget.take_bytes(count as u64, label)?;
         file.write_all(&buffer[..count]).map_err(|error| {
             let failed = Error::io("unpack to a temporary file", label, &error);
             let errno = failed.raw_errno();
             errno.map_or_else(|| failed.clone(), |errno| disk_hint(failed.clone(), errno))
         })?;
     }
-    Section::whole(Arc::new(file)).map_err(|error| read_failed(label, &error))
+    drop(stream);
+    part.done();
+    Ok(file)
 }
 
 fn unknown(label: &str, why: &'static str) -> Error {
     Error::new("open image source")
         .on(label)
         .because(why)
-        .hint("an image is an OCI layout, a docker-archive or a root filesystem, as tar, plain or compressed with gzip or zstd")
+        .hint("an image is an OCI layout, a docker-archive or a root filesystem, as tar, plain or compressed with gzip, zstd, xz or bzip2")
 }

@@ -1,6 +1,4 @@
-//! Byte streams: a part of a file, its SHA-256 on the way, and what decompresses it.
-//!
-//! Compression is told from the first bytes, never from a name or a media type, because both lie in practice.
+//! Byte streams: a part of a file, and its SHA-256 on the way.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -13,8 +11,6 @@ use sha2::{Digest, Sha256};
 
 /// How much is read from a file at once, in bytes.
 const CHUNK: usize = 128 << 10;
-/// The largest window a zstd frame may ask for, as a power of two: 128 MiB, the most that `zstd -d` grants unasked.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// A part of a file, read without moving the file's own position, so that several may share it.
 #[derive(Debug, Clone)]
@@ -136,51 +132,6 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// How a stream is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    /// It is not.
-    None,
-    /// gzip members, RFC 1952.
-    Gzip,
-    /// zstd frames, RFC 8878.
-    Zstd,
-}
-
-impl Compression {
-    /// Told from the first bytes of a stream. What is known and not supported is an error that names it.
-    pub(super) fn of(start: &[u8]) -> Result<Self, &'static str> {
-        match start {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
-            // A skippable frame first, as seekable and split zstd files have it.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err("it is compressed with xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, ..] => {
-                Err("it is compressed with bzip2")
-            }
-            [b'P', b'K', 3, 4, ..] => Err("it is a zip file"),
-            _ => Ok(Self::None),
-        }
-    }
-}
-
-/// What decompresses `stream`.
-pub(super) fn decoder<'a>(
-    stream: impl BufRead + 'a,
-    compression: Compression,
-) -> io::Result<Box<dyn Read + 'a>> {
-    Ok(match compression {
-        Compression::None => Box::new(stream),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(decoder)
-        }
-    })
-}
-
 /// A buffer of the usual size around `reader`.
 pub(super) fn buffered<R: Read>(reader: R) -> BufReader<R> {
     BufReader::with_capacity(CHUNK, reader)
@@ -204,17 +155,6 @@ pub(super) fn start_of<const N: usize>(mut reader: impl Read) -> io::Result<([u8
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compression_is_told_from_the_first_bytes() {
-        assert_eq!(Compression::of(b"\x1f\x8b\x08\0"), Ok(Compression::Gzip));
-        assert_eq!(Compression::of(b"\x28\xb5\x2f\xfd"), Ok(Compression::Zstd));
-        assert_eq!(Compression::of(b"\x5a\x2a\x4d\x18"), Ok(Compression::Zstd));
-        assert_eq!(Compression::of(b""), Ok(Compression::None));
-        assert_eq!(Compression::of(b"etc/passwd"), Ok(Compression::None));
-        assert!(Compression::of(b"\xfd7zXZ\0\0\0").is_err());
-        assert!(Compression::of(b"BZh91AY&SY").is_err());
-    }
 
     #[test]
     fn the_digest_of_what_passes() {

@@ -1,0 +1,144 @@
+//! What an image may take of the machine, so that a few kilobytes cannot fill its disk or its memory.
+//!
+//! Bytes and files are counted over all of an image from what the archives' headers say, before the data is read: a header
+//! that claims too much is refused at once. Holes take no space and are not counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shim::{Error, Result};
+
+/// The most that one image may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `max_size`: bytes of data in all files of all layers.
+    pub size: u64,
+    /// `max_files`: members of all layers.
+    pub files: u64,
+    /// `max_ratio`: bytes that one compressed byte becomes, in a stream that becomes more than `any_ratio`.
+    pub ratio: u64,
+    /// Bytes that a stream may become whatever the ratio: a disk image of zeros is nothing bad.
+    pub any_ratio: u64,
+    /// `max_window`: bytes of memory that decompressing one layer may take.
+    pub window: u64,
+}
+
+impl Default for Limits {
+    /// What no image in use is known to need, and a disk of an appliance has; the window is what keeps an import below
+    /// 64 MiB (`xz -8`, `zstd -19` and `zstd --ultra -20` fit).
+    fn default() -> Self {
+        Self {
+            size: 256 << 30,
+            files: 10_000_000,
+            ratio: 200,
+            any_ratio: 8 << 30,
+            window: 32 << 20,
+        }
+    }
+}
+
+/// What one image has taken so far; copies count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budget {
+    pub(super) limits: Limits,
+    taken: Arc<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: AtomicU64,
+    files: AtomicU64,
+}
+
+impl Budget {
+    /// Nothing is taken yet.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Takes `bytes` of data of the archive `label`.
+    pub(super) fn take_bytes(&self, bytes: u64, label: &str) -> Result<()> {
+        let most = self.limits.size;
+        let before = self.taken.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        let why = format!(
+            "it unpacks to more than the {} that are allowed",
+            Size(most)
+        );
+        Err(too_much(label, why, "--max-size=SIZE"))
+    }
+
+    /// Takes one member of the archive `label`.
+    pub(super) fn take_file(&self, label: &str) -> Result<()> {
+        let most = self.limits.files;
+        if self.taken.files.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(());
+        }
+        let why = format!("it has more than the {most} files that are allowed");
+        Err(too_much(label, why, "--max-files=N"))
+    }
+}
+
+fn too_much(label: &str, why: String, option: &str) -> Error {
+    Error::new("read archive").on(label).because(why).hint(format!(
+        "a small archive that unpacks to this much is rarely meant well; if it is, allow it with {option}"
+    ))
+}
+
+/// A number of bytes for people: in the largest unit of which it is a whole number.
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return write!(f, "{} {unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{} bytes", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_count_together() {
+        let budget = Budget::new(Limits {
+            size: 10,
+            files: 2,
+            ..Limits::default()
+        });
+        let copy = budget.clone();
+        assert!(budget.take_bytes(6, "a").is_ok());
+        assert!(copy.take_bytes(4, "b").is_ok());
+        let error = budget.take_bytes(1, "c").unwrap_err().to_string();
+        assert!(error.contains("more than the 10 bytes"), "{error}");
+        assert!(copy.take_bytes(u64::MAX, "d").is_err());
+        assert!(copy.take_file("a").is_ok() && budget.take_file("b").is_ok());
+        let error = copy.take_file("c").unwrap_err().to_string();
+        assert!(error.contains("more than the 2 files"), "{error}");
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1000, "1000 bytes"),
+            (1 << 10, "1 KiB"),
+            (3 << 20, "3 MiB"),
+            (256 << 30, "256 GiB"),
+            (1 << 40, "1 TiB"),
+            (1025, "1025 bytes"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+}
