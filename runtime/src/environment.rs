@@ -1,8 +1,8 @@
 //! Decides the environment of a command and the places where the command is searched. Sets nothing for ourselves.
 //!
-//! Inherited < HOME of the user < `--env-file` < `--env`; the later one wins. An inherited HOME is the one of the
-//! service that called us on the host, and means nothing inside; so passwd's replaces it, and only what the caller says
-//! on purpose, in the file or by option, replaces passwd's.
+//! Inherited < HOME of the user < the image's (`--image`) < `--env-file` < `--env`; the later one wins. An inherited HOME
+//! is the one of the service that called us on the host, and means nothing inside; so passwd's replaces it, and only what
+//! is said on purpose, by the image, in the file or by option, replaces passwd's.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -29,15 +29,15 @@ const PATH_ENTRIES: usize = 1024;
 
 /// The environment of a command, as `NAME=VALUE`, each name once, in the order in which the names appeared first.
 ///
-/// The env-file holds one `NAME=VALUE` per line. Values are verbatim: no quotes, no comments, no expansion, and a
+/// Of several env-files the later one wins. Each holds one `NAME=VALUE` per line. Values are verbatim: no quotes, no comments, no expansion, and a
 /// carriage return before the newline is part of the value. Lines without `=` and with nothing before it are ignored.
 ///
 /// # Errors
 /// An env-file that is missing, unreadable, neither a regular file nor /dev/null, or larger than 16 MiB; a NUL byte
 /// anywhere; an explicit name that is empty or contains `=`. No message repeats a value: values are secrets.
-pub fn compose(
+pub fn compose<'p>(
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
-    env_file: Option<&Path>,
+    env_files: impl IntoIterator<Item = &'p Path>,
     explicit: &[(OsString, OsString)],
     home: &OsStr,
 ) -> shim::Result<Vec<CString>> {
@@ -46,7 +46,7 @@ pub fn compose(
         variables.set(name.as_bytes(), value.as_bytes(), "inherit variable")?;
     }
     variables.set(b"HOME", home.as_bytes(), "set variable")?;
-    if let Some(path) = env_file {
+    for path in env_files {
         variables.read(path)?;
     }
     for (name, value) in explicit {

@@ -9,6 +9,7 @@ use shim::plan::{Exec, Namespaces, Plan, Privileges};
 
 use crate::cli::{ExecArgs, Outcome};
 use crate::config::Dirs;
+use crate::defaults::Defaults;
 use crate::process::{self, Rootfs};
 use crate::{dry_run, host, leader};
 
@@ -26,8 +27,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn exec(args: &ExecArgs, dirs: &Dirs, signals: &SignalFd) -> Result<Outcome> {
     let in_view = leader::join_view(&dirs.state, &args.rootfs, args.dry_run.is_none())?;
     let rootfs = Rootfs::open(&args.rootfs)?;
+    let defaults = Defaults::of(&dirs.base, args.process.image.as_ref())?;
     let mut plan = Exec {
-        process: process::plan(&rootfs.dir, &args.command, &args.process)?,
+        process: process::plan(&rootfs.dir, &args.command, &args.process, &defaults)?,
         namespaces: Namespaces::SUBCONTAINER,
         privileges: Privileges::default(),
         set_groups: host::may_set_groups(),

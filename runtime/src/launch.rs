@@ -11,6 +11,7 @@ use shim::{Ended, Error, Result};
 
 use crate::cli::{LaunchArgs, Outcome};
 use crate::config::{Config, Dirs};
+use crate::defaults::Defaults;
 use crate::mounts::{self, Surroundings};
 use crate::process::{self, Rootfs};
 use crate::rootfs::Deferred;
@@ -28,10 +29,27 @@ pub fn launch(
     config: &Config,
     signals: &SignalFd,
 ) -> Result<Outcome> {
+    let origin = enter(args, dirs)?;
+    from(args, dirs, config, signals, &origin)
+}
+
+/// The same for a caller who has gone already to where the root filesystem can be mounted.
+///
+/// # Errors
+/// As [`launch`].
+pub(crate) fn from(
+    args: &LaunchArgs,
+    dirs: &Dirs,
+    config: &Config,
+    signals: &SignalFd,
+    origin: &Origin,
+) -> Result<Outcome> {
     let mut deferred = Deferred::at(dirs, &args.rootfs)?;
-    let origin = enter(args, dirs, deferred.as_mut())?;
+    if let Some(deferred) = &mut deferred {
+        deferred.show(dirs)?;
+    }
     let mut rootfs = Rootfs::open(&args.rootfs)?;
-    let mut plan = plan(args, dirs, config, &rootfs, &origin)?;
+    let mut plan = plan(args, dirs, config, &rootfs, origin)?;
     if let Some(format) = args.dry_run {
         return dry_run::print(Plan::Launch(&plan), format);
     }
@@ -45,11 +63,11 @@ pub fn launch(
         drop(rootfs);
         warnings.extend(deferred.assemble(dirs)?);
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, dirs, config, &rootfs, &origin)?;
+        plan = self::plan(args, dirs, config, &rootfs, origin)?;
     } else if claim.replaced {
         // The end of the container that was there may have changed what is mounted.
         rootfs = Rootfs::open(&args.rootfs)?;
-        plan = self::plan(args, dirs, config, &rootfs, &origin)?;
+        plan = self::plan(args, dirs, config, &rootfs, origin)?;
     }
     let reached = |moment| {
         let Moment::Stands(pid, procfs) = moment else {
@@ -70,15 +88,15 @@ pub fn launch(
     Ok(Outcome::Ended(ended))
 }
 
-/// Goes to where the root filesystem can be mounted, and shows one that is not there yet.
-fn enter(args: &LaunchArgs, dirs: &Dirs, deferred: Option<&mut Deferred>) -> Result<Origin> {
-    let Some(deferred) = deferred else {
+/// Goes to where the root filesystem can be mounted.
+fn enter(args: &LaunchArgs, dirs: &Dirs) -> Result<Origin> {
+    if Deferred::at(dirs, &args.rootfs)?.is_none() {
         // A plan for a directory that everybody sees can be shown without entering anything.
         return match args.dry_run {
             Some(_) => Origin::of_caller(),
             None => rootless::enter(),
         };
-    };
+    }
     let origin = rootless::enter()?;
     if !origin.entered {
         return Err(Error::new("launch")
@@ -86,7 +104,6 @@ fn enter(args: &LaunchArgs, dirs: &Dirs, deferred: Option<&mut Deferred>) -> Res
             .because("it was made without root, and can be assembled only so")
             .hint("launch it as the user who made it"));
     }
-    deferred.show(dirs)?;
     Ok(origin)
 }
 
@@ -105,14 +122,16 @@ fn plan(
             .because("it is the caller's own root directory")
             .hint("ROOTFS is the directory that create-fs has printed"));
     }
-    let stdio = match &args.command {
+    let defaults = Defaults::of(&dirs.base, args.process.image.as_ref())?;
+    let command = defaults.command(args.command.as_ref(), args.entrypoint.as_deref())?;
+    let stdio = match &command {
         None => process::plan_idle_stdio(),
         Some(_) => process::plan_stdio(&args.process),
     };
-    let program = match &args.command {
+    let program = match &command {
         None => Program::Idle,
         Some(command) => {
-            let process = process::plan(&rootfs.dir, command, &args.process)?;
+            let process = process::plan(&rootfs.dir, command, &args.process, &defaults)?;
             if args.init {
                 Program::Init(process)
             } else {
@@ -159,6 +178,7 @@ fn plan(
         resolv_conf: resolv_conf.map(mounts::read_resolv_conf).transpose()?,
         mounts,
         program,
+        stop_signal: defaults.stop_signal()?,
         stdio,
     })
 }

@@ -36,6 +36,8 @@ pub mod profile;
 pub mod rootfs;
 /// Without root: a user namespace of the caller's own.
 pub mod rootless;
+/// `subcontainer run`.
+pub mod run;
 /// What a container's processes may ask the kernel for.
 pub mod seccomp;
 /// Who a command runs as, by the root filesystem's own passwd and group.
@@ -46,6 +48,7 @@ pub mod verity;
 pub mod warning;
 
 mod decimal;
+mod defaults;
 mod discover;
 mod dry_run;
 mod regular;

@@ -10,6 +10,7 @@ use shim::stdio::{StdioPlan, StreamKind, TerminalWish, WindowSize};
 use shim::{Error, Result, RootDir};
 
 use crate::cli::{Command, ProcessArgs};
+use crate::defaults::Defaults;
 use crate::{environment, users};
 
 /// The mask of every command, whatever the caller's is.
@@ -47,17 +48,26 @@ impl Rootfs {
     }
 }
 
-/// The process that `command` becomes in `rootfs`. Reads the root filesystem's passwd and group, the env-file and the
+/// The process that `command` becomes in `rootfs`, with `defaults` where `args` say nothing. Reads the root filesystem's passwd and group, the env-file and the
 /// caller's environment; changes nothing.
 ///
 /// # Errors
 /// As [`users::resolve`], [`environment::compose`] and [`environment::candidates`].
-pub fn plan(rootfs: &RootDir, command: &Command, args: &ProcessArgs) -> Result<Process> {
-    let user = args.user.as_deref().unwrap_or(OsStr::new("root"));
+pub(crate) fn plan(
+    rootfs: &RootDir,
+    command: &Command,
+    args: &ProcessArgs,
+    defaults: &Defaults,
+) -> Result<Process> {
+    let user = args.user.as_deref().or(defaults.user());
+    let user = user.unwrap_or(OsStr::new("root"));
     let identity = users::resolve(rootfs, user)?;
     let environment = environment::compose(
         std::env::vars_os(),
-        args.env_file.as_deref(),
+        defaults
+            .env_file()
+            .into_iter()
+            .chain(args.env_file.as_deref()),
         &args.env,
         &identity.home,
     )?;
@@ -72,7 +82,10 @@ pub fn plan(rootfs: &RootDir, command: &Command, args: &ProcessArgs) -> Result<P
         environment,
         workdir: c_string(
             "change directory to",
-            args.workdir.as_deref().unwrap_or(OsStr::new("/")),
+            args.workdir
+                .as_deref()
+                .or(defaults.workdir())
+                .unwrap_or(OsStr::new("/")),
         )?,
         uid: identity.uid,
         gid: identity.gid,

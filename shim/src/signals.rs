@@ -36,6 +36,31 @@ pub const FORWARDED: &[Signal] = &[
     Signal::SIGVTALRM,
 ];
 
+/// The number of a signal that is given as people write it: `SIGTERM`, `term`, `15`, `SIGRTMIN+3`. None for what is no
+/// signal of this machine.
+#[must_use]
+pub fn number(text: &str) -> Option<i32> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    // What programs of glibc mean, which takes the first two for itself (signal(7)), whatever libc we are built with.
+    let (first, last) = (34_i32, 64_i32);
+    let offset = |text: &str| text.parse::<i32>().ok();
+    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
+        match rest.strip_prefix('+') {
+            None if rest.is_empty() => Some(first),
+            rest => first.checked_add(offset(rest?)?),
+        }
+    } else if let Some(rest) = name.strip_prefix("RTMAX") {
+        match rest.strip_prefix('-') {
+            None if rest.is_empty() => Some(last),
+            rest => last.checked_sub(offset(rest?)?),
+        }
+    } else {
+        offset(&upper).or_else(|| Some(format!("SIG{name}").parse::<Signal>().ok()? as i32))
+    }?;
+    (1..=last).contains(&number).then_some(number)
+}
+
 /// What a received signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
@@ -129,6 +154,31 @@ fn classify(info: &siginfo, own: i32) -> Received {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("SIGTERM", Some(15)),
+            ("quit", Some(3)),
+            ("SIGWINCH", Some(28)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMIN", Some(34)),
+            ("RTMAX-1", Some(63)),
+            ("64", Some(64)),
+            ("0", None),
+            ("65", None),
+            ("-1", None),
+            ("", None),
+            ("SIG", None),
+            ("SIG15", None),
+            ("SIGRTMIN+31", None),
+            ("RTMIN3", None),
+            ("RTMAX-99999999999", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+    }
     use nix::sys::signal::raise;
     use nix::unistd::pipe;
 

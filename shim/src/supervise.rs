@@ -193,15 +193,23 @@ impl Watch<'_> {
                     learned.postponed.push(signal);
                 }
                 Subject::ImmunePid1(_) if stops(signal) => self.stop(signal, learned),
-                _ => self.send(signal),
+                _ => self.send(self.meant_by(signal)),
             }
         }
         Ok(())
     }
 
+    /// The number that a signal for us is passed on as: who asks a container to stop does not know its stop signal.
+    fn meant_by(&self, signal: Signal) -> i32 {
+        match self.plan.stop_signal() {
+            Some(number) if signal == Signal::SIGTERM => number,
+            _ => signal as i32,
+        }
+    }
+
     /// ESRCH: it has just ended, which the pidfd will tell.
-    fn send(&self, signal: Signal) {
-        let _ = pidfd::send_signal(&self.spawned.pidfd, signal as i32);
+    fn send(&self, number: i32) {
+        let _ = pidfd::send_signal(&self.spawned.pidfd, number);
     }
 
     /// Asks a PID 1 of the user's to stop. If the signal has its default disposition there, which for any other
@@ -210,12 +218,13 @@ impl Watch<'_> {
         let Subject::ImmunePid1(pid) = self.subject else {
             return;
         };
-        if has_default_disposition(pid, signal) {
+        let number = self.meant_by(signal);
+        if has_default_disposition(pid, number) {
             // The first of several is what it died of.
             learned.carried_out.get_or_insert(signal);
-            self.send(Signal::SIGKILL);
+            self.send(Signal::SIGKILL as i32);
         } else {
-            self.send(signal);
+            self.send(number);
         }
     }
 
@@ -255,11 +264,11 @@ fn stops(signal: Signal) -> bool {
 }
 
 /// Whether a process of ours, not yet reaped, neither catches, ignores nor blocks a signal (proc_pid_status(5)).
-fn has_default_disposition(pid: Pid, signal: Signal) -> bool {
+fn has_default_disposition(pid: Pid, number: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
         return false;
     };
-    let bit = 1u64 << (signal as i32 - 1);
+    let bit = 1u64 << (number - 1);
     let is_set = |name: &str| {
         let mask = status
             .lines()

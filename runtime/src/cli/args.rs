@@ -20,6 +20,8 @@ use crate::verity::{Digest, Wanted};
 pub enum Invocation {
     /// `subcontainer launch`
     Launch(LaunchArgs),
+    /// `subcontainer run`
+    Run(RunArgs),
     /// `subcontainer exec`
     Exec(ExecArgs),
     /// `subcontainer inspect`
@@ -76,6 +78,8 @@ pub struct LaunchArgs {
     pub rootfs: PathBuf,
     /// None for an idle leader.
     pub command: Option<Command>,
+    /// `--entrypoint`: runs this before COMMAND, in the place of what the image has for it; empty for nothing.
+    pub entrypoint: Option<OsString>,
     /// How the command runs; of no effect without one.
     pub process: ProcessArgs,
     /// `--init`: PID 1 is our init and COMMAND its child. Without COMMAND it always is.
@@ -90,6 +94,15 @@ pub struct LaunchArgs {
     pub dry_run: Option<Format>,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
+}
+
+/// `subcontainer run --image ID [COMMAND [ARG…]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunArgs {
+    /// What the root filesystem is made from.
+    pub image: ImageId,
+    /// How it is launched there; the path of the root filesystem is empty until it is made.
+    pub launch: LaunchArgs,
 }
 
 /// What launch says of a container's privileges; where it says nothing, the configuration and the profile decide.
@@ -125,6 +138,8 @@ pub struct ExecArgs {
 /// What launch and exec share: how a process inside runs.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProcessArgs {
+    /// `--image`: what holds where nothing is said.
+    pub image: Option<ImageId>,
     /// `--env-file`; never empty.
     pub env_file: Option<PathBuf>,
     /// `--env`, in order: names (not empty, no `=`) and values.
@@ -146,6 +161,7 @@ impl fmt::Debug for ProcessArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
         f.debug_struct("ProcessArgs")
+            .field("image", &self.image)
             .field("env_file", &self.env_file)
             .field("env", &names)
             .field("user", &self.user)

@@ -16,7 +16,7 @@ mod values;
 pub use args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
     Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
-    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, Userns,
+    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
 };
 pub use parse::parse;
 pub use run::run;

@@ -9,7 +9,7 @@ use shim::Error;
 use super::args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
     Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
-    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, Userns,
+    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, RunArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
@@ -132,6 +132,7 @@ fn unknown_verb(group: &str, word: &OsStr) -> Error {
 struct Options {
     dirs: DirFlags,
     process: ProcessArgs,
+    entrypoint: Option<OsString>,
     init: bool,
     userns: Option<Userns>,
     confinement: ConfinementArgs,
@@ -169,6 +170,8 @@ impl Options {
             FlagId::ForceTty => self.process.force_tty = true,
             FlagId::ForceStderrTty => self.process.force_stderr_tty = true,
             FlagId::PtySize => self.process.pty_size = Some(values::pty_size(&value)?),
+            FlagId::Image => self.process.image = Some(ImageId::new(&value)?),
+            FlagId::Entrypoint => self.entrypoint = Some(value),
             FlagId::Init => self.init = true,
             FlagId::Userns => self.userns = Some(values::userns(&value)?),
             FlagId::Profile => self.confinement.profile = Some(values::profile(&value)?),
@@ -230,6 +233,33 @@ impl Options {
         }
     }
 
+    /// What launch and run have in common, when all has been read.
+    fn launch(self, rootfs: PathBuf, command: Option<Command>) -> shim::Result<LaunchArgs> {
+        let caps = self.confinement.caps.check();
+        caps.map_err(|wrong| {
+            wrong.at(Error::new("read options").on("--cap, --cap-add, --cap-drop"))
+        })?;
+        if self.entrypoint.is_some() && self.process.image.is_none() {
+            return Err(Error::new("read option")
+                .on("--entrypoint")
+                .because("there is no image whose entrypoint it replaces")
+                .hint("give --image too; or only COMMAND"));
+        }
+        let dry_run = self.dry_run()?;
+        Ok(LaunchArgs {
+            rootfs,
+            command,
+            entrypoint: self.entrypoint,
+            init: self.init,
+            userns: self.userns,
+            confinement: self.confinement,
+            mounts: self.mounts,
+            dry_run,
+            process: self.process,
+            dirs: self.dirs,
+        })
+    }
+
     /// Reads options up to the next operand.
     fn until_operand(&mut self, scan: &mut Scan) -> Result<Option<OsString>, Stop> {
         loop {
@@ -285,6 +315,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
     let mut options = Options::default();
     match verb.id {
         VerbId::Launch => launch(options, scan),
+        VerbId::Run => run(options, scan),
         VerbId::Exec => exec(options, scan),
         VerbId::Inspect => {
             let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
@@ -393,20 +424,14 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
 fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
     let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
     let command = options.command(scan.restart())?;
-    let caps = options.confinement.caps.check();
-    caps.map_err(|wrong| wrong.at(Error::new("read options").on("--cap, --cap-add, --cap-drop")))?;
-    let dry_run = options.dry_run()?;
-    Ok(Invocation::Launch(LaunchArgs {
-        rootfs,
-        command,
-        init: options.init,
-        userns: options.userns,
-        confinement: options.confinement,
-        mounts: options.mounts,
-        dry_run,
-        process: options.process,
-        dirs: options.dirs,
-    }))
+    Ok(Invocation::Launch(options.launch(rootfs, command)?))
+}
+
+fn run(mut options: Options, scan: Scan) -> Result<Invocation, Stop> {
+    let command = options.command(scan)?;
+    let image = required("--image", options.process.image.clone())?;
+    let launch = options.launch(PathBuf::new(), command)?;
+    Ok(Invocation::Run(RunArgs { image, launch }))
 }
 
 fn exec(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {

@@ -43,6 +43,7 @@ fn launch_without_anything_is_an_idle_leader() {
         LaunchArgs {
             rootfs: "/r".into(),
             command: None,
+            entrypoint: None,
             process: ProcessArgs::default(),
             init: false,
             userns: None,
@@ -57,6 +58,7 @@ fn launch_without_anything_is_an_idle_leader() {
 #[test]
 fn both_spellings_of_every_option_mean_the_same() {
     let expected = ProcessArgs {
+        image: Some(ImageId::new("img").unwrap()),
         env_file: Some("/e".into()),
         env: vec![
             ("A".into(), "1".into()),
@@ -75,10 +77,10 @@ fn both_spellings_of_every_option_mean_the_same() {
         }),
     };
     for line in [
-        "--env-file=/e --env=A=1 --env=B=2=3 --env=A= --user=app:1 --workdir=/w --force-tty --force-stderr-tty --pty-size=24:80:3:4 /r c",
-        "--env-file /e --env A=1 --env B=2=3 --env A= --user app:1 --workdir /w --force-tty --force-stderr-tty --pty-size 24:80:3:4 /r c",
-        "-eA=1 -e B=2=3 -e=A= -u app:1 -w/w --env-file /e /r --force-tty --force-stderr-tty --pty-size 24:80:3:4 -- c",
-        "/r --env-file=/e --env A=1 -eB=2=3 --env=A= -uapp:1 -w=/w --pty-size=24:80:3:4 --force-tty --force-stderr-tty c",
+        "--env-file=/e --env=A=1 --env=B=2=3 --env=A= --user=app:1 --workdir=/w --force-tty --force-stderr-tty --pty-size=24:80:3:4 --image=img /r c",
+        "--env-file /e --env A=1 --env B=2=3 --env A= --user app:1 --workdir /w --force-tty --force-stderr-tty --pty-size 24:80:3:4 --image img /r c",
+        "-eA=1 -e B=2=3 -e=A= -u app:1 -w/w --env-file /e /r --force-tty --force-stderr-tty --pty-size 24:80:3:4 --image=img -- c",
+        "/r --env-file=/e --env A=1 -eB=2=3 --env=A= -uapp:1 -w=/w --pty-size=24:80:3:4 --force-tty --force-stderr-tty --image img c",
     ] {
         let exec = exec_of(&format!("subcontainer exec {line}"));
         assert_eq!(exec.process, expected, "{line}");

@@ -25,7 +25,7 @@ const WRONG: &[(&str, &[&str])] = &[
         "subcontainer",
         &[
             "\"subcontainer\": a verb is missing",
-            "launch, exec, inspect, create-fs, destroy-fs",
+            "launch, run, exec, inspect, create-fs, destroy-fs",
         ],
     ),
     ("image", &["a verb is missing", "import"]),

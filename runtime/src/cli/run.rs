@@ -15,7 +15,7 @@ use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
 use crate::image::{self, ErofsRequest, ImportRequest, Progress, Rights};
-use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, userns};
+use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, run, userns};
 
 /// Carries out what was asked.
 ///
@@ -38,6 +38,12 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::Exec(args) => {
             let signals = signals::block_all()?;
             exec::exec(&args, &dirs(&args.dirs)?, &signals)
+        }
+        Invocation::Run(args) => {
+            let signals = signals::block_all()?;
+            let config = config()?;
+            let dirs = config.dirs(&args.launch.dirs)?;
+            run::run(&args, &dirs, &config, &signals)
         }
         Invocation::Inspect(args) => {
             let dirs = dirs(&args.dirs)?;

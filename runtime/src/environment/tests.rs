@@ -44,7 +44,7 @@ fn the_later_one_wins_and_names_are_unique() {
     let file = scratch.file(b"B=file\nC=file\nD=file\n");
     let found = compose(
         pairs(&[("A", "inherited"), ("B", "inherited"), ("C", "inherited")]),
-        Some(&file),
+        Some(file.as_path()),
         &pairs(&[("C", "first"), ("E", ""), ("C", "option")]),
         OsStr::new("/h"),
     )
@@ -69,7 +69,7 @@ fn home_is_the_users_unless_said_on_purpose() {
         let file = scratch.file(file);
         let found = compose(
             pairs(inherited),
-            Some(&file),
+            Some(file.as_path()),
             &pairs(explicit),
             OsStr::new("/passwd"),
         );
@@ -100,7 +100,7 @@ fn lines_of_a_file_are_verbatim() {
     let file = scratch.file(
         b"A=1\n\nno equals\n=empty name\nB= \"two\" # x \r\n #C=3\nexport D=4\nE=a=b\nF=\xff\xfe\nG=\nA=again\nH=no newline",
     );
-    let found = compose([], Some(&file), &[], OsStr::new("/")).unwrap();
+    let found = compose([], Some(file.as_path()), &[], OsStr::new("/")).unwrap();
     let found: Vec<_> = found.iter().map(|line| line.to_bytes()).collect();
     assert_eq!(
         found,
@@ -145,7 +145,7 @@ fn bad_files_are_named_and_do_not_block() {
         (large, "larger than 16777216 bytes"),
         (nul, "(line 2): contains a NUL byte"),
     ] {
-        let error = compose([], Some(&path), &[], OsStr::new("/")).unwrap_err();
+        let error = compose([], Some(path.as_path()), &[], OsStr::new("/")).unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with(&format!("read env-file \"{}\"", path.display())),

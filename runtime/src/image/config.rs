@@ -3,8 +3,13 @@
 //! Read more leniently than the whole image configuration is defined: an image is not unusable because its history or
 //! its author is malformed.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use shim::{Error, Result};
+
+use super::about::{About, Healthcheck};
 
 /// The parts of an image configuration that matter here (image-spec config.md, also written by docker).
 #[derive(Debug, Default, Deserialize)]
@@ -27,7 +32,7 @@ pub(super) struct Layers {
     pub(super) diff_ids: Vec<String>,
 }
 
-/// How the image's program is run.
+/// How the image's program is run. What is of another type than the specification has it counts as not said.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Process {
@@ -36,15 +41,36 @@ struct Process {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     working_dir: Option<String>,
+    #[serde(default, deserialize_with = "if_well_formed")]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "if_well_formed")]
+    stop_signal: Option<String>,
+    /// The names are the keys; the values are empty objects.
+    #[serde(default, deserialize_with = "if_well_formed")]
+    volumes: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(default, deserialize_with = "if_well_formed")]
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(default, deserialize_with = "if_well_formed")]
+    healthcheck: Option<Check>,
 }
 
-/// The content of `ID.json`. What the image does not say is null.
-#[derive(Debug, Serialize)]
-struct Meta<'a> {
-    user: Option<&'a str>,
-    workdir: Option<&'a str>,
-    entrypoint: Option<&'a [String]>,
-    cmd: Option<&'a [String]>,
+/// An extension of docker's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Check {
+    test: Option<Vec<String>>,
+    interval: Option<i64>,
+    timeout: Option<i64>,
+    start_period: Option<i64>,
+    start_interval: Option<i64>,
+    retries: Option<i64>,
+}
+
+fn if_well_formed<'d, D: Deserializer<'d>, T: DeserializeOwned>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 impl Config {
@@ -89,23 +115,39 @@ impl Config {
 
     /// The content of `ID.json`.
     pub(super) fn meta(&self) -> Result<String> {
-        fn set(text: Option<&String>) -> Option<&str> {
-            text.map(String::as_str).filter(|text| !text.is_empty())
+        self.about().text()
+    }
+
+    /// What it says about how the image is run. What is empty is not said.
+    pub(super) fn about(&self) -> About {
+        fn set(text: &Option<String>) -> Option<String> {
+            text.clone().filter(|text| !text.is_empty())
         }
-        let process = self.config.as_ref();
-        let meta = Meta {
-            user: set(process.and_then(|process| process.user.as_ref())),
-            workdir: set(process.and_then(|process| process.working_dir.as_ref())),
-            entrypoint: process.and_then(|process| process.entrypoint.as_deref()),
-            cmd: process.and_then(|process| process.cmd.as_deref()),
+        fn names(map: &Option<BTreeMap<String, IgnoredAny>>) -> Option<Vec<String>> {
+            let map = map.as_ref().filter(|map| !map.is_empty())?;
+            Some(map.keys().cloned().collect())
+        }
+        let Some(process) = &self.config else {
+            return About::default();
         };
-        let mut text = serde_json::to_string(&meta).map_err(|error| {
-            Error::new("write image metadata")
-                .because(error.to_string())
-                .hint("this is a fault of start-container")
-        })?;
-        text.push('\n');
-        Ok(text)
+        About {
+            user: set(&process.user),
+            workdir: set(&process.working_dir),
+            entrypoint: process.entrypoint.clone(),
+            cmd: process.cmd.clone(),
+            labels: process.labels.clone().filter(|labels| !labels.is_empty()),
+            stop_signal: set(&process.stop_signal),
+            volumes: names(&process.volumes),
+            ports: names(&process.exposed_ports),
+            healthcheck: process.healthcheck.as_ref().map(|check| Healthcheck {
+                test: check.test.clone(),
+                interval: check.interval,
+                timeout: check.timeout,
+                start_period: check.start_period,
+                start_interval: check.start_interval,
+                retries: check.retries,
+            }),
+        }
     }
 }
 
@@ -117,20 +159,33 @@ mod tests {
     fn env_and_meta_of_a_full_configuration() {
         let json = br#"{"architecture":"amd64","os":"linux","history":"odd","config":{"User":"web:web","Env":
             ["PATH=/bin","EMPTY=","a=b=c","NOVALUE","=x"],"Entrypoint":["/init"],"Cmd":["a b","\n"],"WorkingDir":"/srv",
-            "Volumes":null},"rootfs":{"type":"layers","diff_ids":["sha256:00"]}}"#;
+            "Volumes":{"/data":{}, "/":{}},"ExposedPorts":{"80/tcp":{}},"Labels":{"b":"2","a":"1"},"StopSignal":"SIGQUIT",
+            "Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":30000000000,"Retries":3,"Odd":1}},"rootfs":{"type":"layers","diff_ids":["sha256:00"]}}"#;
         let config = Config::parse(json, "x").unwrap();
         assert_eq!(config.env().unwrap(), "PATH=/bin\nEMPTY=\na=b=c\n");
         assert_eq!(
             config.meta().unwrap(),
-            "{\"user\":\"web:web\",\"workdir\":\"/srv\",\"entrypoint\":[\"/init\"],\"cmd\":[\"a b\",\"\\n\"]}\n"
+            concat!(
+                r#"{"user":"web:web","workdir":"/srv","entrypoint":["/init"],"cmd":["a b","\n"],"#,
+                r#""labels":{"a":"1","b":"2"},"stop_signal":"SIGQUIT","volumes":["/","/data"],"ports":["80/tcp"],"#,
+                r#""healthcheck":{"test":["CMD-SHELL","true"],"interval":30000000000,"timeout":null,"#,
+                r#""start_period":null,"start_interval":null,"retries":3}}"#,
+                "\n"
+            )
         );
     }
 
     #[test]
     fn what_is_not_said_is_null() {
-        let nothing = "{\"user\":null,\"workdir\":null,\"entrypoint\":null,\"cmd\":null}\n";
+        let nothing = concat!(
+            r#"{"user":null,"workdir":null,"entrypoint":null,"cmd":null,"labels":null,"stop_signal":null,"#,
+            r#""volumes":null,"ports":null,"healthcheck":null}"#,
+            "\n"
+        );
         for json in [
-            &br#"{"rootfs":{"diff_ids":[]}}"#[..],
+            &br#"{"config":{"Labels":[1],"StopSignal":15,"Volumes":["/x"],"ExposedPorts":7,"Healthcheck":"x"},"rootfs":{}}"#[..],
+            br#"{"config":{"Labels":{},"StopSignal":"","Volumes":{},"ExposedPorts":null,"Healthcheck":null},"rootfs":{}}"#,
+            br#"{"rootfs":{"diff_ids":[]}}"#,
             br#"{"config":null,"rootfs":{}}"#,
             br#"{"config":{"User":"","Env":null,"Entrypoint":null,"Cmd":null,"WorkingDir":""},"rootfs":{}}"#,
         ] {

@@ -4,6 +4,7 @@
 //! its layers (`archive` -> `layer` -> `tree`) into a temporary directory (`store`), and give that its name (`publish`).
 //! An import that fails leaves nothing; one that is killed leaves what the next import of the same ID removes.
 
+mod about;
 mod archive;
 mod build_erofs;
 mod bundle;
@@ -42,6 +43,7 @@ use shim::{Error, Result};
 use crate::ids::ImageId;
 use crate::verity::Digest;
 
+pub use about::{About, Healthcheck};
 pub use build_erofs::{BuiltErofs, ErofsRequest, ErofsSource, build_erofs};
 pub use limits::Limits;
 pub use meta::Rights;

@@ -18,8 +18,8 @@ use super::lower::Lower;
 use super::overlay::{Refusal, Stack};
 use super::{Places, destroy, errno_of, inside, overlay, probe, ranges, remove};
 use crate::config::Dirs;
-use crate::host;
 use crate::verity::Wanted;
+use crate::{host, leader};
 
 /// How many names may be lost to another create-fs that takes our journal for a dead one's.
 const ATTEMPTS: usize = 16;
@@ -42,7 +42,7 @@ pub struct Created {
 /// An unknown image; an image whose `/proc`, `/dev`, `/sys` or `/etc` is no real directory; no free ids, or a
 /// filesystem whose ids cannot be mapped; whatever the kernel refuses. Nothing is left then.
 pub fn create(dirs: &Dirs, image: &str, name: Option<&str>, ids: &Ids) -> Result<Created> {
-    create_as(dirs, (image, None), name, ids, false)
+    create_verified(dirs, image, None, name, ids)
 }
 
 /// The same from an image that is a file with this digest.
@@ -56,7 +56,8 @@ pub fn create_verified(
     name: Option<&str>,
     ids: &Ids,
 ) -> Result<Created> {
-    create_as(dirs, (image, verity), name, ids, false)
+    let (made, _) = create_as(dirs, (image, verity), name, ids, Kind::default())?;
+    Ok(made)
 }
 
 /// The same for a caller who may mount in a mount namespace of its own only: see [`super::Deferred`]. Its ids are the
@@ -65,32 +66,55 @@ pub fn create_verified(
 /// # Errors
 /// As [`create`].
 pub fn create_deferred(dirs: &Dirs, image: &str, name: Option<&str>) -> Result<Created> {
-    create_as(dirs, (image, None), name, &Ids::AsOnDisk, true)
+    let kind = Kind {
+        deferred: true,
+        ..Kind::default()
+    };
+    let (made, _) = create_as(dirs, (image, None), name, &Ids::AsOnDisk, kind)?;
+    Ok(made)
 }
 
-fn create_as(
+/// What becomes of a root filesystem that is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kind {
+    /// It is mounted by each launch.
+    pub(super) deferred: bool,
+    /// It goes with the process that makes it.
+    pub(super) temporary: bool,
+}
+
+pub(super) fn create_as(
     dirs: &Dirs,
     (image, verity): (&str, Option<Wanted>),
     name: Option<&str>,
     ids: &Ids,
-    deferred: bool,
-) -> Result<Created> {
+    kind: Kind,
+) -> Result<(Created, Journal)> {
     // First, so that an unknown image changes nothing at all.
     let lower = layers::image(dirs, image, verity)?;
-    lower.check_number(image, usize::from(deferred))?;
+    lower.check_number(image, usize::from(kind.deferred))?;
     for directory in [&dirs.state, &dirs.data] {
         journal::make_private(directory)?;
     }
     let mut warnings = clear_remains(dirs);
-    let (places, record, mut journal) = begin(dirs, image, name, deferred)?;
-    match make(&places, lower, ids, record, &mut journal) {
+    let (places, record, mut journal) = begin(dirs, image, name, kind.deferred)?;
+    let made = make(&places, lower, ids, record, &mut journal).and_then(|warning| {
+        if kind.temporary {
+            journal.show()?;
+        } else {
+            journal.finish()?;
+        }
+        Ok(warning)
+    });
+    match made {
         Ok(warning) => {
             warnings.extend(warning);
-            Ok(Created {
+            let made = Created {
                 rootfs: places.rootfs,
                 guid: places.guid,
                 warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
-            })
+            };
+            Ok((made, journal))
         }
         Err(error) => match destroy::take_down(&places).and_then(|()| journal.forget()) {
             Ok(()) => Err(error),
@@ -165,7 +189,6 @@ fn make(
     if !record.deferred {
         attach_shared(places, &root)?;
     }
-    journal.finish()?;
     Ok(warning)
 }
 
@@ -196,9 +219,6 @@ pub(super) fn make_overlay(
     open: impl FnOnce(Layer, &Lower) -> Result<Writable, Errno>,
 ) -> Result<(OwnedFd, Option<String>)> {
     let ids = maps.map(LayerIds::new).transpose()?;
-    let root = lower
-        .stat()
-        .map_err(|errno| Error::sys("look at root of image", image, errno))?;
     let lower = match &ids {
         None => lower,
         Some(ids) => lower.mapped(ids)?,
@@ -215,7 +235,7 @@ pub(super) fn make_overlay(
     let refusal = match layer {
         Ok(layer) => {
             let on_disk = open(layer, &lower).map_err(|errno| match errno {
-                Errno::EOVERFLOW => idmapped::nobodys_root(image, &root),
+                Errno::EOVERFLOW => idmapped::nobodys_root(&lower.root_path()),
                 _ => Error::sys("make upper directory in", places.data.display(), errno)
                     .hint("check --data: space, quota, and that its filesystem has owners"),
             })?;
@@ -299,8 +319,11 @@ fn clear_remains(dirs: &Dirs) -> Vec<String> {
     };
     for guid in creating.iter().filter(|name| is_guid(name)) {
         let places = Places::new(dirs, guid);
+        // One that was used by a `run` may still have a container that is just ending.
         if let Ok(State::HalfMade(journal)) = journal::state(&places)
-            && let Err(error) = destroy::take_down(&places).and_then(|()| journal.forget())
+            && let Err(error) = leader::stop(&dirs.state, &places.rootfs)
+                .and_then(|()| destroy::take_down(&places))
+                .and_then(|()| journal.forget())
         {
             complaints.push(complaint(guid, &error));
         }

@@ -7,6 +7,7 @@
 //! (`detach_mounts`, Linux 3.18).
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -21,6 +22,10 @@ use super::journal::{self, State};
 use super::{Places, open_if_there, overlay, ranges, remove, unmount_at};
 use crate::config::Dirs;
 
+/// How long a `run` may take to remove its files.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How many mounts may be stacked on one place.
 const MAX_STACKED: usize = 4096;
 
@@ -38,7 +43,11 @@ pub fn destroy(
 ) -> Result<()> {
     let places = Places::new(dirs, guid);
     match journal::state(&places)? {
-        State::Busy => Err(Error::new("destroy root filesystem")
+        State::Busy { complete: true } => {
+            stop_leader(&places.rootfs)?;
+            wait_until_gone(&places)
+        }
+        State::Busy { complete: false } => Err(Error::new("destroy root filesystem")
             .on(guid)
             .because("it is being created or removed at this moment")
             .hint("try again when that has ended")),
@@ -59,6 +68,25 @@ pub fn destroy(
         }
         State::Unknown => destroy_unrecorded(&places, stop_leader),
     }
+}
+
+/// Waits for who takes it away when its container has ended, and does it instead of one that is killed meanwhile.
+fn wait_until_gone(places: &Places) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        match journal::state(places)? {
+            State::Busy { .. } => std::thread::sleep(PAUSE),
+            State::HalfMade(journal) => {
+                take_down(places)?;
+                return journal.forget();
+            }
+            State::Complete | State::Unknown => return Ok(()),
+        }
+    }
+    Err(Error::new("destroy root filesystem")
+        .on(&places.guid)
+        .because("its container has ended, and the `run` that it belongs to does not remove it")
+        .hint("it may be stopped, or its disk may hang: see its state with ps"))
 }
 
 /// No record and no writable layer: only what cannot be anybody's data is removed, an empty directory or an overlay

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
+use nix::sys::stat::stat;
 use shim::idmap::{self, IdMap, idmapped_copy, user_namespace};
 use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::{Change, set_attributes};
@@ -189,9 +189,12 @@ pub(super) fn refused(path: &Path, errno: Errno) -> Error {
 }
 
 /// The words for an image whose root directory would be nobody's in the container.
-pub(super) fn nobodys_root(image: &str, root: &FileStat) -> Error {
-    let owner = format!("{}:{}", root.st_uid, root.st_gid);
-    Error::sys("give ids of its own to image", image, Errno::EOVERFLOW)
+pub(super) fn nobodys_root(image: &Path) -> Error {
+    let owner = stat(image).map_or_else(
+        |_| "somebody".to_owned(),
+        |stat| format!("{}:{}", stat.st_uid, stat.st_gid),
+    );
+    Error::sys("give ids of its own to", image.display(), Errno::EOVERFLOW)
         .because(format!(
             "its root directory belongs to {owner}, which the container does not have"
         ))

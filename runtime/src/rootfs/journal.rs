@@ -2,7 +2,8 @@
 //!
 //! A record is written before the first side effect, under the name `GUID.creating`, and locked (flock(2)) as long as
 //! its creator lives: who gets the lock knows that the creator is dead, however it died. When the root filesystem is
-//! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes.
+//! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes. Where the root
+//! filesystem shall not outlive its creator the record has both names, and stays locked.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Seek, Write};
@@ -133,6 +134,14 @@ impl Journal {
             .map_err(|error| Error::io("complete record", self.creating.display(), &error))
     }
 
+    /// The root filesystem is complete, and goes with us: the journal stays locked beside the record.
+    pub(super) fn show(&self) -> Result<()> {
+        std::fs::hard_link(&self.creating, &self.complete).map_err(|error| {
+            Error::io("complete record", self.creating.display(), &error)
+                .hint("--state must be on a filesystem with hard links")
+        })
+    }
+
     /// The root filesystem is gone.
     pub(super) fn forget(&self) -> Result<()> {
         remove_file(&self.creating)?;
@@ -149,8 +158,12 @@ pub(super) enum State {
     Complete,
     /// One whose creator is dead, held so that nobody else takes it away at the same time.
     HalfMade(Journal),
-    /// Somebody is making it, or taking back a half made one, right now.
-    Busy,
+    /// Somebody is making it, or taking back a half made one, right now; or uses it as long as it lives, and takes it
+    /// back then, if it is `complete`.
+    Busy {
+        /// Whether it can be used.
+        complete: bool,
+    },
 }
 
 /// Looks a name up.
@@ -178,12 +191,16 @@ pub(super) fn state(places: &Places) -> Result<State> {
     };
     let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => lock,
-        Err((_, Errno::EWOULDBLOCK)) => return Ok(State::Busy),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            return Ok(State::Busy {
+                complete: complete.exists(),
+            });
+        }
         Err((_, errno)) => return Err(Error::sys("lock record", creating.display(), errno)),
     };
     // Between opening and locking its creator may have completed it, or somebody else have removed it.
     if !is_same_file(&lock, &creating) {
-        return Ok(State::Busy);
+        return Ok(State::Busy { complete: false });
     }
     Ok(State::HalfMade(Journal {
         creating,

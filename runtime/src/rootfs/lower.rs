@@ -171,6 +171,13 @@ impl Lower {
         Ok(all)
     }
 
+    /// Where the directory is that the root filesystem's own is like, for messages.
+    pub(super) fn root_path(&self) -> PathBuf {
+        self.keys
+            .first()
+            .map_or_else(|| self.path.clone(), |key| self.path.join(key.tree()))
+    }
+
     /// What the root directory is: that of the topmost layer.
     pub(super) fn stat(&self) -> Result<FileStat, Errno> {
         match self.keys.first() {

@@ -32,6 +32,7 @@ mod overlay;
 mod probe;
 mod ranges;
 mod remove;
+mod temporary;
 
 pub use create::{Created, create, create_deferred, create_verified};
 pub use deferred::Deferred;
@@ -39,6 +40,7 @@ pub use destroy::destroy;
 pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
 pub(crate) use merged::merged;
+pub use temporary::Temporary;
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;

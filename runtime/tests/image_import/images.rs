@@ -28,8 +28,8 @@ fn contents(place: &Place) -> Vec<String> {
 }
 
 const MERGED: [&str; 4] = ["/", "/c", "/etc", "/etc/b"];
-const META: &str =
-    "{\"user\":\"web\",\"workdir\":\"/srv\",\"entrypoint\":[\"/init\"],\"cmd\":null}\n";
+const META: &str = "{\"user\":\"web\",\"workdir\":\"/srv\",\"entrypoint\":[\"/init\"],\"cmd\":null,\"labels\":null,\
+     \"stop_signal\":null,\"volumes\":null,\"ports\":null,\"healthcheck\":null}\n";
 
 #[test]
 fn a_layout_as_directory_and_as_tar_of_every_compression() {
@@ -307,6 +307,9 @@ fn a_replaced_image_is_gone_and_its_files_are_new() {
         serde_json::from_slice(&fs::read(place.images().join("img.json")).unwrap()).unwrap();
     assert_eq!(
         meta,
-        json!({"user": null, "workdir": null, "entrypoint": null, "cmd": null})
+        json!({
+            "user": null, "workdir": null, "entrypoint": null, "cmd": null, "labels": null,
+            "stop_signal": null, "volumes": null, "ports": null, "healthcheck": null
+        })
     );
 }

@@ -96,6 +96,9 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// What PID 1 is.
     pub program: Program,
+    /// What a command gets in the place of SIGTERM, where its image wants another signal: a number of signal(7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
 }
@@ -187,6 +190,14 @@ impl<'p> Plan<'p> {
         match self {
             Self::Launch(plan) => &plan.stdio,
             Self::Exec(plan) => &plan.stdio,
+        }
+    }
+
+    /// What SIGTERM is passed on as, if not as itself.
+    pub(crate) fn stop_signal(self) -> Option<i32> {
+        match self {
+            Self::Launch(plan) => plan.stop_signal,
+            Self::Exec(_) => None,
         }
     }
 

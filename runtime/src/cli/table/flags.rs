@@ -136,6 +136,27 @@ pub(super) static PROCESS: &[Flag] = &[
     ),
 ];
 
+/// Of exec, which runs what it is given.
+pub(super) static IMAGE: &[Flag] = &[OF_IMAGE];
+
+/// Of launch and run, which run what an image is for.
+pub(super) static IMAGE_PROGRAM: &[Flag] = &[
+    OF_IMAGE,
+    valued(
+        FlagId::Entrypoint,
+        "--entrypoint",
+        "PROGRAM",
+        "run this with COMMAND as arguments, and not what the image has for it",
+    ),
+];
+
+const OF_IMAGE: Flag = valued(
+    FlagId::Image,
+    "--image",
+    "ID",
+    "variables, user and working directory of this image where none are given",
+);
+
 pub(super) static LAUNCH: &[Flag] = &[
     switch(
         FlagId::Init,

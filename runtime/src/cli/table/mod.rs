@@ -22,6 +22,8 @@ pub enum FlagId {
     ForceTty,
     ForceStderrTty,
     PtySize,
+    Image,
+    Entrypoint,
     Init,
     Userns,
     Profile,
@@ -84,6 +86,7 @@ impl Flag {
 #[expect(missing_docs, reason = "each is described by its row in the table")]
 pub enum VerbId {
     Launch,
+    Run,
     Exec,
     Inspect,
     CreateFs,

@@ -1,8 +1,8 @@
 //! The verbs.
 
 use super::flags::{
-    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE_IMPORT, JSON, LAUNCH,
-    MOUNTS, PROCESS, PROGRESS,
+    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE, IMAGE_IMPORT,
+    IMAGE_PROGRAM, JSON, LAUNCH, MOUNTS, PROCESS, PROGRESS,
 };
 use super::{Verb, VerbId};
 
@@ -17,6 +17,9 @@ pub static VERBS: &[Verb] = &[
         notes: "Stays in the foreground as long as the container lives, and ends as PID 1 ended. Without COMMAND\n\
                 PID 1 is an idle init that ends on SIGTERM; with COMMAND it is COMMAND itself, unless --init.\n\
                 A container that already runs on ROOTFS is ended first.\n\
+                With --image and without COMMAND the image's own program is run; COMMAND are arguments of its\n\
+                entrypoint, where it has one. SIGTERM reaches it as the image's stop signal. What it says of\n\
+                volumes, ports and its health is in images/ID.json, and for the caller to act on.\n\
                 \n\
                 Profiles: confined (the default on a bare host) leaves the 14 capabilities that other engines leave,\n\
                 a filter of system calls, and hides or write-protects what of /proc and /sys is the host's; outer\n\
@@ -27,7 +30,35 @@ pub static VERBS: &[Verb] = &[
                 filesystem that create-fs has made with the same; a plain directory takes any MAP.\n\
                 In a user namespace of its own (any but --userns=host) a container cannot bind ports below 1024 on\n\
                 the caller's network, unless sysctl net.ipv4.ip_unprivileged_port_start lets everybody.",
-        flags: &[PROCESS, LAUNCH, CONFINEMENT, MOUNTS, DRY_RUN, DIRS],
+        flags: &[
+            PROCESS,
+            IMAGE_PROGRAM,
+            LAUNCH,
+            CONFINEMENT,
+            MOUNTS,
+            DRY_RUN,
+            DIRS,
+        ],
+    },
+    Verb {
+        id: VerbId::Run,
+        group: "subcontainer",
+        name: "run",
+        operands: "--image ID [COMMAND [ARG...]]",
+        about: "run an image's program in a container that goes with it",
+        notes: "create-fs, launch with --image, and destroy-fs in one. Ends as PID 1 ended, and what was written in\n\
+                the container is gone then. If start-container is killed, the container ends at once, and its files\n\
+                go with the next create-fs, run or destroy-fs. --dry-run makes a root filesystem as well, and\n\
+                removes it.",
+        flags: &[
+            PROCESS,
+            IMAGE_PROGRAM,
+            LAUNCH,
+            CONFINEMENT,
+            MOUNTS,
+            DRY_RUN,
+            DIRS,
+        ],
     },
     Verb {
         id: VerbId::Exec,
@@ -36,7 +67,7 @@ pub static VERBS: &[Verb] = &[
         operands: "ROOTFS COMMAND [ARG...]",
         about: "run a command in a running container",
         notes: "Ends as COMMAND ended. If start-container is killed, all that COMMAND started ends with it.",
-        flags: &[PROCESS, DRY_RUN, DIRS],
+        flags: &[PROCESS, IMAGE, DRY_RUN, DIRS],
     },
     Verb {
         id: VerbId::Inspect,

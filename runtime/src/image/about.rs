@@ -1,0 +1,102 @@
+//! `ID.json`: what an image says about how it is run, for clients and for `--image`.
+//!
+//! A client may know only some of the keys; new ones may be added. What the image does not say is null.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use shim::{Error, Result};
+
+use crate::ids::ImageId;
+use crate::regular::Source;
+
+/// The most that the file may take, in bytes.
+const LIMIT: u64 = 8 << 20;
+
+/// What is in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// In the grammar of `--user`.
+    pub user: Option<String>,
+    /// The directory that its program starts in.
+    pub workdir: Option<String>,
+    /// The first words of its program's command line.
+    pub entrypoint: Option<Vec<String>>,
+    /// The other words, which a caller replaces by its own.
+    pub cmd: Option<Vec<String>>,
+    /// What its publisher says about it.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The signal that asks its program to end: a name or a number.
+    pub stop_signal: Option<String>,
+    /// Directories that its publisher wants to be kept apart. Nothing is mounted there unless the caller does.
+    pub volumes: Option<Vec<String>>,
+    /// The ports that its program listens on: `80/tcp`.
+    pub ports: Option<Vec<String>>,
+    /// How to find out whether its program is well. Nobody does unless the caller.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A check of a program's health. Times are in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Healthcheck {
+    /// `NONE`, or `CMD` and words, or `CMD-SHELL` and a line for a shell.
+    pub test: Option<Vec<String>>,
+    /// Between two checks.
+    pub interval: Option<i64>,
+    /// How long one may take.
+    pub timeout: Option<i64>,
+    /// How long the program may take to start.
+    pub start_period: Option<i64>,
+    /// Between two checks meanwhile.
+    pub start_interval: Option<i64>,
+    /// How many failures in a row are needed.
+    pub retries: Option<i64>,
+}
+
+impl About {
+    /// What image `id` below `base` says; nothing where there is no such file, as with an image that was put there by
+    /// hand.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no such text.
+    pub fn read(base: &Path, id: &ImageId) -> Result<Option<Self>> {
+        let path = base.join("images").join(format!("{id}.json"));
+        let source = Source {
+            op: "read what the image says",
+            name: &path,
+            limit: LIMIT,
+        };
+        let seen = match source.look() {
+            Ok(seen) => seen,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(errno) => {
+                return Err(source.error().errno(errno).hint("needs root; check --base"));
+            }
+        };
+        let text = source.read(source.open(&seen)?)?;
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
+            source
+                .error()
+                .because(error.to_string())
+                .hint("import the image again, or correct the file")
+        })
+    }
+
+    /// The content of the file.
+    ///
+    /// # Errors
+    /// None is expected.
+    pub fn text(&self) -> Result<String> {
+        let mut text = serde_json::to_string(self).map_err(|error| {
+            Error::new("write image metadata")
+                .because(error.to_string())
+                .hint("this is a fault of start-container")
+        })?;
+        text.push('\n');
+        Ok(text)
+    }
+}
