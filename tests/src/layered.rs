@@ -101,6 +101,7 @@ impl Layered {
             .collect();
         let record = serde_json::json!({
             "version": 1, "data": self.data, "layers": layers, "format": "oci", "imported": 1,
+            "stack": self.keys, "root": self.keys.last(),
         });
         let images = self.base.join("images");
         write_file(

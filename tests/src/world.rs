@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::container::{Launch, Rootfs};
 use crate::host::{mounts_below, processes_of};
-use crate::image::{Image, squashfs};
+use crate::image::Image;
 use crate::run::Run;
 use crate::until;
 
@@ -185,15 +185,6 @@ impl World {
             format!("--state={}", self.state.display()),
             format!("--data={}", self.data.display()),
         ]
-    }
-
-    /// Makes the squashfs image `id` of the files of image `img`.
-    ///
-    /// # Panics
-    /// When that fails.
-    pub fn pack(&self, id: &str) {
-        let images = self.base.join("images");
-        squashfs(&images.join("img"), &images.join(format!("{id}.squashfs")));
     }
 
     /// The binary with these words only.

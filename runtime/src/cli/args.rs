@@ -321,6 +321,8 @@ pub struct ImageImportArgs {
     pub id: ImageId,
     /// `--replace`: an image of this name may exist and is replaced.
     pub replace: bool,
+    /// `--flat`: one directory of its own instead of layers that are shared.
+    pub flat: bool,
     /// `--ref`: which image of an archive that holds several.
     pub reference: Option<String>,
     /// `--progress`

@@ -148,6 +148,7 @@ struct Options {
     idmap: Vec<IdmapRange>,
     id: Option<ImageId>,
     replace: bool,
+    flat: bool,
     reference: Option<String>,
     progress: ProgressMode,
     verity: Option<Wanted>,
@@ -212,6 +213,7 @@ impl Options {
             }
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
+            FlagId::Flat => self.flat = true,
             FlagId::Progress => self.progress = values::progress(&value)?,
             FlagId::Verity => self.verity = Some(image_values::verity(&value)?),
             FlagId::Ref => {
@@ -382,6 +384,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 source,
                 id: required("--id", options.id)?,
                 replace: options.replace,
+                flat: options.flat,
                 reference: options.reference,
                 progress: options.progress,
                 verity: options.verity.map(image_values::exact_verity).transpose()?,

@@ -375,13 +375,14 @@ fn the_other_verbs() {
     );
     assert_eq!(
         parse(words(
-            "image import x.tar --id=main --replace --ref=v1 --progress json --base=/b --state=s"
+            "image import x.tar --id=main --replace --flat --ref=v1 --progress json --base=/b --state=s"
         ))
         .unwrap(),
         Invocation::ImageImport(ImageImportArgs {
             source: "x.tar".into(),
             id: ImageId::new("main").unwrap(),
             replace: true,
+            flat: true,
             reference: Some("v1".into()),
             progress: ProgressMode::Json,
             verity: None,

@@ -155,7 +155,8 @@ fn bind_request(args: BindMountArgs, dirs: Dirs) -> BindMount {
 }
 
 fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
-    let mut request = ImportRequest::new(args.source, args.id, dirs.base);
+    let mut request = ImportRequest::new(args.source, args.id, dirs.base, dirs.data);
+    request.flat = args.flat;
     request.reference = args.reference;
     request.replace = args.replace;
     request.verity = args.verity;
@@ -165,6 +166,8 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
         Rights::SingleId
     } else if origin.entered || !origin.initial_userns {
         Rights::UserNamespace
+    } else if rootless::is_needed()? {
+        Rights::NoMounts
     } else {
         Rights::Root
     };

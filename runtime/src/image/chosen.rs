@@ -4,12 +4,15 @@ use shim::{Error, Result};
 
 use super::archive::Archive;
 use super::config::Config;
-use super::decompress::{Compression, decoder};
+use super::decompress::Compression;
 use super::layer::{Meaning, Unpacker};
-use super::limits::Budget;
 use super::member::{corrupt, read_failed};
+use super::pipe;
 use super::platform::Platform;
-use super::stream::{Hashed, Section, buffered, start_of};
+use super::progress::{Part, Work};
+use super::record::Document;
+use super::source::Reading;
+use super::stream::{Section, start_of};
 
 /// A layer as it is stored.
 #[derive(Debug)]
@@ -18,8 +21,7 @@ pub(super) struct Layer {
     /// `sha256:` and hex of what is stored, where the archive says it.
     pub(super) digest: Option<String>,
     pub(super) label: String,
-    /// What it shares with the other layers of its image.
-    pub(super) budget: Budget,
+    pub(super) reading: Reading,
 }
 
 /// An image whose layers are all there.
@@ -27,24 +29,42 @@ pub(super) struct Layer {
 pub(super) struct Image {
     pub(super) config: Config,
     pub(super) layers: Vec<Layer>,
+    /// What the archive says about it.
+    pub(super) documents: Documents,
+    /// The name that the archive gives it.
+    pub(super) reference: Option<String>,
     /// The manifest's digest, where there is one.
     pub(super) digest: Option<String>,
 }
 
+/// The documents that describe an image, as they are.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    pub(super) manifest: Option<Document>,
+    pub(super) config: Option<Document>,
+}
+
 impl Image {
-    /// Applies the layers, lowest first.
-    pub(super) fn unpack(&self, unpacker: &mut Unpacker) -> Result<()> {
+    /// Fails unless there is a layer for each DiffID.
+    pub(super) fn check_layers(&self) -> Result<()> {
         let diff_ids = &self.config.rootfs.diff_ids;
-        if diff_ids.len() != self.layers.len() {
-            let why = format!(
-                "the image has {} layers, its configuration names {}",
-                self.layers.len(),
-                diff_ids.len()
-            );
-            return Err(Error::new("unpack image")
-                .because(why)
-                .hint("the image is damaged; fetch or export it again"));
+        if diff_ids.len() == self.layers.len() {
+            return Ok(());
         }
+        let why = format!(
+            "the image has {} layers, its configuration names {}",
+            self.layers.len(),
+            diff_ids.len()
+        );
+        Err(Error::new("unpack image")
+            .because(why)
+            .hint("the image is damaged; fetch or export it again"))
+    }
+
+    /// Applies the layers to a whole root filesystem, lowest first.
+    pub(super) fn unpack(&self, unpacker: &mut Unpacker<'_>) -> Result<()> {
+        self.check_layers()?;
+        let diff_ids = &self.config.rootfs.diff_ids;
         for (number, (layer, diff_id)) in self.layers.iter().zip(diff_ids).enumerate() {
             let meaning = if number == 0 {
                 Meaning::FirstLayer
@@ -58,30 +78,50 @@ impl Image {
 }
 
 impl Layer {
-    fn apply(&self, unpacker: &mut Unpacker, meaning: Meaning, diff_id: &str) -> Result<()> {
-        let unreadable = |error: std::io::Error| read_failed(&self.label, &error);
-        let (start, length) = start_of::<16>(self.section.clone()).map_err(unreadable)?;
-        let compression =
-            Compression::of(&start[..length]).map_err(|why| corrupt(&self.label, why))?;
-        let (stored, tally) = Hashed::new(self.section.clone());
-        let found = if compression == Compression::None {
-            let mut archive = Archive::new(buffered(stored), &self.label).within(&self.budget);
+    /// How it is compressed, and how much memory that takes as far as its beginning says.
+    pub(super) fn compression(&self) -> Result<(Compression, Option<u64>)> {
+        let start = start_of::<64>(self.section.clone());
+        let (start, length) = start.map_err(|error| read_failed(&self.label, &error))?;
+        let start = &start[..length];
+        let compression = Compression::of(start).map_err(|why| corrupt(&self.label, why))?;
+        Ok((compression, compression.window(start)))
+    }
+
+    /// Begins to tell how far it is.
+    pub(super) fn part(&self) -> Part {
+        let length = Some(self.section.length());
+        self.reading
+            .progress
+            .part(Work::Unpack, &self.label, length)
+    }
+
+    /// Applies the layer, and fails unless it has the digests that it should have.
+    pub(super) fn apply(
+        &self,
+        unpacker: &mut Unpacker<'_>,
+        meaning: Meaning,
+        diff_id: &str,
+    ) -> Result<()> {
+        let (compression, _) = self.compression()?;
+        let budget = &self.reading.budget;
+        let part = self.part();
+        let stream = part.reading(self.section.clone());
+        let ((), found) = pipe::through(stream, compression, &budget.limits, |plain| {
+            let mut archive = Archive::new(plain, &self.label).within(budget);
             unpacker.apply(&mut archive, meaning)?;
-            archive.drain()?;
-            tally.finish().0
-        } else {
-            let plain =
-                decoder(buffered(stored), compression, &self.budget.limits).map_err(unreadable)?;
-            let (plain, plain_tally) = Hashed::new(plain);
-            let mut archive = Archive::new(buffered(plain), &self.label).within(&self.budget);
-            unpacker.apply(&mut archive, meaning)?;
-            archive.drain()?;
-            plain_tally.finish().0
-        };
+            archive.drain()
+        })?;
         if let Some(digest) = &self.digest {
-            expect("verify layer", &self.label, digest, &tally.finish().0)?;
+            expect("verify layer", &self.label, digest, &found.stored)?;
         }
-        expect("verify content of layer", &self.label, diff_id, &found)
+        expect(
+            "verify content of layer",
+            &self.label,
+            diff_id,
+            &found.plain,
+        )?;
+        part.done();
+        Ok(())
     }
 }
 

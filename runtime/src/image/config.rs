@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use shim::{Error, Result};
 
 use super::about::{About, Healthcheck};
+use super::platform::Platform;
 
 /// The parts of an image configuration that matter here (image-spec config.md, also written by docker).
 #[derive(Debug, Default, Deserialize)]
@@ -81,6 +82,15 @@ impl Config {
                 .on(label)
                 .because(error.to_string())
                 .hint("the image is damaged or is no container image")
+        })
+    }
+
+    /// The machine that it is for, if it says so.
+    pub(super) fn platform(&self) -> Option<Platform> {
+        Some(Platform {
+            os: self.os.clone()?,
+            architecture: self.architecture.clone()?,
+            variant: self.variant.clone(),
         })
     }
 

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use shim::{Error, Result};
 
 use super::bundle::Bundle;
-use super::chosen::{Image, Layer, check_platform};
+use super::chosen::{Documents, Image, Layer, check_platform};
 use super::config::Config;
-use super::limits::Budget;
 use super::platform::Platform;
+use super::record::Document;
+use super::source::Reading;
 use super::stream::sha256;
 
 /// One image of `manifest.json`.
@@ -39,7 +40,7 @@ pub(super) fn select(
     entries: &[Entry],
     reference: Option<&str>,
     platform: &Platform,
-    budget: &Budget,
+    reading: &Reading,
 ) -> Result<Image> {
     let tags = |entry: &Entry| entry.repo_tags.clone().unwrap_or_default();
     let fits = |entry: &&Entry| {
@@ -71,12 +72,18 @@ pub(super) fn select(
             section: bundle.get(&name)?,
             digest: None,
             label: name,
-            budget: budget.clone(),
+            reading: reading.clone(),
         })
     });
+    let config_digest = format!("sha256:{}", sha256(&data));
     Ok(Image {
         layers: layers.collect::<Result<_>>()?,
         config,
+        documents: Documents {
+            manifest: None,
+            config: Document::new(&config_digest, data),
+        },
+        reference: tags(entry).into_iter().next(),
         digest: None,
     })
 }

@@ -3,25 +3,28 @@
 //! The rules are those of image-spec layer.md. Where the members go is `tree`'s to enforce; what they contain is passed
 //! through as it comes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, ResolveFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, futimens, makedev, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{linkat, symlinkat};
 use shim::{Error, Result};
 
 use super::archive::Archive;
+use super::content::Content;
+use super::copy;
+use super::layers::contents::{Contents, Entry as Line};
+use super::lower::{Entry, is_whiteout, kind};
 use super::member::{Kind, Member};
 use super::meta::{self, Rights};
 use super::path::{Mark, Place, mark, show};
-use super::remove::{self, Kept};
-use super::tree::{Directory, Tree, disk_hint, resolve_in};
+use super::remove::Names;
+use super::tree::{Directory, Tree, disk_hint};
 
 /// What an archive's members mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +45,19 @@ struct Late {
     time: Option<TimeSpec>,
 }
 
-/// A root filesystem being filled.
-#[derive(Debug)]
-pub(super) struct Unpacker {
-    tree: Tree,
+/// A tree being filled.
+pub(super) struct Unpacker<'below> {
+    pub(super) tree: Tree<'below>,
     /// By inode number: a directory that was replaced by another is found out by it.
     late: HashMap<u64, Late>,
-    /// What the layer that is being applied has made so far.
-    kept: Kept,
+    /// What the layer that is being applied to a whole root filesystem has made so far.
+    pub(super) kept: Names,
+    /// What is in the tree, for who wants to compare it later.
+    pub(super) contents: Contents,
+    /// Whether the archive lists the root itself.
+    pub(super) lists_root: bool,
+    /// Whether a whole root filesystem has names that were marks in a layer.
+    pub(super) literal_marks: bool,
     /// How many members were applied.
     pub(super) members: u64,
     /// How many bytes of file data were written.
@@ -66,11 +74,11 @@ pub(super) struct LeftOut {
     pub(super) attributes: usize,
 }
 
-impl Unpacker {
+impl<'below> Unpacker<'below> {
     /// Fills `tree`, whose root gets mode 0755 unless an archive says otherwise.
-    pub(super) fn new(tree: Tree, rights: Rights) -> Self {
+    pub(super) fn new(tree: Tree<'below>, rights: Rights, contents: Contents) -> Self {
         let root = Late {
-            path: b".".to_vec(),
+            path: Vec::new(),
             mode: Mode::from_bits_truncate(0o755),
             time: None,
         };
@@ -78,7 +86,10 @@ impl Unpacker {
         Self {
             tree,
             late,
-            kept: Kept::new(),
+            kept: Names::new(),
+            contents,
+            lists_root: false,
+            literal_marks: false,
             members: 0,
             bytes: 0,
             rights,
@@ -95,12 +106,15 @@ impl Unpacker {
         self.kept.clear();
         while let Some(member) = archive.next()? {
             let place = Place::parse(&member.name).map_err(|why| refused(&member, why))?;
+            let hides = mark(&place);
             if meaning != Meaning::Rootfs {
-                let hides = mark(&place).map_err(|why| refused(&member, why))?;
+                let hides = hides.map_err(|why| refused(&member, why))?;
                 if hides != Mark::None {
                     self.hide(&member, &place, &hides, meaning)?;
                     continue;
                 }
+            } else if hides != Ok(Mark::None) {
+                self.literal_marks = true;
             }
             self.put(archive, &member, &place, meaning)?;
             self.members += 1;
@@ -109,15 +123,12 @@ impl Unpacker {
     }
 
     /// Sets what was left for the end. Deepest first, because a mode may keep us from entering.
-    pub(super) fn finish(self) -> Result<(u64, u64, LeftOut)> {
-        let mut late: Vec<(u64, Late)> = self.late.into_iter().collect();
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let mut late: Vec<(u64, Late)> = std::mem::take(&mut self.late).into_iter().collect();
         late.sort_by_key(|(_, late)| {
             std::cmp::Reverse(late.path.iter().filter(|byte| **byte == b'/').count())
         });
-        late.sort_by_key(|(_, late)| late.path == b".");
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT
-            | ResolveFlag::RESOLVE_NO_MAGICLINKS
-            | ResolveFlag::RESOLVE_NO_XDEV;
+        late.sort_by_key(|(_, late)| late.path.is_empty());
         for (inode, late) in late {
             let failed = |errno| {
                 disk_hint(
@@ -126,9 +137,9 @@ impl Unpacker {
                 )
             };
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-            let directory = match resolve_in(self.tree.root().as_fd(), &late.path, flags, resolve) {
+            let directory = match self.tree.plain(&late.path, flags) {
                 Ok(directory) => directory,
-                // A later member replaced it, or the link that led to it.
+                // A later member replaced it.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
                 Err(errno) => return Err(failed(errno)),
             };
@@ -140,36 +151,33 @@ impl Unpacker {
                 futimens(&directory, &TimeSpec::UTIME_OMIT, &time).map_err(failed)?;
             }
         }
-        Ok((self.members, self.bytes, self.left_out))
+        Ok(())
     }
 
-    fn hide(
-        &mut self,
-        member: &Member,
-        place: &Place,
-        hides: &Mark<'_>,
-        meaning: Meaning,
-    ) -> Result<()> {
-        let Place::Below { parent, .. } = place else {
-            return Ok(());
-        };
-        if !matches!(member.kind, Kind::File | Kind::HardLink) && *hides != Mark::Aufs {
-            return Err(refused(member, "a whiteout is no file"));
+    /// Takes over the directories that the tree has made like those below: their time comes last as well.
+    pub(super) fn take_made(&mut self) {
+        for made in std::mem::take(&mut self.tree.made) {
+            let path = made.directory.path.clone();
+            let mut line = Line {
+                kind: "dir",
+                opaque: made.opaque,
+                ..Line::default()
+            };
+            if let Some(stat) = made.stat {
+                let mode = stat.st_mode & 0o7777;
+                line.mode = Some(mode);
+                line.owner = Some((stat.st_uid, stat.st_gid));
+                let late = Late {
+                    path: path.clone(),
+                    mode: Mode::from_bits_truncate(mode),
+                    time: Some(copy::time(&stat)),
+                };
+                self.late.insert(made.directory.inode, late);
+                // Its attributes are those of the one below; they are read back at the end.
+                self.tree.removed = true;
+            }
+            self.contents.add(&path, &line);
         }
-        if meaning == Meaning::FirstLayer || *hides == Mark::Aufs {
-            return Ok(());
-        }
-        // Where the directory is missing there is nothing to hide.
-        let Some(directory) = self.tree.existing(parent)? else {
-            return Ok(());
-        };
-        self.tree.forget();
-        let done = match hides {
-            Mark::Whiteout(name) => remove::remove_lower(directory.as_fd(), name, &self.kept),
-            Mark::Opaque => remove::empty_lower(directory.as_fd(), b".", &self.kept),
-            Mark::None | Mark::Aufs => Ok(()),
-        };
-        done.map_err(|errno| meta::failed("apply whiteout", member, errno))
     }
 
     fn put<R: BufRead>(
@@ -183,23 +191,57 @@ impl Unpacker {
             return self.put_root(member);
         };
         let directory = self.tree.directory(parent)?;
+        self.take_made();
         self.left_out.attributes += meta::left_out(member, self.rights);
         match member.kind {
             Kind::File => self.put_file(archive, member, &directory, name)?,
-            Kind::Directory => self.put_directory(member, place, &directory, name)?,
+            Kind::Directory => self.put_directory(member, &directory, name)?,
             Kind::HardLink => self.put_hard_link(member, &directory, name)?,
             Kind::Symlink => {
                 self.create(member, &directory, name, || {
                     symlinkat(member.link.as_slice(), &directory, name.as_slice())
                 })?;
                 meta::on_special(&directory, name, member, self.rights)?;
+                self.note(member, &directory.below(name), None);
             }
             Kind::Char | Kind::Block | Kind::Fifo => self.put_node(member, &directory, name)?,
         }
-        if meaning == Meaning::Layer {
+        if meaning == Meaning::Layer && !self.tree.is_layer() {
             self.kept.insert((directory.inode, name.as_slice().into()));
         }
         Ok(())
+    }
+
+    /// Writes down what was made of a member.
+    fn note(&mut self, member: &Member, path: &[u8], sha256: Option<String>) {
+        if !self.contents.is_wanted() {
+            return;
+        }
+        let kind = match member.kind {
+            Kind::File => "file",
+            Kind::HardLink => "hard",
+            Kind::Symlink => "link",
+            Kind::Char => "char",
+            Kind::Block => "block",
+            Kind::Directory => "dir",
+            Kind::Fifo => "fifo",
+        };
+        let is_device = matches!(member.kind, Kind::Char | Kind::Block);
+        let line = Line {
+            kind,
+            mode: (member.kind != Kind::Symlink).then_some(member.mode & 0o7777),
+            owner: Some(meta::effective_owner(member, self.rights)),
+            time: Some(member.mtime),
+            size: (member.kind == Kind::File).then_some(member.size),
+            sha256,
+            link: (member.kind == Kind::Symlink).then(|| member.link.clone()),
+            device: is_device.then(|| (member.device.0.into(), member.device.1.into())),
+            xattrs: meta::wanted(member, self.rights)
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect::<BTreeMap<_, _>>(),
+            opaque: false,
+        };
+        self.contents.add(path, &line);
     }
 
     fn put_root(&mut self, member: &Member) -> Result<()> {
@@ -211,11 +253,13 @@ impl Unpacker {
         let root = File::from(root.map_err(|errno| meta::failed("open", member, errno))?);
         meta::on_directory(&root, member, true, self.rights)?;
         let late = Late {
-            path: b".".to_vec(),
+            path: Vec::new(),
             mode: Mode::from_bits_truncate(member.mode),
             time: Some(meta::time(member)),
         };
         self.late.insert(self.tree.root().inode, late);
+        self.lists_root = true;
+        self.note(member, b"", None);
         Ok(())
     }
 
@@ -237,44 +281,54 @@ impl Unpacker {
             None => Error::io("write file", show(&member.name), error)
                 .hint("the image was not imported; nothing of it is left"),
         };
+        let mut hash = self.contents.is_wanted().then(Content::default);
         if let Some(extents) = &member.extents {
             for extent in extents {
                 let mut offset = extent.offset;
+                if let Some(hash) = &mut hash {
+                    hash.hole_until(offset);
+                }
                 archive.data(extent.length, |piece| {
                     file.write_all_at(piece, offset)
                         .map_err(|error| failed(&error))?;
+                    if let Some(hash) = &mut hash {
+                        hash.update(piece);
+                    }
                     offset += piece.len() as u64;
                     Ok(())
                 })?;
                 self.bytes += extent.length;
             }
             file.set_len(member.size).map_err(|error| failed(&error))?;
+            if let Some(hash) = &mut hash {
+                hash.hole_until(member.size);
+            }
         } else {
             archive.data(member.size, |piece| {
+                if let Some(hash) = &mut hash {
+                    hash.update(piece);
+                }
                 file.write_all(piece).map_err(|error| failed(&error))
             })?;
             self.bytes += member.size;
         }
-        meta::on_file(&file, member, self.rights)
+        meta::on_file(&file, member, self.rights)?;
+        self.note(member, &directory.below(name), hash.map(Content::finish));
+        Ok(())
     }
 
-    fn put_directory(
-        &mut self,
-        member: &Member,
-        place: &Place,
-        directory: &Directory,
-        name: &[u8],
-    ) -> Result<()> {
+    fn put_directory(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
         let failed = |errno| meta::failed("make directory", member, errno);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut existed = false;
+        let (mut existed, mut replaced) = (false, false);
         match mkdirat(directory, name, Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let stat =
                     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
-                existed = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
-                if !existed {
+                existed = kind(&stat) == SFlag::S_IFDIR;
+                replaced = !existed;
+                if replaced {
                     self.tree.remove(directory, name).map_err(failed)?;
                     mkdirat(directory, name, Mode::S_IRWXU).map_err(failed)?;
                 }
@@ -282,12 +336,19 @@ impl Unpacker {
             Err(errno) => return Err(failed(errno)),
         }
         let made = File::from(openat(directory, name, flags, Mode::empty()).map_err(failed)?);
+        self.tree.is_own(directory, name);
         meta::on_directory(&made, member, existed, self.rights)?;
+        self.note(member, &directory.below(name), None);
+        if replaced && self.tree.is_layer() {
+            // What was there before, a whiteout perhaps, has hidden what is below.
+            self.tree.set_opaque(&made).map_err(failed)?;
+            self.contents.opaque(&directory.below(name));
+        }
         // The owner can always enter while the tree is being made; what the archive says comes at the end.
         let mode = Mode::from_bits_truncate(member.mode);
         fchmod(&made, mode | Mode::S_IRWXU).map_err(failed)?;
         let late = Late {
-            path: place.whole().into_owned(),
+            path: directory.below(name),
             mode,
             time: Some(meta::time(member)),
         };
@@ -314,7 +375,7 @@ impl Unpacker {
                 ),
             )
         };
-        let target_directory = self.tree.existing(parent)?.ok_or_else(missing)?;
+        let mut spot = self.tree.existing(parent)?.ok_or_else(missing)?;
         let look = |directory: &Directory, name: &[u8]| match fstatat(
             directory,
             name,
@@ -324,8 +385,28 @@ impl Unpacker {
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(meta::failed("link", member, errno)),
         };
-        let target_stat = look(&target_directory, target_name)?.ok_or_else(missing)?;
-        if target_stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+        let here = match &spot.own {
+            Some(own) => look(own, target_name)?,
+            None => None,
+        };
+        let target_stat = match here {
+            Some(stat) if self.tree.is_layer() && is_whiteout(&stat) => return Err(missing()),
+            Some(stat) => stat,
+            None => match self
+                .tree
+                .below(&mut spot, target_name)?
+                .ok_or_else(missing)?
+            {
+                Entry::Leaf(from, stat) => {
+                    self.borrow_file(member, &spot.path, &from, &stat, target_name)?
+                }
+                Entry::Directory(_) => {
+                    return Err(refused(member, "a hard link leads to a directory"));
+                }
+            },
+        };
+        let target_directory = self.tree.directory(&spot.path)?;
+        if kind(&target_stat) == SFlag::S_IFDIR {
             return Err(refused(member, "a hard link leads to a directory"));
         }
         if look(directory, name)?.is_some_and(|stat| stat.st_ino == target_stat.st_ino) {
@@ -340,7 +421,14 @@ impl Unpacker {
                 name,
                 AtFlags::empty(),
             )
-        })
+        })?;
+        let line = Line {
+            kind: "hard",
+            link: Some(target_directory.below(target_name)),
+            ..Line::default()
+        };
+        self.contents.add(&directory.below(name), &line);
+        Ok(())
     }
 
     fn put_node(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
@@ -350,6 +438,9 @@ impl Unpacker {
             _ => SFlag::S_IFIFO,
         };
         let device = makedev(member.device.0.into(), member.device.1.into());
+        if self.tree.is_layer() && member.kind == Kind::Char && device == 0 {
+            return self.put_whiteout(member, directory, name);
+        }
         let made = self.create(member, directory, name, || {
             mknodat(directory, name, kind, Mode::S_IRUSR, device)
         });
@@ -364,7 +455,24 @@ impl Unpacker {
             }
             other => other?,
         }
-        meta::on_special(directory, name, member, self.rights)
+        meta::on_special(directory, name, member, self.rights)?;
+        self.note(member, &directory.below(name), None);
+        Ok(())
+    }
+
+    /// A device 0:0 in a layer: overlay takes it for a whiteout, and nobody can open it anyway.
+    fn put_whiteout(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
+        self.left_out.devices += 1;
+        let failed = |errno| meta::failed("make device", member, errno);
+        self.tree.remove(directory, name).map_err(failed)?;
+        let hidden = match self.tree.existing(&directory.path)? {
+            Some(mut spot) => self.tree.below(&mut spot, name)?.is_some(),
+            None => false,
+        };
+        if hidden {
+            self.tree.white_out(directory, name).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Makes a name that must not lead anywhere that was there before: what has it is removed first, and `make` must fail
@@ -380,6 +488,7 @@ impl Unpacker {
             Err(Errno::EEXIST) => self.tree.remove(directory, name).and_then(|()| make()),
             other => other,
         };
+        self.tree.is_own(directory, name);
         made.map_err(|errno| {
             let op = match member.kind {
                 Kind::File => "make file",
@@ -395,7 +504,7 @@ impl Unpacker {
 }
 
 /// The error for a member that means nothing acceptable.
-fn refused(member: &Member, why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn refused(member: &Member, why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new("unpack")
         .on(show(&member.name))
         .because(why)

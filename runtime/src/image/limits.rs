@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shim::{Error, Result};
 
+/// What the windows of all layers that are decompressed at the same time may take, in bytes.
+pub(super) const WINDOWS: u64 = 40 << 20;
+
 /// The most that one image may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

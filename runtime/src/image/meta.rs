@@ -132,6 +132,14 @@ fn owner(member: &Member, rights: Rights) -> Result<(Option<Uid>, Option<Gid>)> 
     ))
 }
 
+/// The owner that a file gets.
+pub(super) fn effective_owner(member: &Member, rights: Rights) -> (u32, u32) {
+    match rights {
+        Rights::SingleId => (Uid::effective().as_raw(), Gid::effective().as_raw()),
+        _ => (member.uid, member.gid),
+    }
+}
+
 fn owner_failed(member: &Member, errno: Errno) -> Error {
     let error = Error::sys(
         format!("set owner {}:{} of", member.uid, member.gid),
@@ -157,7 +165,8 @@ pub(super) fn left_out(member: &Member, rights: Rights) -> usize {
     ours.count() - wanted(member, rights).count()
 }
 
-fn wanted(member: &Member, rights: Rights) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// The attributes of a member that are set.
+pub(super) fn wanted(member: &Member, rights: Rights) -> impl Iterator<Item = (&[u8], &[u8])> {
     member
         .xattrs
         .iter()

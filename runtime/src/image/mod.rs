@@ -1,29 +1,37 @@
 //! Turns image archives into root filesystems under `BASE/images`.
 //!
 //! `import` reads in this order: find out what the source is (`source`), choose the image in it (`oci`, `docker`), unpack
-//! its layers (`archive` -> `layer` -> `tree`) into a temporary directory (`store`), and give that its name (`publish`).
-//! An import that fails leaves nothing; one that is killed leaves what the next import of the same ID removes.
+//! its layers (`pipe` -> `archive` -> `layer` -> `tree`), each into the store of layers (`layered`, `layers`) or all of them
+//! into one temporary directory (`store`), and give the image its name (`publish`): a record of its layers, or the directory.
+//! An import that fails leaves nothing; one that is killed leaves what the next import removes.
 
 mod about;
 mod archive;
+mod borrow;
 mod build_erofs;
 mod bundle;
 mod chosen;
 mod config;
+mod content;
+mod copy;
 mod decompress;
 mod docker;
 mod erofs;
 mod fresh;
+mod hide;
 mod input;
 mod layer;
+mod layered;
 pub mod layers;
 mod limits;
+mod lower;
 mod member;
 mod meta;
 mod mounted;
 mod oci;
 mod path;
 mod pax;
+mod pipe;
 mod platform;
 mod progress;
 mod publish;
@@ -53,15 +61,17 @@ pub use progress::{Counted, Part, Progress, ProgressMode, Work};
 use archive::Archive;
 use chosen::Image;
 use config::Config;
-use decompress::{Compression, decoder};
+use decompress::Compression;
 use input::Input;
 use layer::{LeftOut, Meaning, Unpacker};
+use layers::contents::Contents;
+use layers::{Layers, remember_base};
 use limits::Budget;
-use member::{corrupt, read_failed};
+use member::corrupt;
 use publish::Beside;
+use record::Record;
 use source::{Reading, Source};
 use store::{Staging, Store};
-use stream::buffered;
 use tree::Tree;
 
 /// What to import, and where to.
@@ -74,6 +84,10 @@ pub struct ImportRequest {
     pub id: ImageId,
     /// The directory that contains `images`; what is missing of it is made.
     pub base: PathBuf,
+    /// The directory that contains `layers`; what is missing of it is made.
+    pub data: PathBuf,
+    /// Makes a directory of the whole root filesystem, `ID`, instead of layers that are shared.
+    pub flat: bool,
     /// Which image of several: a name that the archive gives it, or a manifest's digest.
     pub reference: Option<String>,
     /// The machine that the image is to run on.
@@ -95,11 +109,18 @@ pub struct ImportRequest {
 impl ImportRequest {
     /// A durable import of the only image for this machine, under a name that must be free.
     #[must_use]
-    pub fn new(source: impl Into<PathBuf>, id: ImageId, base: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        source: impl Into<PathBuf>,
+        id: ImageId,
+        base: impl Into<PathBuf>,
+        data: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             source: source.into(),
             id,
             base: base.into(),
+            data: data.into(),
+            flat: false,
             reference: None,
             platform: Platform::host(),
             replace: false,
@@ -139,7 +160,7 @@ pub enum Format {
 /// An image that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// Its root filesystem, `BASE/images/ID`, or the file that it is in.
+    /// Its root filesystem `BASE/images/ID`, its record `BASE/images/ID.image`, or the file of a filesystem.
     pub root: PathBuf,
     /// What it came from.
     pub format: Format,
@@ -157,8 +178,9 @@ pub struct Imported {
 
 /// Imports an image.
 ///
-/// Afterwards `BASE/images/ID` is its root filesystem, `ID.env` has one `K=V` a line, `ID.json` the keys `user`,
-/// `workdir`, `entrypoint` and `cmd`. The directory appears last and at once.
+/// Afterwards `BASE/images/ID.image` is the record of its layers, which are below the data directory, or `BASE/images/ID`
+/// is its root filesystem; `ID.env` has one `K=V` a line, `ID.json` the keys `user`, `workdir`, `entrypoint` and `cmd`.
+/// The record or the directory appears last and at once.
 ///
 /// Left out on purpose: attributes `trusted.overlay.*`, `user.overlay.*` and `security.selinux`, which describe the
 /// packer's machine.
@@ -183,11 +205,10 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
     if !request.replace {
         store.check_free(id, false)?;
     }
-    let budget = Budget::new(request.limits);
     let label = request.label();
     let reading = Reading {
-        limits: &request.limits,
-        progress: &request.progress,
+        budget: Budget::new(request.limits),
+        progress: request.progress.clone(),
     };
     let source = source::open(&request.source, &label, &reading, || store.spool(id))?;
     if !matches!(source, Source::Filesystem(..)) {
@@ -199,15 +220,15 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
                 .hint("leave --verity out; or make one file of the image with image build-erofs"));
         }
     }
-    let (format, image) = match source {
-        Source::Oci(bundle) => (
-            Format::Oci,
-            oci::select(&bundle, reference, platform, &budget)?,
-        ),
-        Source::Docker(bundle, entries) => (
-            Format::Docker,
-            docker::select(&bundle, &entries, reference, platform, &budget)?,
-        ),
+    let mut chosen = match source {
+        Source::Oci(bundle) => {
+            let image = oci::select(&bundle, reference, platform, &reading)?;
+            Chosen::Image(Format::Oci, Box::new(image))
+        }
+        Source::Docker(bundle, entries) => {
+            let image = docker::select(&bundle, &entries, reference, platform, &reading)?;
+            Chosen::Image(Format::Docker, Box::new(image))
+        }
         Source::Filesystem(..) | Source::Rootfs(..) if reference.is_some() => {
             let error = Error::new("find image").on(reference.unwrap_or_default());
             return Err(error
@@ -215,40 +236,133 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
                 .hint("leave the name out"));
         }
         Source::Filesystem(kind, file) => return mounted::import(store, request, kind, &file),
-        Source::Rootfs(input, compression) => {
-            let staging = store.stage(id)?;
-            let (members, bytes, left_out) = unpack(&staging, request.rights, |unpacker| {
-                unpack_rootfs(unpacker, input, compression, &label, &budget)
-            })?;
-            publish(staging, &Config::default(), request)?;
-            let root = store.path.join(id);
-            return Ok(Imported {
-                root,
-                format: Format::Rootfs,
-                digest: None,
-                layers: 1,
-                members,
-                bytes,
-                warning: words(left_out),
-            });
-        }
+        Source::Rootfs(input, compression) => Chosen::Rootfs(Rootfs {
+            input,
+            compression,
+            label,
+            reading,
+        }),
     };
     // Before anything is unpacked, so that what cannot be published fails early.
-    beside(&image.config)?;
+    let beside = chosen.beside()?;
+    if request.flat {
+        import_flat(store, request, &mut chosen, &beside)
+    } else {
+        import_layers(store, request, chosen, &beside)
+    }
+}
+
+/// What was found in the source.
+enum Chosen {
+    Image(Format, Box<Image>),
+    Rootfs(Rootfs),
+}
+
+/// A tar of a root filesystem.
+struct Rootfs {
+    input: Input,
+    compression: Compression,
+    label: String,
+    reading: Reading,
+}
+
+impl Chosen {
+    fn beside(&self) -> Result<Beside> {
+        match self {
+            Self::Image(_, image) => Beside::of(&image.config),
+            Self::Rootfs(_) => Beside::of(&Config::default()),
+        }
+    }
+
+    /// The numbers are those of what was unpacked.
+    fn imported(&self, root: PathBuf, members: u64, bytes: u64, left_out: LeftOut) -> Imported {
+        let (format, digest, layers) = match self {
+            Self::Image(format, image) => (*format, image.digest.clone(), image.layers.len()),
+            Self::Rootfs(_) => (Format::Rootfs, None, 1),
+        };
+        Imported {
+            root,
+            format,
+            digest,
+            layers,
+            members,
+            bytes,
+            warning: words(left_out),
+        }
+    }
+}
+
+/// Unpacks all into one directory.
+fn import_flat(
+    store: &Store,
+    request: &ImportRequest,
+    chosen: &mut Chosen,
+    beside: &Beside,
+) -> Result<Imported> {
+    let id = request.id.as_str();
     let staging = store.stage(id)?;
-    let (members, bytes, left_out) =
-        unpack(&staging, request.rights, |unpacker| image.unpack(unpacker))?;
-    publish(staging, &image.config, request)?;
-    let Image { layers, digest, .. } = image;
-    Ok(Imported {
-        root: store.path.join(id),
-        format,
-        digest,
-        layers: layers.len(),
-        members,
-        bytes,
-        warning: words(left_out),
-    })
+    let (members, bytes, left_out) = unpack(&staging, request.rights, |unpacker| match chosen {
+        Chosen::Image(_, image) => image.unpack(unpacker),
+        Chosen::Rootfs(rootfs) => rootfs.unpack(unpacker).map(drop),
+    })?;
+    staging.publish(beside, request.replace, request.durable)?;
+    Ok(chosen.imported(store.path.join(id), members, bytes, left_out))
+}
+
+/// Unpacks the layers that are not there yet, and writes a record of all.
+fn import_layers(
+    store: &Store,
+    request: &ImportRequest,
+    mut chosen: Chosen,
+    beside: &Beside,
+) -> Result<Imported> {
+    let id = request.id.as_str();
+    let layers = Layers::make(&request.data)?;
+    let mut import = || -> Result<_> {
+        store.clean(id)?;
+        // From here to the record nobody may remove a layer.
+        let _held = layers.hold()?;
+        layers.clean()?;
+        let (rights, durable) = (request.rights, request.durable);
+        let unpacked = match &mut chosen {
+            Chosen::Image(_, image) if image.config.rootfs.diff_ids.is_empty() => {
+                image.check_layers()?;
+                layered::unpack_one(&layers, rights, durable, |_| Ok(layered::nothing()))?
+            }
+            Chosen::Image(_, image) => layered::unpack(image, &layers, rights, durable)?,
+            Chosen::Rootfs(rootfs) => {
+                layered::unpack_one(&layers, rights, durable, |unpacker| rootfs.unpack(unpacker))?
+            }
+        };
+        let record = record_of(request, &chosen, &unpacked)?;
+        remember_base(&request.data, &request.base)?;
+        store.publish_record(id, beside, &record.text()?, request.replace, durable)?;
+        Ok(unpacked)
+    };
+    let unpacked = import().inspect_err(|_| layers.retract())?;
+    let root = store.path.join(record::file_name(id));
+    let (members, bytes) = (unpacked.members, unpacked.bytes);
+    Ok(chosen.imported(root, members, bytes, unpacked.left_out))
+}
+
+fn record_of(
+    request: &ImportRequest,
+    chosen: &Chosen,
+    unpacked: &layered::Unpacked,
+) -> Result<Record> {
+    let format = match chosen {
+        Chosen::Image(format, _) => *format,
+        Chosen::Rootfs(_) => Format::Rootfs,
+    };
+    let mut record = Record::new(&request.data, format, &unpacked.layers)?;
+    record.source = Some(request.label());
+    if let Chosen::Image(_, image) = chosen {
+        record.platform = image.config.platform();
+        record.reference = image.reference.clone();
+        record.manifest = image.documents.manifest.clone();
+        record.config = image.documents.config.clone();
+    }
+    Ok(record)
 }
 
 fn words(left_out: LeftOut) -> Option<String> {
@@ -267,48 +381,41 @@ fn words(left_out: LeftOut) -> Option<String> {
 fn unpack(
     staging: &Staging<'_>,
     rights: Rights,
-    fill: impl FnOnce(&mut Unpacker) -> Result<()>,
+    fill: impl FnOnce(&mut Unpacker<'_>) -> Result<()>,
 ) -> Result<(u64, u64, LeftOut)> {
     let failed = |errno| staging.store.failed("open", &staging.name, errno);
     let root = staging.directory.try_clone();
     let root = root.map_err(|error| {
         failed(nix::errno::Errno::try_from(error).unwrap_or(nix::errno::Errno::EIO))
     })?;
-    let mut unpacker = Unpacker::new(Tree::new(root.into()).map_err(failed)?, rights);
+    let tree = Tree::whole(root.into()).map_err(failed)?;
+    let mut unpacker = Unpacker::new(tree, rights, Contents::new(None));
     fill(&mut unpacker)?;
-    unpacker.finish()
+    unpacker.settle()?;
+    Ok((unpacker.members, unpacker.bytes, unpacker.left_out))
 }
 
-fn unpack_rootfs(
-    unpacker: &mut Unpacker,
-    input: Input,
-    compression: Compression,
-    label: &str,
-    budget: &Budget,
-) -> Result<()> {
-    let stream = decoder(buffered(input), compression, &budget.limits)
-        .map_err(|error| read_failed(label, &error))?;
-    let mut archive = Archive::new(buffered(stream), label).within(budget);
-    unpacker.apply(&mut archive, Meaning::Rootfs)?;
-    // A layer's digest tells whether it is whole; here only the end mark does.
-    if !archive.marked_end() {
-        return Err(
-            corrupt(label, "the archive has no end mark").hint("it is truncated; fetch it again")
-        );
+impl Rootfs {
+    /// Applies the archive, and gives its DiffID.
+    fn unpack(&mut self, unpacker: &mut Unpacker<'_>) -> Result<String> {
+        let (label, budget) = (self.label.as_str(), &self.reading.budget);
+        let length = self.input.length();
+        let part = self.reading.progress.part(Work::Unpack, label, length);
+        let stream = part.reading(&mut self.input);
+        let ((), digests) = pipe::through(stream, self.compression, &budget.limits, |plain| {
+            let mut archive = Archive::new(plain, label).within(budget);
+            unpacker.apply(&mut archive, Meaning::Rootfs)?;
+            // A layer's digest tells whether it is whole; here only the end mark does.
+            if !archive.marked_end() {
+                return Err(corrupt(label, "the archive has no end mark")
+                    .hint("it is truncated; fetch it again"));
+            }
+            if unpacker.members == 0 {
+                return Err(corrupt(label, "the archive has no members"));
+            }
+            archive.drain()
+        })?;
+        part.done();
+        Ok(format!("sha256:{}", digests.plain))
     }
-    if unpacker.members == 0 {
-        return Err(corrupt(label, "the archive has no members"));
-    }
-    archive.drain()
-}
-
-fn beside(config: &Config) -> Result<Beside> {
-    Ok(Beside {
-        env: config.env()?,
-        json: config.meta()?,
-    })
-}
-
-fn publish(staging: Staging<'_>, config: &Config, request: &ImportRequest) -> Result<()> {
-    staging.publish(&beside(config)?, request.replace, request.durable)
 }

@@ -19,7 +19,7 @@ use shim::{Error, Result, sys};
 
 use super::config::Config;
 use super::fresh::Fresh;
-use super::publish::{Beside, give_name, give_text, settle, undo};
+use super::publish::{Beside, give_name, undo};
 use super::store::{Store, temporary};
 use super::{Format, ImportRequest, Imported};
 use crate::regular;
@@ -39,7 +39,7 @@ pub(super) fn import(
     let id = request.id.as_str();
     let name = format!("{id}.{}", kind.name());
     store.check_free_for(id, &name, request.replace)?;
-    store.clear_dead(id)?;
+    store.clean(id)?;
     let beside = beside(&request.source)?;
     let failed = |errno| store.failed("copy image to", &name, errno);
     let mut fresh = Fresh::make(
@@ -144,7 +144,7 @@ fn beside(source: &Path) -> Result<Beside> {
         }
         Ok(Some(text))
     };
-    let unsaid = super::beside(&Config::default())?;
+    let unsaid = Beside::of(&Config::default())?;
     Ok(Beside {
         env: read("env")?.unwrap_or(unsaid.env),
         json: read("json")?.unwrap_or(unsaid.json),
@@ -163,25 +163,23 @@ fn publish(
     let id = request.id.as_str();
     let _lock = store.lock()?;
     store.check_free_for(id, name, request.replace)?;
-    let mut steps = Vec::new();
-    let mut give = || {
-        beside.give_names(store, id, request.durable, &mut steps)?;
-        if let Some(verity) = verity {
-            let durable = request.durable;
-            steps.push(give_text(store, id, "verity", &verity.text(), durable)?);
+    let text = verity.map(|recorded| recorded.text());
+    let mut files = beside.files().to_vec();
+    files.extend(text.iter().map(|text| ("verity", text.as_bytes())));
+    let mut steps = store.give_names(id, &files, request.durable)?;
+    let given = fresh
+        .name()
+        .map_err(|errno| store.failed("name", name, errno))
+        .and_then(|temporary| give_name(store, temporary, name));
+    match given {
+        Ok(step) => steps.push(step),
+        Err(error) => {
+            undo(store, steps);
+            return Err(error);
         }
-        let temporary = fresh
-            .name()
-            .map_err(|errno| store.failed("name", name, errno))?;
-        steps.push(give_name(store, temporary, name)?);
-        Ok(())
-    };
-    if let Err(error) = give() {
-        undo(store, steps);
-        return Err(error);
     }
     fresh.keep();
-    settle(store, &steps);
+    store.forget_old(steps.iter());
     if verity.is_none() {
         // Of an image that this one replaces.
         let _ = fs::remove_file(store.path.join(Recorded::file_name(id)));

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use shim::{Error, Result};
 
 use super::bundle::Bundle;
-use super::chosen::{Image, Layer, check_platform, expect};
+use super::chosen::{Documents, Image, Layer, check_platform, expect};
 use super::config::Config;
-use super::limits::Budget;
 use super::platform::Platform;
+use super::record::Document;
+use super::source::Reading;
 use super::stream::sha256;
 
 /// How deep an index may nest in an index; images have one level.
@@ -68,7 +69,7 @@ pub(super) fn select(
     bundle: &Bundle,
     reference: Option<&str>,
     platform: &Platform,
-    budget: &Budget,
+    reading: &Reading,
 ) -> Result<Image> {
     let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
     if !layout.image_layout_version.starts_with("1.") {
@@ -87,10 +88,12 @@ pub(super) fn select(
     let offer = choose(bundle, offers, reference, platform)?;
     known_type("image", &offer.descriptor, &MANIFEST_TYPES)?;
     let label = offer.descriptor.digest().to_string();
-    let manifest: ImageManifest = parse(&verified(bundle, &offer.descriptor)?, &label)?;
+    let manifest_text = verified(bundle, &offer.descriptor)?;
+    let manifest: ImageManifest = parse(&manifest_text, &label)?;
     known_type("image configuration", manifest.config(), &CONFIG_TYPES)?;
     let config_label = manifest.config().digest().to_string();
-    let config = Config::parse(&verified(bundle, manifest.config())?, &config_label)?;
+    let config_text = verified(bundle, manifest.config())?;
+    let config = Config::parse(&config_text, &config_label)?;
     check_platform(&config, platform, bundle.label())?;
     let mut layers = Vec::new();
     for descriptor in manifest.layers() {
@@ -102,12 +105,17 @@ pub(super) fn select(
             section,
             label: digest.clone(),
             digest: Some(digest),
-            budget: budget.clone(),
+            reading: reading.clone(),
         });
     }
     Ok(Image {
         config,
         layers,
+        documents: Documents {
+            manifest: Document::new(&label, manifest_text),
+            config: Document::new(&config_label, config_text),
+        },
+        reference: offer.names.into_iter().find(|name| *name != label),
         digest: Some(label),
     })
 }

@@ -1,10 +1,12 @@
-//! Gives an import its name: `ID.env`, `ID.json`, and last the directory or file that is the image, whose appearing is
-//! the commit.
+//! Gives an import its name: `ID.env`, `ID.json`, and last what is the image, whose appearing is the commit: the directory
+//! `ID`, the record `ID.image`, or the file of a filesystem.
 //!
 //! Each step exchanges names (renameat2(2), Linux 3.15), so each can be undone by doing it again; when a later one fails,
-//! the earlier ones are.
+//! the earlier ones are. Where an image of the other form is replaced, that goes last: as long as both are there, the
+//! directory counts.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -12,16 +14,33 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, fsync, syncfs, unlinkat};
 use shim::{Error, Result};
 
+use super::config::Config;
+use super::record::file_name;
 use super::remove;
 use super::store::{Staging, Store, temporary};
 use super::tree::disk_hint;
 
-/// What is written beside the directory.
+/// What is written beside the directory or the record.
 pub(super) struct Beside {
     /// The content of `ID.env`.
     pub(super) env: String,
     /// The content of `ID.json`.
     pub(super) json: String,
+}
+
+impl Beside {
+    /// What a configuration says.
+    pub(super) fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            env: config.env()?,
+            json: config.meta()?,
+        })
+    }
+
+    /// The files: what their names end in, and what they contain.
+    pub(super) fn files(&self) -> [(&'static str, &[u8]); 2] {
+        [("env", self.env.as_bytes()), ("json", self.json.as_bytes())]
+    }
 }
 
 /// A name that was given, and what it takes to take it back.
@@ -44,103 +63,134 @@ impl Staging<'_> {
         let lock = store.lock()?;
         store.check_free(self.id, replace)?;
         // What is replaced stays locked while it is removed, so that no other import takes it for its own to remove.
-        let old = store.open_directory(self.id).ok();
-        if let Some(old) = &old {
-            // Nobody has it: an import unlocks what it has published before it unlocks the store.
-            let _ = old.try_lock();
-        }
-        let mut steps = Vec::new();
-        let done = self.give_names(beside, durable, &mut steps);
-        if let Err(error) = done {
-            undo(store, steps);
-            return Err(error);
+        let _old = store.lock_old(self.id);
+        let mut steps = store.give_names(self.id, &beside.files(), durable)?;
+        match give_name(store, &self.name, self.id) {
+            Ok(step) => steps.push(step),
+            Err(error) => {
+                undo(store, steps);
+                return Err(error);
+            }
         }
         self.published = true;
-        settle(
-            store,
-            steps.iter().filter(|step| step.temporary != self.name),
-        );
+        store.forget(&file_name(self.id))?;
+        store.forget_old(steps.iter().filter(|step| step.temporary != self.name));
         if durable {
             fsync(&store.images).map_err(|errno| store.failed("write to disk", self.id, errno))?;
         }
         // It is an image now. Whoever replaces it can lock it before we have done the rest, and has to.
         let _ = self.directory.unlock();
         drop(lock);
-        if steps
-            .iter()
-            .any(|step| step.exchanged && step.temporary == self.name)
-        {
-            remove::remove(store.images.as_fd(), self.name.as_bytes()).map_err(|errno| {
-                store
-                    .failed("remove the image that was replaced", &self.name, errno)
-                    .hint("the new image is in place; remove the directory by hand")
-            })?;
+        match steps.last() {
+            Some(step) if step.exchanged => store.remove_old(&self.name),
+            _ => Ok(()),
         }
-        Ok(())
-    }
-
-    fn give_names(&self, beside: &Beside, durable: bool, steps: &mut Vec<Step>) -> Result<()> {
-        beside.give_names(self.store, self.id, durable, steps)?;
-        steps.push(give_name(self.store, &self.name, self.id)?);
-        Ok(())
     }
 }
 
-impl Beside {
-    /// Writes the files and gives them their names; what it takes to undo it is put into `steps`.
+impl Store {
+    /// Makes an image of a record whose layers are there. With `durable` it is on disk afterwards.
+    pub(super) fn publish_record(
+        &self,
+        id: &str,
+        beside: &Beside,
+        record: &[u8],
+        replace: bool,
+        durable: bool,
+    ) -> Result<()> {
+        let lock = self.lock()?;
+        self.check_free(id, replace)?;
+        let old = self.lock_old(id);
+        let [env, json] = beside.files();
+        let files = [env, json, ("image", record)];
+        let steps = self.give_names(id, &files, durable)?;
+        self.forget_old(steps.iter());
+        let replaced = match old {
+            Some(_) => {
+                let name = temporary(id, "");
+                renameat2(
+                    &self.images,
+                    id,
+                    &self.images,
+                    name.as_str(),
+                    RenameFlags::RENAME_NOREPLACE,
+                )
+                .map_err(|errno| {
+                    self.failed("take name from the image that is replaced", id, errno)
+                })?;
+                Some(name)
+            }
+            None => None,
+        };
+        if durable {
+            fsync(&self.images).map_err(|errno| self.failed("write to disk", id, errno))?;
+        }
+        drop(lock);
+        replaced.map_or(Ok(()), |name| self.remove_old(&name))
+    }
+
+    /// Writes files beside an image and gives them their names; all of them, or none.
     pub(super) fn give_names(
         &self,
-        store: &Store,
         id: &str,
+        files: &[(&str, &[u8])],
         durable: bool,
-        steps: &mut Vec<Step>,
-    ) -> Result<()> {
-        for (suffix, content) in [("env", &self.env), ("json", &self.json)] {
-            steps.push(give_text(store, id, suffix, content, durable)?);
+    ) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        for (suffix, content) in files {
+            let name = format!("{id}.{suffix}");
+            let temporary = temporary(id, &format!(".{suffix}"));
+            let write = || -> io::Result<()> {
+                let mut file = self.create(&temporary)?;
+                file.write_all(content)?;
+                if durable { file.sync_all() } else { Ok(()) }
+            };
+            let given = write().map_err(|error| {
+                let error = Error::io("write", self.path.join(&name).display(), &error);
+                error
+                    .raw_errno()
+                    .map_or_else(|| error.clone(), |errno| disk_hint(error.clone(), errno))
+            });
+            match given.and_then(|()| give_name(self, &temporary, &name)) {
+                Ok(step) => steps.push(step),
+                Err(error) => {
+                    let flags = UnlinkatFlags::NoRemoveDir;
+                    let _ = unlinkat(&self.images, temporary.as_str(), flags);
+                    undo(self, steps);
+                    return Err(error);
+                }
+            }
         }
-        Ok(())
+        Ok(steps)
     }
-}
 
-/// Writes the file `ID.SUFFIX`.
-pub(super) fn give_text(
-    store: &Store,
-    id: &str,
-    suffix: &str,
-    content: &str,
-    durable: bool,
-) -> Result<Step> {
-    let name = format!("{id}.{suffix}");
-    let temporary = temporary(id, ".json");
-    let written = store
-        .create(&temporary)
-        .map_err(Into::into)
-        .and_then(|mut file| {
-            file.write_all(content.as_bytes())?;
-            if durable { file.sync_all() } else { Ok(()) }
-        });
-    let given = written.map_err(|error: std::io::Error| {
-        let error = Error::io("write", store.path.join(&name).display(), &error);
-        error
-            .raw_errno()
-            .map_or_else(|| error.clone(), |errno| disk_hint(error.clone(), errno))
-    });
-    let given = given.and_then(|()| give_name(store, &temporary, &name));
-    if given.is_err() {
-        let _ = unlinkat(
-            &store.images,
-            temporary.as_str(),
-            UnlinkatFlags::NoRemoveDir,
-        );
+    /// The directory of an image that is being replaced, locked.
+    fn lock_old(&self, id: &str) -> Option<File> {
+        let old = self.open_directory(id).ok()?;
+        // Nobody has it: an import unlocks what it has published before it unlocks the store.
+        let _ = old.try_lock();
+        Some(old)
     }
-    given
-}
 
-/// Removes what had the names before.
-pub(super) fn settle<'s>(store: &Store, steps: impl IntoIterator<Item = &'s Step>) {
-    for step in steps.into_iter().filter(|step| step.exchanged) {
-        // What cannot be removed now, the next import of this ID removes.
-        let _ = remove::remove(&store.images, step.temporary.as_bytes());
+    /// Removes what had the names before. What cannot be removed now, the next import of this ID removes.
+    pub(super) fn forget_old<'steps>(&self, steps: impl Iterator<Item = &'steps Step>) {
+        for step in steps.filter(|step| step.exchanged) {
+            let _ = remove::remove(&self.images, step.temporary.as_bytes());
+        }
+    }
+
+    fn forget(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.images, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(self.failed("remove the image that was replaced", name, errno)),
+        }
+    }
+
+    fn remove_old(&self, name: &str) -> Result<()> {
+        remove::remove(self.images.as_fd(), name.as_bytes()).map_err(|errno| {
+            self.failed("remove the image that was replaced", name, errno)
+                .hint("the new image is in place; remove the directory by hand")
+        })
     }
 }
 

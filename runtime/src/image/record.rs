@@ -5,12 +5,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use shim::{Error, Result};
 
 use super::Format;
-use super::layers::LayerKey;
+use super::layers::{Info, LayerKey};
 use super::platform::Platform;
 use crate::regular::Source;
 
@@ -28,6 +29,12 @@ pub struct Record {
     pub data: PathBuf,
     /// The layers, lowest first; never empty.
     pub layers: Vec<LayerRef>,
+    /// What overlay has to merge, lowest first: the layers without those that are hidden or come again further up, which it
+    /// refuses to merge twice.
+    pub stack: Vec<LayerKey>,
+    /// The layer whose root directory has owner, mode, time and attributes of the image's; overlay takes those of the
+    /// topmost, which may not list it.
+    pub root: LayerKey,
     /// The machine it is for, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
@@ -67,6 +74,16 @@ pub struct Document {
     pub digest: String,
     /// The text itself.
     pub text: String,
+}
+
+impl Document {
+    /// A document whose digest is known; nothing if it is no text, which no program of today writes.
+    pub(super) fn new(digest: &str, text: Vec<u8>) -> Option<Self> {
+        Some(Self {
+            digest: digest.to_owned(),
+            text: String::from_utf8(text).ok()?,
+        })
+    }
 }
 
 /// The file name of the record of image `id`.
@@ -117,7 +134,7 @@ impl Record {
             ));
         }
         let record: Self = serde_json::from_slice(text).map_err(damaged)?;
-        if record.layers.is_empty() {
+        if record.layers.is_empty() || record.stack.is_empty() {
             return Err("it is damaged: it names no layers".into());
         }
         if let Some(layer) = record
@@ -129,6 +146,15 @@ impl Record {
                 "it is damaged: {} is not the key of {}",
                 layer.key, layer.diff_id
             ));
+        }
+        let known = |key: &LayerKey| record.keys().any(|layer| layer == key);
+        if let Some(key) = record
+            .stack
+            .iter()
+            .chain([&record.root])
+            .find(|key| !known(key))
+        {
+            return Err(format!("it is damaged: it does not stand on {key}"));
         }
         Ok(record)
     }
@@ -149,9 +175,48 @@ impl Record {
         Ok(text)
     }
 
-    /// The keys of the layers, lowest first.
+    /// The keys of all layers that it stands on, lowest first.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &LayerKey> {
         self.layers.iter().map(|layer| &layer.key)
+    }
+
+    /// The record of an image that stands on these layers, lowest first, below `data`.
+    pub(super) fn new(data: &Path, format: Format, layers: &[(LayerKey, Info)]) -> Result<Self> {
+        let listing = layers.iter().rev().find(|(_, info)| info.lists_root);
+        let Some((root, _)) = listing.or(layers.last()) else {
+            return Err(Error::new("write record of image")
+                .because("it has no layers")
+                .hint("this is a fault of start-container"));
+        };
+        let mut stack: Vec<LayerKey> = Vec::new();
+        for (key, info) in layers {
+            if info.opaque_root {
+                stack.clear();
+            }
+            // What the same layer brings again hides all that it brought before.
+            stack.retain(|below| below != key);
+            stack.push(key.clone());
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let layer = |(key, info): &(LayerKey, Info)| LayerRef {
+            diff_id: info.diff_id.clone(),
+            key: key.clone(),
+            size: info.size,
+        };
+        Ok(Self {
+            version: VERSION,
+            data: data.to_owned(),
+            layers: layers.iter().map(layer).collect(),
+            stack,
+            root: root.clone(),
+            platform: None,
+            format,
+            source: None,
+            reference: None,
+            imported: since.map_or(0, |duration| duration.as_secs()),
+            manifest: None,
+            config: None,
+        })
     }
 }
 
@@ -159,13 +224,16 @@ impl Record {
 mod tests {
     use super::*;
     use crate::image::Rights;
+    use crate::image::layers::Basis;
 
     fn record() -> Record {
         let diff_id = format!("sha256:{}", "a".repeat(64));
-        let key = LayerKey::new(&diff_id, None, Rights::Root).unwrap();
+        let key = LayerKey::new(&diff_id, Basis::Alone, Rights::Root).unwrap();
         Record {
             version: VERSION,
             data: "/data".into(),
+            stack: vec![key.clone()],
+            root: key.clone(),
             layers: vec![LayerRef {
                 diff_id,
                 key,
@@ -200,6 +268,7 @@ mod tests {
             ("\"key\":\"aa", "\"key\":\"ba", "is not the key of"),
             ("\"key\":\"aa", "\"key\":\"../", "read key"),
             ("\"layers\":[{", "\"layers\":[],\"x\":[{", "names no layers"),
+            ("\"root\":\"aa", "\"root\":\"ba", "does not stand on"),
         ] {
             let error = Record::parse(text.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert!(error.contains(why), "{to}: {error}");

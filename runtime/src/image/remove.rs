@@ -12,17 +12,46 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Names that a layer made, which its own whiteouts do not hide: the directory's inode number and the name in it.
-pub(super) type Kept = HashSet<(u64, Box<[u8]>)>;
+/// Names in a tree: the directory's inode number and the name in it.
+pub(super) type Names = HashSet<(u64, Box<[u8]>)>;
+
+/// What stays of a tree that is removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keep<'names> {
+    /// Nothing.
+    Nothing,
+    /// These names, and the directories that lead there.
+    These(&'names Names),
+    /// All but these names, and of those the directories that lead to something.
+    AllBut(&'names Names),
+}
+
+impl Keep<'_> {
+    fn is_nothing(self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::These(names) => names.is_empty(),
+            Self::AllBut(_) => false,
+        }
+    }
+
+    fn keeps(self, directory: u64, name: &[u8]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::These(names) => names.contains(&(directory, name.into())),
+            Self::AllBut(names) => !names.contains(&(directory, name.into())),
+        }
+    }
+}
 
 /// Removes `name` in `parent` and all that is below it. That it is not there is no error.
 pub(super) fn remove(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
-    remove_lower(parent.as_fd(), name, &Kept::new())
+    remove_but(parent.as_fd(), name, Keep::Nothing)
 }
 
-/// Removes `name` in `parent` and all that is below it, except what is in `kept`, and the directories that lead there.
-pub(super) fn remove_lower(parent: BorrowedFd<'_>, name: &[u8], kept: &Kept) -> nix::Result<()> {
-    let parent_kept = !kept.is_empty() && kept.contains(&(fstat(parent)?.st_ino, name.into()));
+/// Removes `name` in `parent` and all that is below it, except what is kept.
+pub(super) fn remove_but(parent: BorrowedFd<'_>, name: &[u8], kept: Keep<'_>) -> nix::Result<()> {
+    let parent_kept = !kept.is_nothing() && kept.keeps(fstat(parent)?.st_ino, name);
     if !parent_kept {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
             // POSIX has EPERM for a directory, Linux EISDIR; some file systems keep to POSIX.
@@ -33,7 +62,7 @@ pub(super) fn remove_lower(parent: BorrowedFd<'_>, name: &[u8], kept: &Kept) -> 
     }
     match open_directory(parent, name) {
         Ok(directory) => empty(directory, kept)?,
-        Err(Errno::ENOTDIR | Errno::ELOOP) if parent_kept => return Ok(()),
+        Err(Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT) if parent_kept => return Ok(()),
         Err(Errno::ENOTDIR | Errno::ELOOP) => {
             return unlinkat(parent, name, UnlinkatFlags::NoRemoveDir);
         }
@@ -46,8 +75,8 @@ pub(super) fn remove_lower(parent: BorrowedFd<'_>, name: &[u8], kept: &Kept) -> 
     }
 }
 
-/// Empties the directory `name` in `parent` of all that is not in `kept`.
-pub(super) fn empty_lower(parent: BorrowedFd<'_>, name: &[u8], kept: &Kept) -> nix::Result<()> {
+/// Empties the directory `name` in `parent` of all that is not kept.
+pub(super) fn empty_but(parent: BorrowedFd<'_>, name: &[u8], kept: Keep<'_>) -> nix::Result<()> {
     empty(open_directory(parent, name)?, kept)
 }
 
@@ -60,12 +89,12 @@ struct Level {
     stays: bool,
 }
 
-fn empty(top: OwnedFd, kept: &Kept) -> nix::Result<()> {
+fn empty(top: OwnedFd, kept: Keep<'_>) -> nix::Result<()> {
     let mut here = top;
     let mut levels = vec![enter(&here, Vec::new(), true, kept)?];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.pending.pop() {
-            let stays = kept.contains(&(level.identity.1, name.as_slice().into()));
+            let stays = kept.keeps(level.identity.1, &name);
             here = open_directory(here.as_fd(), &name)?;
             levels.push(enter(&here, name, stays, kept)?);
             continue;
@@ -92,7 +121,7 @@ fn empty(top: OwnedFd, kept: &Kept) -> nix::Result<()> {
 }
 
 /// Unlinks all in `directory` that is no directory and not kept, and lists the directories in it.
-fn enter(directory: &OwnedFd, name: Vec<u8>, stays: bool, kept: &Kept) -> nix::Result<Level> {
+fn enter(directory: &OwnedFd, name: Vec<u8>, stays: bool, kept: Keep<'_>) -> nix::Result<Level> {
     let stat = fstat(directory)?;
     let mut level = Level {
         identity: (stat.st_dev, stat.st_ino),
@@ -118,7 +147,7 @@ fn enter(directory: &OwnedFd, name: Vec<u8>, stays: bool, kept: &Kept) -> nix::R
         };
         if is_directory {
             level.pending.push(name.to_vec());
-        } else if kept.is_empty() || !kept.contains(&(stat.st_ino, name.into())) {
+        } else if !kept.keeps(stat.st_ino, name) {
             unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?;
         }
     }
@@ -154,10 +183,10 @@ fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> nix::Result<OwnedFd> {
     }
 }
 
-fn remove_directory(parent: BorrowedFd<'_>, name: &[u8], kept: &Kept) -> nix::Result<()> {
+fn remove_directory(parent: BorrowedFd<'_>, name: &[u8], kept: Keep<'_>) -> nix::Result<()> {
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
         // Something in it is kept, so it is what leads there.
-        Err(Errno::ENOTEMPTY | Errno::EEXIST) if !kept.is_empty() => Ok(()),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) if !kept.is_nothing() => Ok(()),
         other => other,
     }
 }

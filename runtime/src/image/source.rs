@@ -34,10 +34,11 @@ pub(super) enum Source {
     Filesystem(Kind, File),
 }
 
-/// How a source is read.
-pub(super) struct Reading<'r> {
-    pub(super) limits: &'r Limits,
-    pub(super) progress: &'r Progress,
+/// How a source is read; copies count together.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    pub(super) budget: Budget,
+    pub(super) progress: Progress,
 }
 
 /// Told from the superblock's magic number: squashfs begins with it (version 4, little-endian, is the only one that Linux
@@ -94,7 +95,7 @@ const ROOTFS_NAMES: [&[u8]; 24] = [
 pub(super) fn open(
     path: &Path,
     label: &str,
-    request: &Reading<'_>,
+    reading: &Reading,
     spool: impl FnOnce() -> Result<File>,
 ) -> Result<Source> {
     let failed = |error: &io::Error| {
@@ -122,7 +123,7 @@ pub(super) fn open(
                     Compression::None,
                     spool()?,
                     label,
-                    request,
+                    reading,
                 )?;
                 return Ok(Source::Filesystem(kind, file));
             }
@@ -135,13 +136,13 @@ pub(super) fn open(
     if length == 0 {
         return Err(unknown(label, "it is empty"));
     }
-    if starts_as_rootfs(&input, compression, label, request.limits)? {
+    if starts_as_rootfs(&input, compression, label, &reading.budget.limits)? {
         return Ok(Source::Rootfs(input, compression));
     }
     let plain = match (input, compression) {
         (Input::File(section), Compression::None) => section,
         (input, compression) => {
-            let file = spooled(input, compression, spool()?, label, request)?;
+            let file = spooled(input, compression, spool()?, label, reading)?;
             Section::whole(Arc::new(file)).map_err(|error| failed(&error))?
         }
     };
@@ -215,13 +216,17 @@ fn spooled(
     compression: Compression,
     mut file: File,
     label: &str,
-    request: &Reading<'_>,
+    reading: &Reading,
 ) -> Result<File> {
-    let part = request.progress.part(Work::Spool, label, input.length());
-    let mut stream = decoder(buffered(part.reading(input)), compression, request.limits)
-        .map_err(|error| read_failed(label, &error))?;
+    let part = reading.progress.part(Work::Spool, label, input.length());
+    let mut stream = decoder(
+        buffered(part.reading(input)),
+        compression,
+        &reading.budget.limits,
+    )
+    .map_err(|error| read_failed(label, &error))?;
     // Of its own: what is spooled is counted once more when it is unpacked.
-    let budget = Budget::new(*request.limits);
+    let budget = Budget::new(reading.budget.limits);
     let mut buffer = vec![0; 128 << 10];
     loop {
         let count = match stream.read(&mut buffer) {

@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use shim::{Error, Result};
 
+use super::record::file_name;
 use super::remove;
 use super::tree::disk_hint;
 
@@ -130,34 +131,40 @@ impl Store {
         }
     }
 
-    /// Fails if an image `id` is there that must not be replaced.
+    /// Fails if an image `id` is there that must not be replaced by a directory or a record.
     pub(super) fn check_free(&self, id: &str, replace: bool) -> Result<()> {
-        self.check_free_for(id, id, replace)
+        self.check_names(id, &[id, &file_name(id)], replace)
     }
 
-    /// The same for an image that is called `own`: an image of another kind is never replaced.
+    /// The same for an image that is the file `own`.
     pub(super) fn check_free_for(&self, id: &str, own: &str, replace: bool) -> Result<()> {
-        for kind in ["", ".squashfs", ".erofs"] {
+        self.check_names(id, &[own], replace)
+    }
+
+    /// An image under a name that is not one of `own` is of another kind, and never replaced.
+    fn check_names(&self, id: &str, own: &[&str], replace: bool) -> Result<()> {
+        for kind in ["", ".image", ".squashfs", ".erofs"] {
             let name = format!("{id}{kind}");
-            if name != own && self.has(&name)? {
-                let error = Error::new("import image")
-                    .on(id)
-                    .because(format!("{name} exists"));
-                return Err(error.hint("remove it first, or import under another id"));
+            let is_own = own.contains(&name.as_str());
+            if (is_own && replace) || !self.has(&name)? {
+                continue;
             }
-        }
-        if !replace && self.has(own)? {
-            let error = Error::new("import image")
-                .on(id)
-                .because("an image of that id exists");
-            return Err(error
-                .hint("replace it with --replace, remove it first, or import under another id"));
+            let error = Error::new("import image").on(id);
+            return Err(if is_own {
+                error
+                    .because("an image of that id exists")
+                    .hint("replace it with --replace, remove it first, or import under another id")
+            } else {
+                error
+                    .because(format!("{name} exists"))
+                    .hint("remove it first, or import under another id")
+            });
         }
         Ok(())
     }
 
     /// Removes what killed imports of `id` left.
-    pub(super) fn clear_dead(&self, id: &str) -> Result<()> {
+    pub(super) fn clean(&self, id: &str) -> Result<()> {
         let lock = self.lock()?;
         let dead = self.find_dead(id)?;
         drop(lock);
@@ -166,10 +173,11 @@ impl Store {
 
     /// They stay locked until they are gone, so that nobody else removes them at the same time.
     fn remove_dead(&self, dead: &[(String, Option<File>)]) -> Result<()> {
-        dead.iter().try_for_each(|(name, _locked)| {
+        for (name, _locked) in dead {
             remove::remove(&self.images, name.as_bytes())
-                .map_err(|errno| self.failed("remove what a killed import left", name, errno))
-        })
+                .map_err(|errno| self.failed("remove what a killed import left", name, errno))?;
+        }
+        Ok(())
     }
 
     /// Makes the directory that `id` is unpacked into, and removes what killed imports of `id` left.
@@ -298,7 +306,7 @@ fn is_temporary(id: &str, name: &str) -> bool {
         && random
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && matches!(what, "" | "env" | "json" | "spool")
+        && matches!(what, "" | "env" | "json" | "image" | "spool")
 }
 
 fn with_disk_hint(error: Error) -> Error {
@@ -308,7 +316,8 @@ fn with_disk_hint(error: Error) -> Error {
     }
 }
 
-fn retract(made: &[PathBuf]) {
+/// Removes directories, outermost first, if nothing is in them.
+pub(super) fn retract(made: &[PathBuf]) {
     for directory in made.iter().rev() {
         // Fails where somebody else uses it by now, which is right.
         let _ = std::fs::remove_dir(OsStr::from_bytes(directory.as_os_str().as_bytes()));
@@ -321,7 +330,7 @@ mod tests {
 
     #[test]
     fn temporary_names_belong_to_one_id() {
-        for what in ["", ".env", ".json", ".spool"] {
+        for what in ["", ".env", ".json", ".image", ".spool"] {
             assert!(is_temporary("a", &temporary("a", what)));
             assert!(!is_temporary("a", &temporary("a.b", what)));
             assert!(!is_temporary("a.b", &temporary("a", what)));

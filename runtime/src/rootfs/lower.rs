@@ -33,6 +33,8 @@ pub(super) struct Lower {
     path: PathBuf,
     /// The layers in the holder, topmost first; none: the holder itself is the one layer.
     keys: Vec<LayerKey>,
+    /// The layer in the holder whose root directory is the image's; none: that of the topmost.
+    root: Option<LayerKey>,
     /// Keeps the layers from being removed as long as nothing else says that they are needed.
     _held: Option<Held>,
 }
@@ -44,6 +46,7 @@ impl Lower {
             holder,
             path: path.to_owned(),
             keys: Vec::new(),
+            root: None,
             _held: None,
         }
     }
@@ -57,14 +60,15 @@ impl Lower {
             return Err(no_layers(data, image, record));
         };
         let held = layers.hold()?;
-        let lower = Self::of_keys(&layers, record.keys().rev().cloned().collect())?;
-        for key in &lower.keys {
+        let lower = Self::of_keys(&layers, record.stack.iter().rev().cloned().collect())?;
+        for key in lower.keys.iter().chain([&record.root]) {
             if layers.tree(key)?.is_none() {
                 return Err(missing(data, image, record, key));
             }
             check_form(image, key)?;
         }
         Ok(Self {
+            root: Some(record.root.clone()),
             _held: Some(held),
             ..lower
         })
@@ -102,6 +106,7 @@ impl Lower {
             holder,
             path: layers.path().to_owned(),
             keys,
+            root: None,
             _held: None,
         })
     }
@@ -171,18 +176,19 @@ impl Lower {
         Ok(all)
     }
 
-    /// Where the directory is that the root filesystem's own is like, for messages.
-    pub(super) fn root_path(&self) -> PathBuf {
-        self.keys
-            .first()
-            .map_or_else(|| self.path.clone(), |key| self.path.join(key.tree()))
-    }
-
-    /// What the root directory is: that of the topmost layer.
+    /// What the root directory is.
     pub(super) fn stat(&self) -> Result<FileStat, Errno> {
-        match self.keys.first() {
+        match self.root.as_ref().or(self.keys.first()) {
             None => fstat(&self.holder),
             Some(key) => fstat(self.open(key)?),
+        }
+    }
+
+    /// Where the root directory is, for messages.
+    pub(super) fn root_path(&self) -> PathBuf {
+        match self.root.as_ref().or(self.keys.first()) {
+            None => self.path.clone(),
+            Some(key) => self.path.join(key.tree()),
         }
     }
 

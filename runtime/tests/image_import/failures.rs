@@ -35,16 +35,21 @@ fn sources_that_are_no_archive() {
     let before = place.outside();
     let empty_directory = place.top.join("directory");
     fs::create_dir(&empty_directory).unwrap();
-    let fifo = place.top.join("fifo");
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
     let table = [
         (place.top.join("missing"), "ENOENT"),
         (empty_directory, "no OCI image layout"),
-        (fifo, "neither a file nor a directory"),
+        (
+            "/dev/null".into(),
+            "neither a file, nor a pipe, nor a directory",
+        ),
         (place.source(b""), "empty"),
         (place.source(b"short"), "no tar archive"),
         (place.source(&[b'x'; 4096]), "no tar archive"),
-        (place.source(b"\xfd7zXZ\0\0\0........"), "xz"),
+        (
+            place.source(b"\xfd7zXZ\0\0\0........"),
+            "the xz data is damaged",
+        ),
+        (place.source(b"LZIP\x01..........."), "lzip"),
         (place.source(b"PK\x03\x04............"), "zip"),
         (place.source(b"hsqs............"), "squashfs"),
         (

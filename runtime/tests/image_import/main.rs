@@ -15,6 +15,7 @@ mod images;
 mod layers;
 mod place;
 mod rootfs;
+mod twin;
 mod verdict;
 
 use tests::pack;

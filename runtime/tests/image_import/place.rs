@@ -11,6 +11,7 @@ use runtime::ids::ImageId;
 use runtime::image::{ImportRequest, Imported, import};
 
 use crate::pack::sha256;
+use crate::twin;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -47,6 +48,10 @@ impl Place {
         self.top.join("base")
     }
 
+    pub(crate) fn data(&self) -> PathBuf {
+        self.top.join("data")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.base().join("images")
     }
@@ -66,12 +71,17 @@ impl Place {
     pub(crate) fn request(&self, source: impl Into<PathBuf>) -> ImportRequest {
         ImportRequest {
             durable: false,
-            ..ImportRequest::new(source, id("img"), self.base())
+            flat: true,
+            ..ImportRequest::new(source, id("img"), self.base(), self.data())
         }
     }
 
+    /// Imports into one directory, and as layers, which must come to the same.
     pub(crate) fn import(&self, data: &[u8]) -> shim::Result<Imported> {
-        import(&self.request(self.source(data)))
+        let request = self.request(self.source(data));
+        let flat = import(&request);
+        twin::check(self, &request, &flat);
+        flat
     }
 
     /// Imports and lists the result.
@@ -135,7 +145,8 @@ pub(crate) fn times(root: &Path) -> Vec<String> {
     lines
 }
 
-fn walk(path: &Path, relative: &Path, each: &mut dyn FnMut(&Path, &Path)) {
+/// Hands every path below `path`, and what it is below the top, to `each`.
+pub(crate) fn walk(path: &Path, relative: &Path, each: &mut dyn FnMut(&Path, &Path)) {
     each(path, relative);
     if fs::symlink_metadata(path).unwrap().is_dir() {
         let mut names: Vec<_> = fs::read_dir(path)
@@ -200,8 +211,7 @@ fn content(path: &Path) -> String {
 /// Whether this is root of the initial user namespace, where owners, devices and all attributes can be set. Without it a
 /// test says that it was not run, and fails where everything was asked for.
 pub(crate) fn is_root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root()
-        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"));
+    let root = may_mount();
     if !root {
         assert!(
             std::env::var("REQUIRE").as_deref() != Ok("all"),
@@ -213,4 +223,10 @@ pub(crate) fn is_root(test: &str) -> bool {
         }
     }
     root
+}
+
+/// Whether overlay can be mounted here; the trees of layers are not compared otherwise.
+pub(crate) fn may_mount() -> bool {
+    nix::unistd::geteuid().is_root()
+        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"))
 }

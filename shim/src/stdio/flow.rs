@@ -1,7 +1,7 @@
 //! One direction of the relay: a source, a buffer, a sink.
 //!
-//! It moves what can be moved now and never waits. It knows nothing of terminals, except that a background process may
-//! not read its own.
+//! It moves what can be moved now and never waits. Whoever owns a flow drops it when it is over, which closes its sink. It
+//! knows nothing of terminals, except that a background process may not read its own.
 
 use nix::errno::Errno;
 use nix::unistd::{getpgrp, tcgetpgrp};
@@ -16,35 +16,26 @@ const ROUNDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Flow {
     source: Option<End>,
-    sink: Option<End>,
+    sink: End,
     bytes: Buffer,
     /// When set, only so many bytes are still wanted, and an empty source is a finished one.
     wanted: Option<usize>,
     /// The source is our controlling terminal and we are in its background.
     paused: bool,
-    /// The sink stays open after the source's end (a pty: its end of file is a character).
-    keep_sink: bool,
     last: Option<u8>,
 }
 
 impl Flow {
-    /// A flow whose sink is closed once everything from the source has been written to it.
+    /// Nothing has been moved yet.
     pub(super) fn new(source: End, sink: End) -> Self {
         Self {
             source: Some(source),
-            sink: Some(sink),
+            sink,
             bytes: Buffer::default(),
             wanted: None,
             paused: false,
-            keep_sink: false,
             last: None,
         }
-    }
-
-    /// The same with a sink that stays open.
-    pub(super) fn keeping_sink(mut self) -> Self {
-        self.keep_sink = true;
-        self
     }
 
     /// Where to wait for input: nowhere while the buffer holds `limit` bytes or more.
@@ -55,7 +46,7 @@ impl Flow {
 
     /// Where to wait for room: nowhere while nothing is to be written, or poll would return at once for ever.
     pub(super) fn awaited_sink(&self) -> Option<&End> {
-        self.sink.as_ref().filter(|_| !self.bytes.is_empty())
+        Some(&self.sink).filter(|_| !self.bytes.is_empty())
     }
 
     /// Whether bytes wait that the sink did not take.
@@ -98,7 +89,7 @@ impl Flow {
     /// moved.
     ///
     /// # Errors
-    /// That of the sink. The flow is closed then: whoever writes to its source learns it from the kernel.
+    /// That of the sink. The flow is over then: whoever writes to its source learns it from the kernel.
     pub(super) fn pump(&mut self, limit: usize) -> Result<bool, Errno> {
         let mut moved = false;
         for _ in 0..ROUNDS {
@@ -108,9 +99,6 @@ impl Flow {
                 break;
             }
             moved = true;
-        }
-        if self.is_over() && !self.keep_sink {
-            self.sink = None;
         }
         Ok(moved)
     }
@@ -146,12 +134,8 @@ impl Flow {
     fn drain(&mut self) -> Result<bool, Errno> {
         let mut moved = false;
         while !self.bytes.is_empty() {
-            let Some(sink) = &self.sink else {
-                self.bytes.clear();
-                break;
-            };
             let waiting = self.bytes.waiting();
-            match sink.write(waiting) {
+            match self.sink.write(waiting) {
                 Ok(0) | Err(Errno::EAGAIN) => break,
                 Ok(count) => {
                     self.last = waiting.get(count - 1).copied();
@@ -164,7 +148,6 @@ impl Flow {
                 }
                 Err(errno) => {
                     self.source = None;
-                    self.sink = None;
                     self.bytes.clear();
                     return Err(errno);
                 }
@@ -228,7 +211,8 @@ mod tests {
         flow.pump(USUAL).unwrap();
         assert!(flow.is_over());
         assert_eq!(taken(&output), b"before");
-        // The sink is closed, so this is the end and not EAGAIN.
+        drop(flow);
+        // The sink is closed with it, so this is the end and not EAGAIN.
         assert_eq!(taken(&output), b"");
     }
 

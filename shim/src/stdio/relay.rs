@@ -98,14 +98,7 @@ impl Relay {
             _ => Ok(pipe),
         };
         let input = match (stdin, master(0, to_stdin)?) {
-            (Some(caller), Some(ours)) => {
-                let flow = Flow::new(caller, End::ours(ours));
-                Some(if stdio.pty.is_some() {
-                    flow.keeping_sink()
-                } else {
-                    flow
-                })
-            }
+            (Some(caller), Some(ours)) => Some(Flow::new(caller, End::ours(ours))),
             _ => None,
         };
         let output =
@@ -257,7 +250,8 @@ impl Relay {
 
     fn pump_input(&mut self) {
         if let Some(flow) = &mut self.input {
-            // A workload that closed its stdin does not want the rest; the caller learns it as it would without us.
+            // A workload that closed its stdin does not want the rest; the caller learns it as it would without us. A pty
+            // stays open after the source's end: its end of file is a character.
             let closed = flow.pump(USUAL).is_err();
             if closed || (flow.is_over() && self.pty.is_none()) {
                 self.input = None;

@@ -140,33 +140,32 @@ fn profiles_are_golden() {
     }
 }
 
+/// The name and the printed plan of each of the shapes, with more options.
+fn printed(more: &[&str]) -> Vec<(&'static str, String)> {
+    let plain = Plain::new();
+    let of = |(name, verb, options, command): (_, _, Vec<&str>, Vec<&str>)| {
+        let room = plain.dir.to_str().expect("path");
+        let options: Vec<String> = options.iter().map(|o| o.replace("ROOM", room)).collect();
+        let options = options
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied());
+        let options: Vec<&str> = options.collect();
+        (name, plain.text(plain.run(verb, &options, &command)))
+    };
+    shapes().into_iter().map(of).collect()
+}
+
 #[test]
 fn text_is_golden() {
-    let plain = Plain::new();
-    for (name, verb, options, command) in shapes() {
-        let options: Vec<String> = options
-            .iter()
-            .map(|option| option.replace("ROOM", plain.dir.to_str().expect("path")))
-            .collect();
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        assert_golden(
-            &format!("{name}.txt"),
-            &plain.text(plain.run(verb, &options, &command)),
-        );
+    for (name, text) in printed(&[]) {
+        assert_golden(&format!("{name}.txt"), &text);
     }
 }
 
 #[test]
 fn json_is_golden() {
-    let plain = Plain::new();
-    for (name, verb, options, command) in shapes() {
-        let options: Vec<String> = options
-            .iter()
-            .map(|option| option.replace("ROOM", plain.dir.to_str().expect("path")))
-            .collect();
-        let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
-        options.extend(["--format", "json"]);
-        let text = plain.text(plain.run(verb, &options, &command));
+    for (name, text) in printed(&["--format", "json"]) {
         let _: Value = serde_json::from_str(&text).expect("JSON");
         assert_golden(&format!("{name}.json"), &text);
     }

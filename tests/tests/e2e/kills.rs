@@ -104,6 +104,24 @@ fn a_hundred_processes_end() {
     );
 }
 
+/// Root inside can kill the attendant, and with it nobody is left who would end the command for the client.
+#[test]
+fn the_command_ends_with_its_attendant() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    for user in ["root", "app"] {
+        let run = world.exec(&root).opt(format!("--user={user}"));
+        let client = run
+            .sh("echo $PPID > /tmp/attendant; exec sleep 100000")
+            .spawn();
+        let attendant = root.wait_file("tmp/attendant");
+        let _ = world.exec(&root).cmd(["kill", "-9", &attendant]).text();
+        assert_eq!(client.finish().signal(), Some(9), "{user}");
+        root.wait_alone();
+        std::fs::remove_file(root.join("tmp/attendant")).expect("remove");
+    }
+}
+
 #[test]
 fn the_death_of_a_clients_parent_is_no_death_of_the_client() {
     let Some(world) = World::new() else { return };

@@ -201,6 +201,13 @@ pub(super) fn on_a_shared_host(world: &World, script: &str) -> Run {
     ])
 }
 
+/// The script comes to its end, which says that all is as it was.
+fn is_kept(world: &World, script: &str) {
+    let done = on_a_shared_host(world, script).done();
+    let out = done.expect_ok();
+    assert!(out.ends_with("kept"), "{out} {}", done.err_text());
+}
+
 #[test]
 fn a_host_with_shared_mounts_keeps_its_own() {
     let Some(world) = World::new() else { return };
@@ -227,13 +234,7 @@ fn a_host_with_shared_mounts_keeps_its_own() {
         done
         echo kept
     "#;
-    let done = on_a_shared_host(&world, script).done();
-    assert!(
-        done.expect_ok().ends_with("kept"),
-        "{} {}",
-        done.out_text(),
-        done.err_text()
-    );
+    is_kept(&world, script);
 }
 
 #[test]
@@ -252,13 +253,7 @@ fn inside_does_not_unmount_a_shared_hosts_mounts() {
         kill $L; wait $L; $SC subcontainer destroy-fs $P ${R##*/}
         echo kept
     "#;
-    let done = on_a_shared_host(&world, script).done();
-    assert!(
-        done.expect_ok().ends_with("kept"),
-        "{} {}",
-        done.out_text(),
-        done.err_text()
-    );
+    is_kept(&world, script);
 }
 
 #[test]

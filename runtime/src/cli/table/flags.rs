@@ -332,6 +332,11 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
         "--replace",
         "replace an image of this name",
     ),
+    switch(
+        FlagId::Flat,
+        "--flat",
+        "one directory instead of layers that images share",
+    ),
     valued(
         FlagId::Ref,
         "--ref",

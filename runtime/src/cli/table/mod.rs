@@ -43,6 +43,7 @@ pub enum FlagId {
     Idmap,
     Id,
     Replace,
+    Flat,
     Ref,
     Progress,
     Verity,

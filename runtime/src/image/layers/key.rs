@@ -1,8 +1,9 @@
 //! The name of an unpacked layer: what is in it decides it, so equal layers of two images are one directory.
 //!
 //! `HEX[.on.CHAIN][.FORM]`: the layer's DiffID; where its unpacking depended on the layers below, their chain id
-//! (image-spec config.md, "Layer ChainID"); and where it was unpacked with fewer rights than root of the machine has, with
-//! which, because the tree differs then.
+//! (image-spec config.md, "Layer ChainID"; of no layers the digest of nothing); and where it was unpacked with fewer rights
+//! than root of the machine has, with which, because the tree differs then. A root filesystem's tar in which names were
+//! taken literally that are marks in a layer is `HEX.literal[.FORM]`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,19 @@ use crate::image::Rights;
 
 /// How many hexadecimal digits a SHA-256 has.
 const HEX: usize = 64;
+/// See [`Basis::Literal`].
+const LITERAL: &str = ".literal";
+
+/// What a layer's tree depends on beside the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis<'digest> {
+    /// Nothing.
+    Alone,
+    /// The layers below, with this chain id (`sha256:` and hex).
+    On(&'digest str),
+    /// That names which are marks in a layer were taken literally.
+    Literal,
+}
 
 /// A directory name in `DATA/layers`; no other value can be one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,16 +35,19 @@ const HEX: usize = 64;
 pub struct LayerKey(String);
 
 impl LayerKey {
-    /// The key of the layer with this DiffID (`sha256:` and hex). `below` is the chain id of the layers below (`sha256:`
-    /// and hex as well) where what they contain had a say in the tree.
+    /// The key of the layer with this DiffID (`sha256:` and hex).
     ///
     /// # Errors
     /// A digest that is no SHA-256 in lower-case hex.
-    pub fn new(diff_id: &str, below: Option<&str>, rights: Rights) -> Result<Self> {
+    pub fn new(diff_id: &str, basis: Basis<'_>, rights: Rights) -> Result<Self> {
         let mut key = digits(diff_id)?.to_owned();
-        if let Some(below) = below {
-            key.push_str(".on.");
-            key.push_str(digits(below)?);
+        match basis {
+            Basis::Alone => {}
+            Basis::On(below) => {
+                key.push_str(".on.");
+                key.push_str(digits(below)?);
+            }
+            Basis::Literal => key.push_str(LITERAL),
         }
         if let Some(form) = form(rights) {
             key.push('.');
@@ -44,7 +61,7 @@ impl LayerKey {
     pub fn read(name: &str) -> Option<Self> {
         let (hex, rest) = name.split_at_checked(HEX)?;
         let rest = match rest.strip_prefix(".on.") {
-            None => rest,
+            None => rest.strip_prefix(LITERAL).unwrap_or(rest),
             Some(rest) => {
                 let (below, rest) = rest.split_at_checked(HEX)?;
                 is_hex(below).then_some(rest)?
@@ -151,17 +168,24 @@ mod tests {
     #[test]
     fn a_key_says_what_decided_the_tree() {
         let (a, b) = ("a".repeat(HEX), "b".repeat(HEX));
-        for (below, rights, name) in [
-            (None, Rights::Root, a.clone()),
-            (Some(digest('b')), Rights::Root, format!("{a}.on.{b}")),
-            (None, Rights::SingleId, format!("{a}.single")),
+        let below = digest('b');
+        for (basis, rights, name) in [
+            (Basis::Alone, Rights::Root, a.clone()),
+            (Basis::On(&below), Rights::Root, format!("{a}.on.{b}")),
+            (Basis::Alone, Rights::SingleId, format!("{a}.single")),
+            (Basis::Literal, Rights::Root, format!("{a}.literal")),
             (
-                Some(digest('b')),
+                Basis::Literal,
+                Rights::NoMounts,
+                format!("{a}.literal.root"),
+            ),
+            (
+                Basis::On(&below),
                 Rights::UserNamespace,
                 format!("{a}.on.{b}.user"),
             ),
         ] {
-            let key = LayerKey::new(&digest('a'), below.as_deref(), rights).unwrap();
+            let key = LayerKey::new(&digest('a'), basis, rights).unwrap();
             assert_eq!(key.as_str(), name);
             assert_eq!(key.is_for_user_namespaces(), rights != Rights::Root);
             assert_eq!(key.diff_id(), digest('a'));
@@ -192,9 +216,12 @@ mod tests {
             assert_eq!(LayerKey::read(name), None, "{name}");
         }
         for bad in ["", "sha256:", "sha512:00", &a, &digest('A')] {
-            assert!(LayerKey::new(bad, None, Rights::Root).is_err(), "{bad}");
             assert!(
-                LayerKey::new(&digest('a'), Some(bad), Rights::Root).is_err(),
+                LayerKey::new(bad, Basis::Alone, Rights::Root).is_err(),
+                "{bad}"
+            );
+            assert!(
+                LayerKey::new(&digest('a'), Basis::On(bad), Rights::Root).is_err(),
                 "{bad}"
             );
         }

@@ -12,10 +12,15 @@
 //! who removes layers. A lock goes with its holder, however it ends.
 
 mod bases;
+pub(super) mod claim;
+pub(super) mod contents;
+mod info;
 mod key;
+pub(super) mod scan;
 
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +31,16 @@ use nix::sys::stat::Mode;
 use shim::{Error, Result, RootDir};
 
 pub use bases::{Base, bases, forget_base, remember_base};
-pub use key::LayerKey;
+pub use info::Info;
+pub use key::{Basis, LayerKey};
 
 /// The open directory `DATA/layers`.
 #[derive(Debug)]
 pub struct Layers {
     directory: File,
     path: PathBuf,
+    /// Directories that were made for it, outermost first.
+    made: Vec<PathBuf>,
 }
 
 /// The directory's lock, until it is dropped.
@@ -49,7 +57,11 @@ impl Layers {
     pub fn open(data: &Path) -> Result<Option<Self>> {
         let path = data.join("layers");
         match open_directory(&path) {
-            Ok(directory) => Ok(Some(Self { directory, path })),
+            Ok(directory) => Ok(Some(Self {
+                directory,
+                path,
+                made: Vec::new(),
+            })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(&path, &error)),
         }
@@ -64,10 +76,22 @@ impl Layers {
             return Ok(there);
         }
         let path = data.join("layers");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        let directory = made.and_then(|()| open_directory(&path));
+        let missing = path.ancestors().take_while(|path| !path.exists());
+        let mut made: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
+        made.reverse();
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        let directory = make.and_then(|()| open_directory(&path));
         let directory = directory.map_err(|error| failed(&path, &error))?;
-        Ok(Self { directory, path })
+        Ok(Self {
+            directory,
+            path,
+            made,
+        })
+    }
+
+    /// Removes the directories that were made for the store, if nothing is in them.
+    pub(super) fn retract(&self) {
+        super::store::retract(&self.made);
     }
 
     /// Where the store is, for messages.
@@ -117,7 +141,7 @@ impl Layers {
     /// It has no entry in the caller's mount namespace any more.
     pub fn directory(&self) -> Result<RootDir> {
         let copy = self.directory.try_clone();
-        copy.map(|file| RootDir::from(std::os::fd::OwnedFd::from(file)))
+        copy.map(|file| RootDir::from(OwnedFd::from(file)))
             .map_err(|error| failed(&self.path, &error))
     }
 
@@ -156,6 +180,10 @@ impl Layers {
         Ok(keys)
     }
 
+    pub(super) fn directory_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// Every name in the directory that is text.
     fn names(&self) -> Result<Vec<String>> {
         let failed = |errno| {
@@ -166,8 +194,9 @@ impl Layers {
             Dir::openat(&self.directory, ".", flags, Mode::empty()).map_err(failed)?;
         let mut names = Vec::new();
         for entry in listing.iter() {
-            if let Ok(name) = entry.map_err(failed)?.file_name().to_str() {
-                names.push(name.to_owned());
+            match entry.map_err(failed)?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
             }
         }
         Ok(names)
@@ -203,7 +232,12 @@ mod tests {
         assert!(Layers::open(&data).unwrap().is_none());
         let layers = Layers::make(&data).unwrap();
         let key = |digit: &str| {
-            LayerKey::new(&format!("sha256:{}", digit.repeat(64)), None, Rights::Root).unwrap()
+            LayerKey::new(
+                &format!("sha256:{}", digit.repeat(64)),
+                Basis::Alone,
+                Rights::Root,
+            )
+            .unwrap()
         };
         for name in [key("b").as_str(), key("a").as_str(), ".x.tmp", "x"] {
             std::fs::create_dir_all(layers.path().join(name).join("fs")).unwrap();

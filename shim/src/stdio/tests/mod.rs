@@ -375,6 +375,27 @@ fn a_terminating_signal_ends_the_wait_for_a_stalled_reader_and_others_do_not() {
     drop(stdout);
 }
 
+/// A terminating signal ends that wait as well; nobody else takes the signal here.
+#[test]
+fn what_is_written_and_not_read_yet_is_waited_for() {
+    let signals = signals::block_all().unwrap();
+    let ([_stdin, mut stdout, _stderr], ours) = sockets();
+    let stdio = stdio(ours, &TerminalWish::default());
+    let mut child = start(&stdio, &["echo", "x"]);
+    child.wait().unwrap();
+    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+    let relay = stdio.into_relay().unwrap();
+    assert_eq!(relay.finish(PATIENCE, &signals).unwrap(), Drained::Complete);
+    assert_eq!(
+        signals::next(&signals).unwrap(),
+        None,
+        "it was not waited for"
+    );
+    let mut bytes = [0; 2];
+    stdout.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"x\n");
+}
+
 /// Writes until the socket takes no more.
 fn fill(socket: &OwnedFd) {
     let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
