@@ -214,8 +214,12 @@ mod tests {
         std::fs::write(candidate(&one).join(&one.guid), "").unwrap();
         assert_eq!(start(&claim(&two, POOL).unwrap()), 1_000_000);
         std::fs::create_dir_all(one.ranges.join("1065536")).unwrap();
+        // Somebody else is about to put its name into this one.
+        std::fs::create_dir_all(candidate(&two)).unwrap();
         release(&one).unwrap();
-        assert_eq!(journal::list(&one.ranges).unwrap(), ["1000000"]);
+        let mut left = journal::list(&one.ranges).unwrap();
+        left.sort();
+        assert_eq!(left, [format!(".{}", two.guid).as_str(), "1000000"]);
     }
 
     #[test]

@@ -248,3 +248,21 @@ fn what_is_on_disk_is_out_of_reach_for_other_users() {
         world.destroy(&root);
     }
 }
+
+/// What `mount add` makes for its target is made by the container's root, as whoever joins for it becomes.
+#[test]
+fn a_mount_point_that_is_added_belongs_to_the_containers_root() {
+    let Some(world) = World::new() else { return };
+    let root = rootfs(&create(&world, "auto", "img").done());
+    let leader = world.launch(&root);
+    let add = world
+        .bare(["subcontainer", "mount", "add"])
+        .verb(world.places());
+    let _ = add
+        .rootfs(&root)
+        .cmd(["type=tmpfs,dst=/made/for/it"])
+        .text();
+    let seen = world.exec(&root).sh("stat -c %u:%g /made /made/for");
+    assert_eq!(seen.text(), "0:0\n0:0");
+    leader.stop().expect_code(0);
+}

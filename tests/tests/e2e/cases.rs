@@ -11,6 +11,8 @@ use crate::rootless::User;
 pub(crate) struct Case {
     pub(crate) profile: &'static str,
     pub(crate) root: bool,
+    /// The uid of who calls, where that is not root.
+    pub(crate) user: Option<u32>,
 }
 
 impl fmt::Display for Case {
@@ -28,6 +30,7 @@ pub(crate) fn in_each(test: impl Fn(&World, &Case)) {
         let case = Case {
             profile,
             root: true,
+            user: None,
         };
         println!("{case}");
         test(&world, &case);
@@ -42,6 +45,7 @@ pub(crate) fn in_each(test: impl Fn(&World, &Case)) {
         let case = Case {
             profile,
             root: false,
+            user: Some(user.uid),
         };
         println!("{case}");
         test(&world, &case);

@@ -91,6 +91,38 @@ fn who_joins_shows_nothing_of_the_host_at_any_moment() {
     });
 }
 
+/// The same with ptrace(2): whoever joins is traced by nobody before it is a process of the container's, also not by root
+/// with CAP_SYS_PTRACE inside. What it executes then, our attendant and the command, is the container's own.
+#[test]
+fn who_joins_cannot_be_traced_while_it_is_the_hosts() {
+    in_each(|world, case| {
+        let guest = world.base.join("images/img/bin/guest");
+        fs::copy(env!("CARGO_BIN_EXE_guest"), guest).expect("copy");
+        let root = world.create();
+        let leader = started(
+            world,
+            &root,
+            world.launch_run(&root).opt("--cap-add=SYS_PTRACE"),
+        );
+        let watcher = world.exec(&root).stdin(Wire::Pipe).stdout(Wire::Pipe);
+        let mut watcher = watcher.cmd(["guest", "trace"]).spawn();
+        watcher.expect("tracing");
+        for _ in 0..40 {
+            // A command that is traced may end by it.
+            let _ = world.exec(&root).cmd(["true"]).done();
+        }
+        watcher.end_input();
+        let text = watcher.finish().expect_ok();
+        assert!(!text.contains("TRACED"), "{case}: {text}");
+        let refused = text.lines().last().and_then(|line| line.parse().ok());
+        assert!(
+            refused.is_some_and(|times: u64| times > 0),
+            "{case}: {text}"
+        );
+        stop(leader);
+    });
+}
+
 /// CVE-2024-21626: a working directory behind a descriptor of the host's, and descriptors that leak.
 #[test]
 fn no_descriptor_and_no_directory_of_the_host_is_inherited() {

@@ -1,6 +1,11 @@
 //! Who a command is, tried in every profile: groups that it should not have, and ways to write a user that become root.
 
-use tests::{Run, tool};
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
+
+use nix::sys::stat::Mode;
+use tests::{Run, Sentinel, tool, until, write_file};
 
 use crate::cases::{in_each, running, started, stop};
 
@@ -81,6 +86,60 @@ fn no_way_to_write_a_user_becomes_root() {
         ] {
             let (code, text) = id(user);
             assert_eq!((code, text.as_str()), (Some(125), ""), "{case} {user:?}");
+        }
+    });
+}
+
+/// CVE-2026-47262, CVE-2024-9676: user files of the image's that hold the client up, fill its memory, or are the host's.
+#[test]
+fn hostile_user_files_make_nobody_root_and_hold_nobody_up() {
+    in_each(|world, case| {
+        let sentinel = Sentinel::new(world.dir.join("sentinel"));
+        let passwd = world.base.join("images/img/etc/passwd");
+        let line = format!("app:{}\n", "x".repeat(65_536));
+        let kinds: [(&str, &dyn Fn(&Path)); 4] = [
+            ("a FIFO", &|path| {
+                nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o666)).expect("mkfifo");
+            }),
+            ("a file of the host's", &|path| {
+                symlink(sentinel.join("etc/passwd"), path).expect("symlink");
+            }),
+            ("of 1 GiB", &|path| {
+                let file = fs::File::create(path).expect("create");
+                file.set_len(1 << 30).expect("sparse");
+            }),
+            ("one long line", &|path| write_file(path, &line)),
+        ];
+        for (kind, make) in kinds {
+            fs::remove_file(&passwd).expect("remove");
+            make(&passwd);
+            if let Some(user) = case.user
+                && !passwd.is_symlink()
+            {
+                chown(&passwd, Some(user), Some(user)).expect("chown");
+            }
+            let root = world.create();
+            let leader = world.launch_run(&root).spawn();
+            // An exec would look into these files.
+            until("the container", || {
+                let seen = world.verb("inspect").rootfs(&root).done();
+                (seen.code() == Some(0)).then_some(())
+            });
+            for (name, allowed) in [("app", &[][..]), ("evil", &[]), ("1234:77", &["1234 77"])] {
+                let run = world.exec(&root).opt(format!("--user={name}"));
+                let done = run.sh("echo $(id -u) $(id -g)").done();
+                let text = done.out_text();
+                let right = done.code() == Some(125) && text.is_empty()
+                    || done.code() == Some(0) && allowed.contains(&text.as_str());
+                assert!(
+                    right,
+                    "{case} passwd is {kind}, {name}: {text} {:?}",
+                    done.status
+                );
+            }
+            stop(leader);
+            world.destroy(&root);
+            sentinel.assert_same();
         }
     });
 }

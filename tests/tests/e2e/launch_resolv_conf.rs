@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use tests::{World, write_file};
+use tests::{World, tool, write_file};
 
 use super::launch_mounts::launch;
 
@@ -60,4 +60,21 @@ fn resolv_conf_is_written_before_it_is_covered() {
         world.exec(&root).cmd(["cat", "/etc/resolv.conf"]).text(),
         "nameserver 192.0.2.1"
     );
+}
+
+/// Whatever mask the caller has, every user inside can read it.
+#[test]
+fn resolv_conf_has_its_mode_whatever_the_callers_mask_is() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let sh = tool("sh");
+    let masked = [
+        sh.to_str().expect("path"),
+        "-c",
+        "umask 077; exec \"$@\"",
+        "sh",
+    ];
+    let run = world.launch_run(&root).opt("--resolv-conf").wrap(masked);
+    let text = run.cmd(["stat", "-c", "%a", "/etc/resolv.conf"]).text();
+    assert_eq!(text, "644");
 }

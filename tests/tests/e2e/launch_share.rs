@@ -45,6 +45,26 @@ fn the_hosts_directories_are_there_with_all_that_is_mounted_in_them() {
     assert!(Path::new("/dev/pts/ptmx").exists() && Path::new("/sys/kernel").exists());
 }
 
+/// The harmless nodes are put on those of the root filesystem; a /dev that is mounted has its own.
+#[test]
+fn a_shared_dev_stays_as_it_is() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    for (options, covered) in [(&["--share=dev"][..], false), (&[], true)] {
+        let options = [&["--profile=confined"], options].concat();
+        let leader = launch(&world, &root, &options);
+        for node in ["/dev/null", "/dev/zero"] {
+            assert_eq!(
+                mountinfo(&root, node).is_some(),
+                covered,
+                "{options:?} {node}"
+            );
+        }
+        leader.stop().expect_code(0);
+    }
+    world.destroy(&root);
+}
+
 #[test]
 fn init_and_commands_have_them_too() {
     let Some(world) = World::new() else { return };

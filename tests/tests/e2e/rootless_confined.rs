@@ -14,11 +14,12 @@ use crate::capabilities::{ALL, USUAL, sets_of};
 use crate::rootless::User;
 
 /// A profile, the most capabilities of a process, whether no_new_privs is set, and whether there is a filter.
-const PROFILES: [(&str, u64, u64, bool); 4] = [
+const PROFILES: [(&str, u64, u64, bool); 5] = [
     ("confined", USUAL, 0, true),
     ("hardened", 0, 1, true),
     ("outer", ALL, 0, false),
     ("none", ALL, 0, false),
+    ("outer --seccomp=default", ALL, 0, true),
 ];
 
 const TIOCSTI: u64 = 0x5412;
@@ -80,7 +81,7 @@ fn confines(user: &User, users: &[&str]) {
         let root = user.create();
         let launch = || {
             user.launch(&root)
-                .opt(format!("--profile={profile}"))
+                .opts(format!("--profile={profile}").split(' '))
                 .opt("--mount=type=volume,src=main,dst=/calls")
         };
         let as_root = [0, limit, limit, limit, 0, no_new];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use tests::{Run, World, binary, tool};
+use tests::{Run, World, binary, tool, write_file};
 
 use crate::rootless::User;
 
@@ -119,13 +119,44 @@ fn programs_that_cannot_get_their_rights_are_not_used() {
 fn a_state_directory_of_somebody_else_is_not_used() {
     let Some(ann) = User::granted() else { return };
     let archive = ann.archive();
+    let refused = || {
+        let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
+        let refused = run.done();
+        refused.expect_refused(&[125]);
+        let told = refused.err_text();
+        assert!(told.contains("only this user may enter"), "{told}");
+    };
     symlink(&ann.home, ann.state()).expect("symlink");
-    let run = ann.run(["image", "import", "--id=img"]).cmd([&archive]);
-    let refused = run.done();
+    refused();
     fs::remove_file(ann.state()).expect("remove");
-    refused.expect_refused(&[125]);
-    let told = refused.err_text();
-    assert!(told.contains("only this user may enter"), "{told}");
+    // Somebody else's, however private; and the own one that others may enter.
+    for (owner, mode) in [(ann.uid + 50, 0o700), (0, 0o700), (ann.uid, 0o710)] {
+        fs::create_dir(ann.state()).expect("directory");
+        chown(ann.state(), Some(owner), Some(owner)).expect("chown");
+        fs::set_permissions(ann.state(), fs::Permissions::from_mode(mode)).expect("mode");
+        refused();
+        fs::remove_dir(ann.state()).expect("remove");
+    }
+}
+
+/// Without root the ids are those that the machine grants: a map of one's own is refused at create-fs and at launch.
+#[test]
+fn a_map_of_ones_own_is_refused_without_root() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let root = ann.create();
+    let create = ann.run(["subcontainer", "create-fs"]).opt("--userns=0:0:1");
+    for run in [create.cmd(["img"]), ann.launch(&root).opt("--userns=0:0:1")] {
+        let refused = run.done();
+        refused.expect_refused(&[125]);
+        let told = refused.err_text();
+        assert!(
+            told.contains("\"--userns=0:0:1\"") && told.contains("/etc/subuid"),
+            "{told}"
+        );
+    }
+    ann.destroy(&root);
+    ann.assert_nothing_left();
 }
 
 #[test]
@@ -188,4 +219,38 @@ fn set_user_id_is_refused() {
         );
     }
     assert!(!run(0o755).err_text().contains("setuid not supported"));
+}
+
+/// The client's environment is the container's and may hold secrets; newuidmap is somebody else's program with more
+/// rights than the caller's.
+#[test]
+fn newuidmap_hears_nothing_of_the_environment() {
+    let Some(ann) = User::granted() else { return };
+    let _ = ann.import();
+    let (real, heard) = (ann.world.dir.join("real"), ann.home.join("heard"));
+    let spy = ann.world.dir.join("spy");
+    let script = format!(
+        "#!/bin/sh\n(pwd; env) > {}\nexec {} \"$@\"\n",
+        heard.display(),
+        real.display()
+    );
+    for place in [&real, &spy] {
+        write_file(place, &script);
+        fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("mode");
+    }
+    let newuidmap = tool("newuidmap");
+    for (from, to) in [(&newuidmap, &real), (&spy, &newuidmap)] {
+        let mount = Run::new(tool("mount")).wrap(ann.wrap(0));
+        let _ = mount.cmd(["--bind"]).cmd([from, to]).text();
+    }
+    let create = ann.run(["subcontainer", "create-fs", "img"]);
+    let path = create.env("SECRET", "of the container").text();
+    let heard = fs::read_to_string(heard).expect("heard");
+    assert!(
+        heard.starts_with("/\n") && !heard.contains("SECRET"),
+        "{heard}"
+    );
+    let guid = path.rsplit('/').next().expect("guid");
+    let _ = ann.run(["subcontainer", "destroy-fs", guid]).text();
+    ann.assert_nothing_left();
 }

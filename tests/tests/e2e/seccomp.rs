@@ -59,7 +59,20 @@ fn profile(world: &World, text: &str) -> PathBuf {
 #[test]
 fn the_built_in_filter_answers_at_every_door() {
     let Some(world) = World::new() else { return };
-    let (root, _leader) = launch(&world, &["--profile=confined"]);
+    for options in [
+        &["--profile=confined"][..],
+        &[
+            "--profile=outer",
+            "--seccomp=default",
+            "--cap-drop=SYS_ADMIN",
+        ],
+    ] {
+        at_every_door(&world, options);
+    }
+}
+
+fn at_every_door(world: &World, options: &[&str]) {
+    let (root, _leader) = launch(world, options);
     for (door, number, args, expected) in [
         (Door::Syscall, GETPID, &[][..], 0),
         (Door::Syscall, 4095, &[], ENOSYS),
@@ -77,7 +90,7 @@ fn the_built_in_filter_answers_at_every_door() {
         (Door::Int80, IOCTL_32, &[NONE, TIOCSTI], EPERM),
         (Door::Int80, 4095, &[], ENOSYS),
     ] {
-        call(&world, &root, door, number, args)
+        call(world, &root, door, number, args)
             .done()
             .expect_code(expected);
     }

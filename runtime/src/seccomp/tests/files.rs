@@ -75,6 +75,28 @@ fn every_action() {
     }
 }
 
+/// Numbers that the profile's author could not know: whoever lets the rest through, or asks about it, means them too.
+#[test]
+fn unknown_numbers_go_the_way_of_a_default_that_may_permit() {
+    for (action, expected) in [
+        (r#""SCMP_ACT_ALLOW""#, "ALLOW"),
+        (r#""SCMP_ACT_LOG""#, "LOG"),
+        (r#""SCMP_ACT_TRACE", "defaultErrnoRet": 7"#, "TRACE7"),
+        (r#""SCMP_ACT_ERRNO""#, "ENOSYS"),
+        (r#""SCMP_ACT_KILL_PROCESS""#, "ENOSYS"),
+    ] {
+        let text = format!(
+            r#"{{"defaultAction": {action}, "syscalls": [{{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}}]}}"#
+        );
+        let (program, _) = filter(&text, HERE, USUAL).expect("filter");
+        assert_eq!(
+            verdict_of(&program, Abi::X86_64.audit(), 4095, &[]),
+            expected,
+            "{action}"
+        );
+    }
+}
+
 #[test]
 fn every_operator() {
     for (op, value, two, fits, not) in [

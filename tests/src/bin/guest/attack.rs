@@ -11,6 +11,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use seccompiler::{SeccompAction, SeccompFilter};
 
 use crate::{Outcome, alive, wrong_usage};
@@ -63,6 +66,61 @@ pub fn swap(args: &[OsString]) -> Outcome {
     writeln!(out, "{swaps}")?;
     out.flush()?;
     Ok(0)
+}
+
+/// Tries to trace every other process but PID 1, again and again until the end of stdin; prints `tracing` when it has
+/// begun, a line `TRACED EXE` for each that was still executing a program of the host's, and how often it was refused.
+pub fn trace(_: &[OsString]) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "tracing")?;
+    out.flush()?;
+    let stop = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let ended = alive::until_eof(&[]);
+            stop.store(true, Ordering::Relaxed);
+            ended
+        });
+        let mut refused: u64 = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for pid in others()? {
+                match ptrace::seize(pid, ptrace::Options::empty()) {
+                    Err(Errno::EPERM) => refused += 1,
+                    Err(_) => {}
+                    Ok(()) => {
+                        if let Some(exe) = hosts_program(pid) {
+                            writeln!(out, "TRACED {exe}")?;
+                        }
+                    }
+                }
+            }
+        }
+        io::Result::Ok(refused)
+    })?;
+    writeln!(out, "{refused}")?;
+    out.flush()?;
+    Ok(0)
+}
+
+fn others() -> io::Result<Vec<Pid>> {
+    let names = std::fs::read_dir("/proc")?.flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let own = nix::unistd::getpid();
+    Ok(pids
+        .map(Pid::from_raw)
+        .filter(|pid| *pid != own && pid.as_raw() != 1)
+        .collect())
+}
+
+/// What a process that is traced is executing, if that came from outside; lets it go. (PTRACE_ATTACH would stop it for
+/// certain before it executes something else, and leave a SIGSTOP behind.)
+fn hosts_program(pid: Pid) -> Option<String> {
+    ptrace::interrupt(pid).ok()?;
+    waitpid(pid, None).ok()?;
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let exe = exe.to_string_lossy().into_owned();
+    let _ = ptrace::detach(pid, None);
+    exe.contains("start-container").then_some(exe)
 }
 
 /// Executes COMMAND where openat2(2) answers ERRNO, as a filter of a surrounding container may have it.

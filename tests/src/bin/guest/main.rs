@@ -80,6 +80,7 @@ const TOOLS: &[Tool] = &[
     tool("mount-tmpfs", "PATH", alive::mount_tmpfs),
     tool("leave-chroot", "DIRECTORY PATH", alive::leave_chroot),
     // What it does to others.
+    tool("trace", "", attack::trace),
     tool("swap", "PATH OTHER [PATH OTHER…]", attack::swap),
     tool(
         "without-openat2",
