@@ -1,9 +1,12 @@
-//! Fixtures that the benchmarks share: what a client that checks a service's health every few seconds would send.
+//! Fixtures that the benchmarks share: what a client that checks a service's health every few seconds would send. And the
+//! fuzzer of image archives.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub mod fuzz;
 
 /// The words of a typical exec: an env-file, a user, a directory, a variable.
 #[must_use]

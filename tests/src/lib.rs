@@ -11,6 +11,7 @@ mod client;
 mod container;
 mod golden;
 mod host;
+pub mod hostile;
 mod image;
 mod layered;
 pub mod pack;

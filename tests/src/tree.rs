@@ -123,6 +123,15 @@ impl Tree {
         self
     }
 
+    /// The same with the time of the top set to 0.
+    #[must_use]
+    pub fn without_time_of_top(mut self) -> Self {
+        if let Some(top) = self.0.get_mut(&b"."[..]) {
+            top.mtime = (0, 0);
+        }
+        self
+    }
+
     /// Whether a name is there.
     #[must_use]
     pub fn has(&self, name: impl AsRef<[u8]>) -> bool {
@@ -136,6 +145,24 @@ impl Tree {
             .iter()
             .map(|(name, node)| format!("{} {node}", show(name)))
             .collect()
+    }
+
+    /// What the tree is but for owners and times, a few words for each name.
+    #[must_use]
+    pub fn shape(&self) -> Vec<String> {
+        let one = |(name, node): (&Vec<u8>, &Node)| {
+            let content = match node.kind {
+                "file" => node.size.to_string(),
+                _ => node.content.clone(),
+            };
+            let mut words = vec![show(name), node.kind.into(), format!("{:04o}", node.mode)];
+            words.push(content);
+            words.extend(node.xattrs.keys().cloned());
+            words.extend(node.first_name.iter().map(|name| format!("=={name}")));
+            words.retain(|word| !word.is_empty());
+            words.join(" ")
+        };
+        self.0.iter().map(one).collect()
     }
 
     /// The names in which the trees differ, and how, in order.

@@ -50,7 +50,7 @@ pub(crate) fn layers() -> Option<Vec<Vec<u8>>> {
         dir("usr/share/doc").mtime(15),
         file("usr/share/doc/.wh..wh..opq", ""),
         file("usr/share/.wh.doc", ""),
-        hardlink("etc/hostname.again", "etc/hostname"),
+        hardlink("etc/bash.again", "etc/bash.bashrc"),
     ]);
     Some(vec![lowest, deletes, replaces, adds])
 }

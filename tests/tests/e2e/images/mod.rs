@@ -3,6 +3,7 @@
 
 mod debian;
 mod filesystems;
+mod hostile;
 mod packed;
 mod same_tree;
 mod ways;

@@ -21,18 +21,28 @@ pub(crate) enum Way {
 impl Way {
     pub(crate) const ALL: [Self; 2] = [Self::Flat, Self::Layered];
 
-    /// Imports `source` under the id [`Way::id`].
+    /// Imports `source` under the id [`Way::id`], whatever had it.
     pub(crate) fn import(self, world: &World, source: &Path) -> Done {
-        self.importing(world, self.id()).cmd([source]).done()
+        let import = self.importing(world, self.id());
+        import.opt("--replace").cmd([source]).done()
     }
 
     /// The command line of an import, without the source.
     pub(crate) fn importing(self, world: &World, id: &str) -> Run {
         let verb = world.bare(["image", "import"]).verb(world.places());
-        let verb = verb.opt(format!("--id={id}"));
+        verb.opts(self.flag()).opt(format!("--id={id}"))
+    }
+
+    /// What makes an import this way, with the id of its images.
+    pub(crate) fn options(self) -> Vec<String> {
+        let id = format!("--id={}", self.id());
+        self.flag().map(str::to_owned).into_iter().chain([id]).collect()
+    }
+
+    fn flag(self) -> Option<&'static str> {
         match self {
-            Self::Flat => verb.opt("--flat"),
-            Self::Layered => verb,
+            Self::Flat => Some("--flat"),
+            Self::Layered => None,
         }
     }
 
@@ -42,12 +52,6 @@ impl Way {
             Self::Flat => "flat",
             Self::Layered => "layered",
         }
-    }
-
-    /// Removes the image again.
-    pub(crate) fn remove(self, world: &World) {
-        let verb = world.bare(["image", "rm"]).verb(world.places());
-        let _ = verb.cmd([self.id()]).text();
     }
 
     /// What was unpacked, with nothing added: the directory, or the layers below an overlay of the test's own.
