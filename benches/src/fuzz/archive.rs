@@ -27,24 +27,102 @@ const FIELDS: [(usize, usize); 12] = [
 ];
 /// Names and link targets; `@` becomes the tree that nothing may touch.
 const NAMES: &[&str] = &[
-    "a", "b", "a/b", "a/b/c", "l", "l/x", "l/x/y", "d", "d/e", "d/e/f", "@", "@/victim", "..", "../x", "a/../../x",
-    "/", "/etc/passwd", ".", "./", "", "a/", "//a//b", "./a/./b", ".wh.a", ".wh.d", "d/.wh.e", ".wh..wh..opq",
-    "d/.wh..wh..opq", ".wh.", ".wh..", "l/.wh.victim", "l/.wh..wh..opq", ".wh..wh.plnk", ".wh.a/b", "/proc/self/root",
-    "/proc/self/cwd/x", "../../../../../../etc/passwd", "a\nb", "\u{e4}",
+    "a",
+    "b",
+    "a/b",
+    "a/b/c",
+    "l",
+    "l/x",
+    "l/x/y",
+    "d",
+    "d/e",
+    "d/e/f",
+    "@",
+    "@/victim",
+    "..",
+    "../x",
+    "a/../../x",
+    "/",
+    "/etc/passwd",
+    ".",
+    "./",
+    "",
+    "a/",
+    "//a//b",
+    "./a/./b",
+    ".wh.a",
+    ".wh.d",
+    "d/.wh.e",
+    ".wh..wh..opq",
+    "d/.wh..wh..opq",
+    ".wh.",
+    ".wh..",
+    "l/.wh.victim",
+    "l/.wh..wh..opq",
+    ".wh..wh.plnk",
+    ".wh.a/b",
+    "/proc/self/root",
+    "/proc/self/cwd/x",
+    "../../../../../../etc/passwd",
+    "a\nb",
+    "\u{e4}",
 ];
 const NUMBERS: &[&[u8]] = &[
-    b"0", b"7", b"0000644", b"777777777777", b"\x80\0\0\0\0\0\0\0\0\0\0\x01", b"\xff\xff\xff\xff\xff\xff\xff\xff",
-    b"-1", b"", b"        ", b"8", b"00000000001\0", b"00000001000\0", b"\x80\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"0",
+    b"7",
+    b"0000644",
+    b"777777777777",
+    b"\x80\0\0\0\0\0\0\0\0\0\0\x01",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"-1",
+    b"",
+    b"        ",
+    b"8",
+    b"00000000001\0",
+    b"00000001000\0",
+    b"\x80\xff\xff\xff\xff\xff\xff\xff\xff",
 ];
 const KEYS: &[&str] = &[
-    "path", "linkpath", "size", "uid", "gid", "mtime", "GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name",
-    "GNU.sparse.realsize", "GNU.sparse.size", "GNU.sparse.map", "GNU.sparse.numblocks", "SCHILY.xattr.user.a",
-    "SCHILY.xattr.trusted.overlay.opaque", "SCHILY.xattr.user.overlay.whiteout", "SCHILY.xattr.security.capability",
-    "SCHILY.xattr.", "comment", "hdrcharset", "",
+    "path",
+    "linkpath",
+    "size",
+    "uid",
+    "gid",
+    "mtime",
+    "GNU.sparse.major",
+    "GNU.sparse.minor",
+    "GNU.sparse.name",
+    "GNU.sparse.realsize",
+    "GNU.sparse.size",
+    "GNU.sparse.map",
+    "GNU.sparse.numblocks",
+    "SCHILY.xattr.user.a",
+    "SCHILY.xattr.trusted.overlay.opaque",
+    "SCHILY.xattr.user.overlay.whiteout",
+    "SCHILY.xattr.security.capability",
+    "SCHILY.xattr.",
+    "comment",
+    "hdrcharset",
+    "",
 ];
 const VALUES: &[&str] = &[
-    "0", "1", "8", "512", "-1", "1.5", "99999999999999999999", "4294967295", "0,8", "0,1,5,2", "2\n0\n4\n8\n4\n", "y",
-    "x\ny", "../x", "@/victim", "a", "",
+    "0",
+    "1",
+    "8",
+    "512",
+    "-1",
+    "1.5",
+    "99999999999999999999",
+    "4294967295",
+    "0,8",
+    "0,1,5,2",
+    "2\n0\n4\n8\n4\n",
+    "y",
+    "x\ny",
+    "../x",
+    "@/victim",
+    "a",
+    "",
 ];
 
 /// A new archive.
@@ -158,9 +236,12 @@ fn split(tar: &[u8]) -> Vec<Vec<u8>> {
     let mut members = Vec::new();
     let mut rest = tar;
     while rest.len() >= BLOCK && rest[..BLOCK].iter().any(|byte| *byte != 0) {
-        let digits = rest[124..135].iter().take_while(|byte| byte.is_ascii_digit());
+        let digits = rest[124..135]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit());
         let size = digits.fold(0_usize, |sum, digit| {
-            sum.saturating_mul(8).saturating_add(usize::from(digit - b'0'))
+            sum.saturating_mul(8)
+                .saturating_add(usize::from(digit - b'0'))
         });
         let length = size.saturating_add(BLOCK).saturating_add(BLOCK - 1) / BLOCK * BLOCK;
         let (member, after) = rest.split_at(length.min(rest.len()));

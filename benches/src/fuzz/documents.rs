@@ -125,7 +125,9 @@ fn other(random: &mut Random) -> Value {
         6 => Value::Object(Map::new()),
         7 => json!("x".repeat(70_000)),
         8 => json!("../../../etc/passwd"),
-        9 => json!("sha256:../../../../../../../../../../../../../../../../../../../../../../../etc/passwd"),
+        9 => json!(
+            "sha256:../../../../../../../../../../../../../../../../../../../../../../../etc/passwd"
+        ),
         10 => json!("\u{0}"),
         _ => json!(["", "a\nb", "PATH=/x\nLD_PRELOAD=/y"]),
     }

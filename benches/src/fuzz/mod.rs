@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 /// Where the inputs that are kept are.
 #[must_use]
 pub fn corpus(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus").join(kind)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/corpus")
+        .join(kind)
 }
 
 /// The inputs that are kept, in the order of their names.
@@ -29,5 +31,8 @@ pub fn seeds(kind: &str) -> Result<Vec<Vec<u8>>, String> {
     let entries = std::fs::read_dir(&dir).map_err(failed)?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    paths.iter().map(|path| std::fs::read(path).map_err(failed)).collect()
+    paths
+        .iter()
+        .map(|path| std::fs::read(path).map_err(failed))
+        .collect()
 }

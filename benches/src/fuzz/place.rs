@@ -131,7 +131,10 @@ impl Place {
         let entries = fs::read_dir(&self.top).map_err(|error| error.to_string())?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if !["outside", "input", "base", "data"].iter().any(|known| name == *known) {
+            if !["outside", "input", "base", "data"]
+                .iter()
+                .any(|known| name == *known)
+            {
                 return Err(format!("{} was made outside the store", name.display()));
             }
         }

@@ -43,17 +43,31 @@ fn sizes() -> Vec<(String, Vec<u8>)> {
             ),
             (
                 "a record says more, and hides a member",
-                Tar::of([file("a", "x").size(0).pax("size", "1536"), file("evil", "x")]),
+                Tar::of([
+                    file("a", "x").size(0).pax("size", "1536"),
+                    file("evil", "x"),
+                ]),
             ),
-            ("a record says the same", one(file("a", "x").pax("size", "1"))),
+            (
+                "a record says the same",
+                one(file("a", "x").pax("size", "1")),
+            ),
             ("negative", one(file("a", "x").pax("size", "-1"))),
             ("not a number", one(file("a", "x").pax("size", "1x"))),
-            ("larger than any file", one(file("a", "x").size(u64::MAX / 2 - 1))),
-            ("ten gibibytes that are not there", one(file("etc/a", "x").size(10 << 30))),
+            (
+                "larger than any file",
+                one(file("a", "x").size(u64::MAX / 2 - 1)),
+            ),
+            (
+                "ten gibibytes that are not there",
+                one(file("etc/a", "x").size(10 << 30)),
+            ),
             ("of a directory", one(dir("etc").size(512))),
             (
                 "for all members",
-                records(EntryType::XGlobalHeader, "size", "0").add(file("a", "x")).end(),
+                records(EntryType::XGlobalHeader, "size", "0")
+                    .add(file("a", "x"))
+                    .end(),
             ),
             ("of a sparse file without a map", gnu(512)),
         ],
@@ -71,7 +85,10 @@ fn headers() -> Vec<(String, Vec<u8>)> {
     let mut long_of_nothing = item(EntryType::GNULongName, "././@LongLink").size(2);
     let raw = |text: &[u8]| {
         let mut header = item(x, "x").size(text.len() as u64).header;
-        Tar::default().raw(&mut header, text).add(file("f", "x")).end()
+        Tar::default()
+            .raw(&mut header, text)
+            .add(file("f", "x"))
+            .end()
     };
     named(
         "header",
@@ -85,15 +102,28 @@ fn headers() -> Vec<(String, Vec<u8>)> {
             ("no equals sign", raw(b"6 abc\n")),
             (
                 "a name for all",
-                records(EntryType::XGlobalHeader, "path", "b").add(file("a", "x")).end(),
+                records(EntryType::XGlobalHeader, "path", "b")
+                    .add(file("a", "x"))
+                    .end(),
             ),
-            ("two names", one(file("a".repeat(101), "x").pax("path", "b"))),
-            ("a long name of 9 MiB", Tar::default().raw(&mut long.header, b"x").end()),
+            (
+                "two names",
+                one(file("a".repeat(101), "x").pax("path", "b")),
+            ),
+            (
+                "a long name of 9 MiB",
+                Tar::default().raw(&mut long.header, b"x").end(),
+            ),
             (
                 "a long name of nothing",
-                Tar::default().raw(&mut long_of_nothing.header, b"n\0").end(),
+                Tar::default()
+                    .raw(&mut long_of_nothing.header, b"n\0")
+                    .end(),
             ),
-            ("a volume's label", Tar::of([item(EntryType::new(b'V'), "label"), file("a", "x")])),
+            (
+                "a volume's label",
+                Tar::of([item(EntryType::new(b'V'), "label"), file("a", "x")]),
+            ),
         ],
     )
 }
@@ -108,7 +138,10 @@ fn members() -> Vec<(String, Vec<u8>)> {
             ("of several volumes", kind(b'M')),
             ("an attribute without a name", with("SCHILY.xattr.", "x")),
             ("an attribute of no kind", with("SCHILY.xattr.none", "x")),
-            ("an attribute of 70 kB", with("SCHILY.xattr.user.large", &"x".repeat(70_000))),
+            (
+                "an attribute of 70 kB",
+                with("SCHILY.xattr.user.large", &"x".repeat(70_000)),
+            ),
         ],
     )
 }
@@ -130,7 +163,10 @@ fn ends() -> Vec<(String, Vec<u8>)> {
         [
             ("in a member", member().without_end()[..1024].to_vec()),
             ("in a header", two[..900].to_vec()),
-            ("without a mark", Tar::default().add(file("etc/a", "x")).without_end()),
+            (
+                "without a mark",
+                Tar::default().add(file("etc/a", "x")).without_end(),
+            ),
             ("at once", Tar::default().end()),
             ("a second archive behind the mark", after),
             ("in gzip", cut),
@@ -167,7 +203,10 @@ fn holes(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ("with less than is stored", vec![sparse("0,7", "100")]),
             ("an odd map", vec![sparse("0,4,5", "100")]),
             ("an overflow", vec![sparse("18446744073709551615,8", "100")]),
-            ("larger than a file", vec![sparse("0,8", "9223372036854775807")]),
+            (
+                "larger than a file",
+                vec![sparse("0,8", "9223372036854775807")],
+            ),
             ("of an unknown version", vec![version]),
             ("a map that does not end", vec![in_data("5\n0\n1\n")]),
             (

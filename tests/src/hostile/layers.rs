@@ -9,19 +9,40 @@ use crate::pack::{Item, Tar, dir, file, hardlink, item, oci, symlink};
 pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
     let link = || vec![symlink("etc", "@"), dir("d")];
     let table: Vec<(&str, Vec<Vec<Item>>)> = vec![
-        ("through a link", vec![link(), vec![file("etc/.wh.victim", "")]]),
-        ("opaque through a link", vec![link(), vec![file("etc/.wh..wh..opq", "")]]),
+        (
+            "through a link",
+            vec![link(), vec![file("etc/.wh.victim", "")]],
+        ),
+        (
+            "opaque through a link",
+            vec![link(), vec![file("etc/.wh..wh..opq", "")]],
+        ),
         ("of a link", vec![link(), vec![file(".wh.etc", "")]]),
-        ("deep through a link", vec![link(), vec![file("etc/sub/.wh.inner", "")]]),
+        (
+            "deep through a link",
+            vec![link(), vec![file("etc/sub/.wh.inner", "")]],
+        ),
         ("of nothing", vec![link(), vec![file("d/.wh.", "")]]),
         ("of .", vec![link(), vec![file("d/.wh..", "")]]),
         ("of ..", vec![link(), vec![file("d/.wh...", "")]]),
         ("as a directory", vec![link(), vec![file("d/.wh.a/b", "")]]),
-        ("that is a link", vec![link(), vec![symlink("d/.wh.x", "@")]]),
-        ("that is a device", vec![link(), vec![item(EntryType::Char, "d/.wh.x").device(0, 0)]]),
+        (
+            "that is a link",
+            vec![link(), vec![symlink("d/.wh.x", "@")]],
+        ),
+        (
+            "that is a device",
+            vec![link(), vec![item(EntryType::Char, "d/.wh.x").device(0, 0)]],
+        ),
         ("below ..", vec![link(), vec![file("../.wh.outside", "")]]),
         ("of the root", vec![link(), vec![file(".wh..wh..opq", "")]]),
-        ("of aufs", vec![link(), vec![file(".wh..wh.plnk/1.2", ""), file(".wh..wh.aufs", "")]]),
+        (
+            "of aufs",
+            vec![
+                link(),
+                vec![file(".wh..wh.plnk/1.2", ""), file(".wh..wh.aufs", "")],
+            ],
+        ),
         (
             "a link that a layer replaces by a directory",
             vec![
@@ -31,7 +52,10 @@ pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
         ),
         (
             "a link that a layer replaces by a file, and enters",
-            vec![vec![symlink("l", "@")], vec![file("l", "x"), file("l/victim", "x")]],
+            vec![
+                vec![symlink("l", "@")],
+                vec![file("l", "x"), file("l/victim", "x")],
+            ],
         ),
         (
             "a file through a lower layer's link",
@@ -47,7 +71,10 @@ pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
         ),
         (
             "a hard link to what a layer has deleted",
-            vec![vec![file("a", "x")], vec![file(".wh.a", ""), hardlink("h", "a")]],
+            vec![
+                vec![file("a", "x")],
+                vec![file(".wh.a", ""), hardlink("h", "a")],
+            ],
         ),
         (
             "deleted, and entered by its old name",
@@ -74,16 +101,29 @@ pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
             "a whiteout with data and a name that comes again",
             vec![
                 vec![file("a", "old"), file("b", "old")],
-                vec![file(".wh.a", "data"), file("a", "new"), file("b", "new"), file(".wh.b", "")],
+                vec![
+                    file(".wh.a", "data"),
+                    file("a", "new"),
+                    file("b", "new"),
+                    file(".wh.b", ""),
+                ],
             ],
         ),
         (
             "the name of a whiteout in the lowest layer",
-            vec![vec![file("a", "x"), file(".wh.a", ""), dir("d"), file("d/.wh..wh..opq", "")]],
+            vec![vec![
+                file("a", "x"),
+                file(".wh.a", ""),
+                dir("d"),
+                file("d/.wh..wh..opq", ""),
+            ]],
         ),
         (
             "a device that is a whiteout in the upper layer",
-            vec![vec![file("a", "x")], vec![item(EntryType::Char, "a").device(0, 0)]],
+            vec![
+                vec![file("a", "x")],
+                vec![item(EntryType::Char, "a").device(0, 0)],
+            ],
         ),
         (
             "a directory that redirects in the upper layer",

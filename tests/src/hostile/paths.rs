@@ -43,16 +43,31 @@ fn names(outside: &Path) -> Vec<(String, Vec<u8>)> {
                 vec![file("/etc/passwd", "x"), file("@/victim", "x")],
             ),
             ("empty", vec![file("", "x")]),
-            ("a NUL byte", vec![file("a", "x").pax("path", b"a\0/../../victim")]),
+            (
+                "a NUL byte",
+                vec![file("a", "x").pax("path", b"a\0/../../victim")],
+            ),
             ("a component of 256 bytes", vec![file("n".repeat(256), "x")]),
             ("4,201 bytes", vec![file("n/".repeat(2100) + "x", "x")]),
             ("the root as a file", vec![file("./", "x")]),
             ("the root as a link", vec![symlink(".", "@")]),
-            ("the root as a device", vec![item(EntryType::Char, ".").device(1, 3)]),
+            (
+                "the root as a device",
+                vec![item(EntryType::Char, ".").device(1, 3)],
+            ),
             ("a hard link to the root", vec![hardlink("r", ".")]),
-            ("a hard link instead of the root", vec![file("a", "x"), hardlink(".", "a")]),
-            ("the root without rights", vec![dir("./").mode(0), file("a", "x")]),
-            ("a backslash and a drive", vec![file("..\\x", "x"), file("C:\\x", "x")]),
+            (
+                "a hard link instead of the root",
+                vec![file("a", "x"), hardlink(".", "a")],
+            ),
+            (
+                "the root without rights",
+                vec![dir("./").mode(0), file("a", "x")],
+            ),
+            (
+                "a backslash and a drive",
+                vec![file("..\\x", "x"), file("C:\\x", "x")],
+            ),
         ],
     )
 }
@@ -62,12 +77,18 @@ fn links(outside: &Path) -> Vec<(String, Vec<u8>)> {
         "link",
         outside,
         [
-            ("a file through it", vec![symlink("l", "@"), file("l/victim", "x")]),
+            (
+                "a file through it",
+                vec![symlink("l", "@"), file("l/victim", "x")],
+            ),
             (
                 "a file through a relative one",
                 vec![symlink("l", "../../../outside"), file("l/victim", "x")],
             ),
-            ("a file over it", vec![symlink("l", "@/victim"), file("l", "x")]),
+            (
+                "a file over it",
+                vec![symlink("l", "@/victim"), file("l", "x")],
+            ),
             (
                 "a directory over it, which changes modes",
                 vec![symlink("l", "@"), dir("l").mode(0o777)],
@@ -76,7 +97,10 @@ fn links(outside: &Path) -> Vec<(String, Vec<u8>)> {
                 "a directory with a slash over it",
                 vec![symlink("l", "@"), dir("l/").mode(0o777)],
             ),
-            ("a directory through it", vec![symlink("l", "@"), dir("l/sub").mode(0o777)]),
+            (
+                "a directory through it",
+                vec![symlink("l", "@"), dir("l/sub").mode(0o777)],
+            ),
             (
                 "a fifo over it",
                 vec![symlink("l", "@/victim"), item(EntryType::Fifo, "l")],
@@ -85,8 +109,14 @@ fn links(outside: &Path) -> Vec<(String, Vec<u8>)> {
                 "a link to a link",
                 vec![symlink("a", "b"), symlink("b", "@"), file("a/victim", "x")],
             ),
-            ("a link over it", vec![symlink("l", "@"), symlink("l", "@/victim")]),
-            ("a link through it", vec![symlink("l", "@"), symlink("l/new", "x")]),
+            (
+                "a link over it",
+                vec![symlink("l", "@"), symlink("l", "@/victim")],
+            ),
+            (
+                "a link through it",
+                vec![symlink("l", "@"), symlink("l/new", "x")],
+            ),
             (
                 "a circle",
                 vec![symlink("a", "b"), symlink("b", "a"), file("a/x", "x")],
@@ -123,7 +153,12 @@ fn links(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ),
             (
                 "a directory that becomes one",
-                vec![dir("d"), file("d/a", "x"), symlink("d", "@"), file("d/victim", "x")],
+                vec![
+                    dir("d"),
+                    file("d/a", "x"),
+                    symlink("d", "@"),
+                    file("d/victim", "x"),
+                ],
             ),
         ],
     )
@@ -151,7 +186,10 @@ fn hard_links(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ),
             (
                 "to a link, then its owner",
-                vec![symlink("l", "@/victim"), hardlink("h", "l").mode(0o777).mtime(7)],
+                vec![
+                    symlink("l", "@/victim"),
+                    hardlink("h", "l").mode(0o777).mtime(7),
+                ],
             ),
             (
                 "over a link",
@@ -161,8 +199,14 @@ fn hard_links(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ("to nothing", vec![hardlink("h", "nothing")]),
             ("to itself", vec![hardlink("h", "h")]),
             ("to an empty name", vec![hardlink("h", "")]),
-            ("into what it replaces", vec![file("d/x", "x"), hardlink("d", "d/x")]),
-            ("with data", vec![file("a", "x"), hardlink("h", "a").size(5)]),
+            (
+                "into what it replaces",
+                vec![file("d/x", "x"), hardlink("d", "d/x")],
+            ),
+            (
+                "with data",
+                vec![file("a", "x"), hardlink("h", "a").size(5)],
+            ),
             (
                 "twice the same",
                 vec![file("a", "x"), hardlink("h", "a"), hardlink("h", "a")],
@@ -182,7 +226,10 @@ fn devices(outside: &Path) -> Vec<(String, Vec<u8>)> {
                 "over a link",
                 vec![symlink("null", "@/victim"), null().mode(0o666)],
             ),
-            ("a disk", vec![item(EntryType::Block, "disk").device(254, 0).mode(0o666)]),
+            (
+                "a disk",
+                vec![item(EntryType::Block, "disk").device(254, 0).mode(0o666)],
+            ),
             (
                 "that overlay takes for a whiteout",
                 vec![file("a", "x"), item(EntryType::Char, "w").device(0, 0)],
@@ -198,15 +245,24 @@ fn metadata(outside: &Path) -> Vec<(String, Vec<u8>)> {
         outside,
         [
             ("an owner that is none", vec![with("uid", "4294967295")]),
-            ("a group that is none", vec![symlink("a", "x").pax("gid", "4294967295")]),
-            ("an owner that is too large", vec![with("uid", "4294967296")]),
+            (
+                "a group that is none",
+                vec![symlink("a", "x").pax("gid", "4294967295")],
+            ),
+            (
+                "an owner that is too large",
+                vec![with("uid", "4294967296")],
+            ),
             (
                 "set-user-ID, then other data",
                 vec![file("s", "x").mode(0o4755), file("s", "y").mode(0o644)],
             ),
             (
                 "an attribute that makes a directory opaque",
-                vec![dir("d").pax("SCHILY.xattr.trusted.overlay.opaque", "y"), file("d/a", "x")],
+                vec![
+                    dir("d").pax("SCHILY.xattr.trusted.overlay.opaque", "y"),
+                    file("d/a", "x"),
+                ],
             ),
             (
                 "an attribute that redirects a directory",
@@ -224,7 +280,10 @@ fn metadata(outside: &Path) -> Vec<(String, Vec<u8>)> {
                 vec![symlink("l", "@/victim").pax("SCHILY.xattr.user.evil", "x")],
             ),
             ("a time that is none", vec![with("mtime", "now")]),
-            ("a time at the end of time", vec![with("mtime", "9223372036854775807")]),
+            (
+                "a time at the end of time",
+                vec![with("mtime", "9223372036854775807")],
+            ),
         ],
     )
 }

@@ -128,8 +128,11 @@ fn prepare(world: &World, caller: &Caller, outside: &Path) {
         chown(path, Some(caller.uid), Some(caller.uid)).expect("chown");
     }
     // A root filesystem may be entered by everybody, and so may what leads to it.
-    fs::set_permissions(top(world), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("mode");
+    fs::set_permissions(
+        top(world),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("mode");
 }
 
 /// The first line of the error, without what differs from run to run.

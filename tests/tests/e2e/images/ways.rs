@@ -36,7 +36,11 @@ impl Way {
     /// What makes an import this way, with the id of its images.
     pub(crate) fn options(self) -> Vec<String> {
         let id = format!("--id={}", self.id());
-        self.flag().map(str::to_owned).into_iter().chain([id]).collect()
+        self.flag()
+            .map(str::to_owned)
+            .into_iter()
+            .chain([id])
+            .collect()
     }
 
     fn flag(self) -> Option<&'static str> {
