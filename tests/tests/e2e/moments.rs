@@ -137,20 +137,26 @@ fn pid_1_cannot_be_looked_into_before_it_is_init() {
 fn every_stop_signal_before_the_command_is_remembered() {
     let Some(world) = World::new() else { return };
     let root = world.create();
-    let stop = "--inject=move_mount:signal=SIGSTOP:when=1";
+    // Held by a tracer that is not its parent, and let go with the tracer's end: launch would pass SIGCONT on.
+    let hold = ["-D", "--inject=move_mount:delay_exit=600000000:when=1"];
     let run = world.launch_run(&root).pipes();
     let run = run.sh("trap : HUP; echo up; while :; do sleep 0.1; done");
-    let mut leader = Launch::start(traced(run, &world.dir.join("calls"), &[stop]), &root);
-    let client = child_of(leader.pid()).expect("child");
-    let first = child_of(client).expect("child");
+    let mut leader = Launch::start(traced(run, &world.dir.join("calls"), &hold), &root);
+    let client = leader.pid();
+    let first = child_of(client).expect("PID 1");
     kill(first, Signal::SIGSTOP).expect("stop PID 1");
-    kill(client, Signal::SIGCONT).expect("continue launch");
+    until("a stopped PID 1", || {
+        status_of(first, "State")?.starts_with('T').then_some(())
+    });
+    let tracer: i32 = status_of(client, "TracerPid")
+        .and_then(|pid| pid.parse().ok())
+        .expect("tracer");
+    kill(Pid::from_raw(tracer), Signal::SIGKILL).expect("kill the tracer");
     for signal in [Signal::SIGHUP, Signal::SIGTERM] {
         kill(client, signal).expect("signal");
         until("launch to take the signal", || {
-            status_of(client, "ShdPnd")
-                .is_some_and(|mask| mask.bytes().all(|byte| byte == b'0'))
-                .then_some(())
+            let pending = status_of(client, "ShdPnd")?;
+            pending.bytes().all(|byte| byte == b'0').then_some(())
         });
     }
     kill(client, Signal::SIGSTOP).expect("stop launch");
