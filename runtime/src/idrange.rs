@@ -256,11 +256,14 @@ mod tests {
             assert!(error.contains(&format!("\"{named}\"")), "{error}");
         }
         let fewer_groups = IdMaps {
-            groups: vec![line(0, 100_000, 10)],
+            groups: vec![IdRange::new(0, 100_000, 10)],
             ..own
         };
-        assert_eq!(check_owned(&[line(0, 0, 10)], &fewer_groups), Ok(()));
-        let error = check_owned(&[line(0, 5, 10)], &fewer_groups).unwrap_err();
+        assert_eq!(
+            check_owned(&[IdRange::new(0, 0, 10)], &fewer_groups),
+            Ok(())
+        );
+        let error = check_owned(&[IdRange::new(0, 5, 10)], &fewer_groups).unwrap_err();
         assert!(error.to_string().contains("group ids"), "{error}");
     }
 }

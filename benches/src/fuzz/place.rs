@@ -73,7 +73,9 @@ impl Place {
         let id = ImageId::new("x").map_err(|error| error.to_string())?;
         let request = ImportRequest {
             durable: false,
-            ..ImportRequest::new(self.input(), id, &base)
+            // Both ways of unpacking take their turns.
+            flat: archive.len().is_multiple_of(2),
+            ..ImportRequest::new(self.input(), id, &base, self.data())
         };
         let begun = Instant::now();
         let done = import(&request);
@@ -82,12 +84,13 @@ impl Place {
             Ok(_) => self.imported += 1,
             Err(error) => {
                 is_one_error(&error.to_string())?;
-                if base.exists() {
+                if base.exists() || self.data().join("layers").exists() {
                     return Err(format!("a failed import left something: {error}"));
                 }
             }
         }
         clear(&base)?;
+        clear(&self.data())?;
         self.look(false)
     }
 

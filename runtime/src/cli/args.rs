@@ -10,7 +10,7 @@ use shim::plan::IdRange;
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::{ErofsSource, ProgressMode};
+use crate::image::{ErofsSource, ExportFormat, ProgressMode};
 use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::verity::{Digest, Wanted};
@@ -38,6 +38,12 @@ pub enum Invocation {
     MountList(MountListArgs),
     /// `bind-mount`
     BindMount(BindMountArgs),
+    /// `image export`
+    ImageExport(ImageExportArgs),
+    /// `image inspect`
+    ImageInspect(ImageInspectArgs),
+    /// `image tag`
+    ImageTag(ImageTagArgs),
     /// `pipe-wrap`
     PipeWrap(PipeWrapArgs),
     /// `image import`
@@ -341,6 +347,49 @@ pub struct BuildErofsArgs {
     /// The file that is made; never empty.
     pub file: PathBuf,
     /// `--replace`: a file that is there is replaced.
+    pub replace: bool,
+    /// `--json`
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image export ID FILE`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageExportArgs {
+    /// The image.
+    pub id: ImageId,
+    /// The archive; none for stdout.
+    pub file: Option<PathBuf>,
+    /// `--format`
+    pub format: ExportFormat,
+    /// `--replace`: a file of this name may exist and is replaced.
+    pub replace: bool,
+    /// `--json`: what was written is printed; not with stdout.
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image inspect ID`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInspectArgs {
+    /// The image.
+    pub id: ImageId,
+    /// `--json`
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image tag ID NEW_ID`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageTagArgs {
+    /// The image.
+    pub id: ImageId,
+    /// Its other name.
+    pub new: ImageId,
+    /// `--replace`: an image of that name may exist and is replaced.
     pub replace: bool,
     /// `--json`
     pub json: bool,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use shim::Error;
 
 use crate::ids::ImageId;
-use crate::image::ErofsSource;
+use crate::image::{ErofsSource, ExportFormat};
 use crate::suggest::shown;
 use crate::verity::{Digest, Wanted};
 
@@ -29,6 +29,19 @@ pub(super) fn exact_verity(wanted: Wanted) -> shim::Result<Digest> {
             .on("--verity")
             .because("nothing is recorded of what is not imported yet")
             .hint("give the digest: --verity=sha256:HEX")),
+    }
+}
+
+/// The kind of an archive.
+pub(super) fn archive_format(value: &OsStr) -> shim::Result<ExportFormat> {
+    match value.to_str() {
+        Some("oci") => Ok(ExportFormat::Oci),
+        Some("docker") => Ok(ExportFormat::Docker),
+        Some("rootfs") => Ok(ExportFormat::Rootfs),
+        _ => Err(Error::new("read option")
+            .on("--format")
+            .because(format!("\"{}\" is no kind of archive", shown(value)))
+            .hint("give oci, docker or rootfs")),
     }
 }
 

@@ -15,8 +15,9 @@ mod values;
 
 pub use args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
-    Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
-    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
+    Format, IdmapRange, ImageExportArgs, ImageImportArgs, ImageInspectArgs, ImageTagArgs,
+    InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs, MountRemoveArgs,
+    PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
 };
 pub use parse::parse;
 pub use run::run;

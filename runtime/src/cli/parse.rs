@@ -8,15 +8,16 @@ use shim::Error;
 
 use super::args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
-    Format, IdmapRange, ImageImportArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
-    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, RunArgs, Userns,
+    Format, IdmapRange, ImageExportArgs, ImageImportArgs, ImageInspectArgs, ImageTagArgs,
+    InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs, MountRemoveArgs,
+    PipeWrapArgs, ProcessArgs, RunArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, image_values, values};
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::ProgressMode;
+use crate::image::{ExportFormat, ProgressMode};
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
@@ -140,6 +141,7 @@ struct Options {
     json: bool,
     dry_run: bool,
     format: Option<Format>,
+    archive_format: Option<ExportFormat>,
     source: Option<PathBuf>,
     target: Option<PathBuf>,
     recursive: bool,
@@ -202,6 +204,9 @@ impl Options {
             FlagId::Json => self.json = true,
             FlagId::DryRun => self.dry_run = true,
             FlagId::Format => self.format = Some(values::format(&value)?),
+            FlagId::ArchiveFormat => {
+                self.archive_format = Some(image_values::archive_format(&value)?);
+            }
             FlagId::Source => self.source = Some(values::path(name, value)?),
             FlagId::Target => self.target = Some(values::path(name, value)?),
             FlagId::Recursive => self.recursive = true,
@@ -403,6 +408,28 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 dirs: options.dirs,
             }))
         }
+        VerbId::ImageExport => image_export(options, scan),
+        VerbId::ImageInspect => {
+            let id = ImageId::new(options.operand(&mut scan, "ID")?)?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::ImageInspect(ImageInspectArgs {
+                id,
+                json: options.json,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::ImageTag => {
+            let id = ImageId::new(options.operand(&mut scan, "ID")?)?;
+            let new = ImageId::new(options.operand(&mut scan, "NEW_ID")?)?;
+            options.until_end(&mut scan)?;
+            Ok(Invocation::ImageTag(ImageTagArgs {
+                id,
+                new,
+                replace: options.replace,
+                json: options.json,
+                dirs: options.dirs,
+            }))
+        }
         VerbId::BindMount => {
             options.until_end(&mut scan)?;
             Ok(Invocation::BindMount(BindMountArgs {
@@ -435,6 +462,28 @@ fn run(mut options: Options, scan: Scan) -> Result<Invocation, Stop> {
     let image = required("--image", options.process.image.clone())?;
     let launch = options.launch(PathBuf::new(), command)?;
     Ok(Invocation::Run(RunArgs { image, launch }))
+}
+
+fn image_export(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
+    let id = ImageId::new(options.operand(&mut scan, "ID")?)?;
+    let file = options.operand(&mut scan, "FILE")?;
+    options.until_end(&mut scan)?;
+    let file = (file != "-").then(|| PathBuf::from(file));
+    if options.json && file.is_none() {
+        return Err(Error::new("read option")
+            .on("--json")
+            .because("the archive goes to stdout")
+            .hint("name a FILE, or leave --json out")
+            .into());
+    }
+    Ok(Invocation::ImageExport(ImageExportArgs {
+        id,
+        file,
+        format: options.archive_format.unwrap_or_default(),
+        replace: options.replace,
+        json: options.json,
+        dirs: options.dirs,
+    }))
 }
 
 fn exec(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {

@@ -9,12 +9,13 @@ use shim::signals;
 
 use super::Outcome;
 use super::args::{
-    BindMountArgs, BuildErofsArgs, CreateFsArgs, IdmapRange, ImageImportArgs, Invocation,
+    BindMountArgs, BuildErofsArgs, CreateFsArgs, IdmapRange, ImageExportArgs, ImageImportArgs,
+    Invocation,
 };
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
-use crate::image::{self, ErofsRequest, ImportRequest, Progress, Rights};
+use crate::image::{self, ErofsRequest, ExportRequest, ImportRequest, Progress, Rights};
 use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, run, userns};
 
 /// Carries out what was asked.
@@ -80,6 +81,27 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
         Invocation::BuildErofs(args) => {
             let dirs = dirs(&args.dirs)?;
             build_erofs(args, &dirs)
+        }
+        Invocation::ImageExport(args) => {
+            let dirs = dirs(&args.dirs)?;
+            export(args, &dirs)
+        }
+        Invocation::ImageInspect(args) => {
+            let known = image::inspect(&dirs(&args.dirs)?, &args.id)?;
+            let text = if args.json {
+                known.json()?
+            } else {
+                known.text()?
+            };
+            Ok(Outcome::text(text))
+        }
+        Invocation::ImageTag(args) => {
+            let dirs = dirs(&args.dirs)?;
+            image::tag(&dirs, &args.id, &args.new, args.replace)?;
+            if !args.json {
+                return Ok(Outcome::SILENT);
+            }
+            image::inspect(&dirs, &args.new)?.json().map(Outcome::text)
         }
         Invocation::PipeWrap(args) => {
             let words: Vec<OsString> = std::iter::once(args.command.program)
@@ -179,6 +201,29 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     Ok(Outcome::Text {
         text: Vec::new(),
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+    })
+}
+
+fn export(args: ImageExportArgs, dirs: &Dirs) -> shim::Result<Outcome> {
+    // Files have the ids that they have in a container only there.
+    rootless::enter()?;
+    let exported = image::export(
+        dirs,
+        &ExportRequest {
+            id: args.id,
+            file: args.file,
+            format: args.format,
+            replace: args.replace,
+        },
+    )?;
+    let text = if args.json {
+        exported.json()?
+    } else {
+        String::new()
+    };
+    Ok(Outcome::Text {
+        text: text.into_bytes(),
+        warning: exported.warning,
     })
 }
 

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use shim::{Error, Result};
 
+use super::platform::Platform;
 use crate::ids::ImageId;
 use crate::regular::Source;
 
@@ -57,6 +59,13 @@ pub struct Healthcheck {
     pub retries: Option<i64>,
 }
 
+fn without_nulls(mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+    value
+}
+
 impl About {
     /// What image `id` below `base` says; nothing where there is no such file, as with an image that was put there by
     /// hand.
@@ -84,6 +93,41 @@ impl About {
                 .because(error.to_string())
                 .hint("import the image again, or correct the file")
         })
+    }
+
+    /// The image configuration that says the same (image-spec config.md), without layers.
+    pub(super) fn config(&self, platform: &Platform, variables: &[String]) -> Value {
+        let names = |list: &Option<Vec<String>>| -> Map<String, Value> {
+            let names = list.iter().flatten();
+            names.map(|name| (name.clone(), json!({}))).collect()
+        };
+        let check = self.healthcheck.as_ref();
+        let mut config = json!({
+            "User": self.user,
+            "Env": variables,
+            "Entrypoint": self.entrypoint,
+            "Cmd": self.cmd,
+            "WorkingDir": self.workdir,
+            "Labels": self.labels,
+            "StopSignal": self.stop_signal,
+            "Volumes": self.volumes.is_some().then(|| names(&self.volumes)),
+            "ExposedPorts": self.ports.is_some().then(|| names(&self.ports)),
+            "Healthcheck": check.map(|check| without_nulls(json!({
+                "Test": check.test,
+                "Interval": check.interval,
+                "Timeout": check.timeout,
+                "StartPeriod": check.start_period,
+                "StartInterval": check.start_interval,
+                "Retries": check.retries,
+            }))),
+        });
+        config = without_nulls(config);
+        without_nulls(json!({
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "variant": platform.variant,
+            "config": config,
+        }))
     }
 
     /// The content of the file.

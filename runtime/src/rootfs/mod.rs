@@ -39,7 +39,7 @@ pub use deferred::Deferred;
 pub use destroy::destroy;
 pub use idmapped::{Ids, compose, layer_maps, volume_map};
 pub use journal::Record;
-pub(crate) use merged::merged;
+pub(crate) use merged::{Merged, merged};
 pub use temporary::Temporary;
 
 use std::ffi::OsStr;

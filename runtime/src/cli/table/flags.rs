@@ -351,8 +351,25 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
     ),
 ];
 
-pub(super) static BUILD_EROFS: &[Flag] = &[switch(
+pub(super) static BUILD_EROFS: &[Flag] = &[REPLACE_FILE];
+
+const REPLACE_FILE: Flag = switch(FlagId::Replace, "--replace", "replace a file of this name");
+
+pub(super) static IMAGE_EXPORT: &[Flag] = &[
+    with_default(
+        "oci",
+        valued(
+            FlagId::ArchiveFormat,
+            "--format",
+            "oci|docker|rootfs",
+            "what kind of archive",
+        ),
+    ),
+    REPLACE_FILE,
+];
+
+pub(super) static IMAGE_TAG: &[Flag] = &[switch(
     FlagId::Replace,
     "--replace",
-    "replace a file of this name",
+    "replace an image of that name, if it is in layers",
 )];

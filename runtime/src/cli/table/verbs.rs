@@ -1,8 +1,8 @@
 //! The verbs.
 
 use super::flags::{
-    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE, IMAGE_IMPORT,
-    IMAGE_PROGRAM, JSON, LAUNCH, MOUNTS, PROCESS, PROGRESS,
+    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE, IMAGE_EXPORT,
+    IMAGE_IMPORT, IMAGE_PROGRAM, IMAGE_TAG, JSON, LAUNCH, MOUNTS, PROCESS, PROGRESS,
 };
 use super::{Verb, VerbId};
 
@@ -155,6 +155,35 @@ pub static VERBS: &[Verb] = &[
                 same image gives the same file. FILE.env and FILE.json, without FILE's own ending, say how it is run;\n\
                 image import finds them there. With --json its fs-verity digest is printed, for --verity.",
         flags: &[BUILD_EROFS, JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageInspect,
+        group: "image",
+        name: "inspect",
+        operands: "ID",
+        about: "tell what is known about an image",
+        notes: "Its layers, where it came from, and what it says about how it is run.",
+        flags: &[JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageTag,
+        group: "image",
+        name: "tag",
+        operands: "ID NEW_ID",
+        about: "give an image one more name",
+        notes: "Layers and files are shared by both names. A plain directory has one name only.",
+        flags: &[IMAGE_TAG, JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageExport,
+        group: "image",
+        name: "export",
+        operands: "ID FILE",
+        about: "write an image to an archive",
+        notes: "FILE is - for stdout. Layers stay layers, uncompressed; an image that is a directory, squashfs or EROFS\n\
+                is one layer. rootfs is the merged tree alone. The same image gives the same bytes, which are others\n\
+                than those that were imported.",
+        flags: &[IMAGE_EXPORT, JSON, DIRS],
     },
     Verb {
         id: VerbId::BindMount,

@@ -4,18 +4,15 @@
 //! What is kept grows with the number of files, a few hundred bytes each, and not with their size.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
-use shim::error::errno_of;
+use nix::fcntl::{AtFlags, readlinkat};
+use nix::sys::stat::{FileStat, fstat, fstatat};
 use shim::{Error, Result};
 
+use super::super::listing;
 use super::super::meta::is_ours;
 use super::format::{self, NAME_MAX, narrow};
 use super::walk::Walk;
@@ -173,7 +170,7 @@ fn add(
     (directory, name): (usize, &[u8]),
     stat: &FileStat,
 ) -> Result<(), Errno> {
-    let (xattrs, left_out) = format::xattrs(&attributes(walk, name)?)?;
+    let (xattrs, left_out) = format::xattrs(&listing::attributes(walk, name, is_ours)?)?;
     tree.left_out += left_out;
     let content = match stat.st_mode & nix::libc::S_IFMT {
         nix::libc::S_IFDIR => Content::Directory(Box::new(Directory {
@@ -204,41 +201,11 @@ fn add(
 
 /// The names in a directory, in order.
 fn names(walk: &Walk) -> Result<Vec<Box<[u8]>>, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut listing = Dir::openat(walk, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        if name != b"." && name != b".." {
-            names.push(name.into());
-        }
+    let names = listing::names(walk)?;
+    if names.iter().any(|name| name.len() > NAME_MAX) {
+        return Err(Errno::ENAMETOOLONG);
     }
-    names.sort_unstable();
     Ok(names)
-}
-
-/// The attributes of `name`, or of the directory itself where it is empty; in order, without what describes the machine
-/// that it was packed on. By path, because a symlink or a device has no descriptor that these calls take.
-fn attributes(walk: &Walk, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
-    let mut path = PathBuf::from(format!("/proc/self/fd/{}", walk.as_fd().as_raw_fd()));
-    path.push(OsStr::from_bytes(if name.is_empty() { b"." } else { name }));
-    let listed = match xattr::list(&path) {
-        Ok(listed) => listed,
-        Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => return Ok(Vec::new()),
-        Err(error) => return Err(errno_of(&error)),
-    };
-    let mut found = Vec::new();
-    for attribute in listed.filter(|attribute| is_ours(attribute.as_bytes())) {
-        if let Some(value) = xattr::get(&path, &attribute).map_err(|error| errno_of(&error))? {
-            found.push((attribute.as_bytes().to_vec(), value));
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
 }
 
 const UNREADABLE: &str = "needs to read all of it; run as root";
