@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use tests::{Launch, Run, World};
+use tests::{Launch, Run, World, tool};
 
 /// All that Linux 5.9 to 6.18 has.
 pub(crate) const ALL: u64 = 0x1ff_ffff_ffff;
@@ -223,4 +223,30 @@ fn what_cannot_be_given_is_refused_by_name() {
     let [_, _, effective, _, _, _] = sets(run);
     assert_eq!(effective, missing & effective);
     assert_ne!(effective, 0);
+}
+
+/// Root may have less than its bounding set leaves it: what it has not itself it cannot give to a container with its ids.
+#[test]
+fn a_caller_gives_no_more_than_it_has() {
+    let Some(world) = World::new() else { return };
+    let root = world.create();
+    let setpriv = tool("setpriv");
+    let some =
+        "+chown,+dac_override,+fowner,+kill,+setgid,+setuid,+setpcap,+sys_admin,+sys_chroot,+mknod";
+    let less = [
+        setpriv.to_str().expect("path"),
+        "--securebits=+noroot",
+        &format!("--inh-caps={some}"),
+        &format!("--ambient-caps={some}"),
+    ];
+    let launch = || world.launch_run(&root).opt("--userns=host").wrap(less);
+    let status = launch()
+        .opt("--profile=none")
+        .cmd(["cat", "/proc/self/status"]);
+    let [_, _, effective, ..] = sets_of(&status.text());
+    assert_eq!(effective & 1 << 12, 0, "CAP_NET_ADMIN");
+    let refused = launch().opt("--cap-add=NET_ADMIN").cmd(["true"]).done();
+    refused.expect_refused(&[125]);
+    let told = refused.err_text();
+    assert!(told.contains("\"CAP_NET_ADMIN\""), "{told}");
 }
