@@ -8,83 +8,71 @@ use shim::{Error, Result};
 
 use super::about::About;
 use super::kind::Kind;
-use super::publish::{Step, undo};
+use super::layers::Layers;
+use super::publish::{Beside, undo};
 use super::store::Store;
 use crate::config::Dirs;
 use crate::ids::ImageId;
 
-/// Gives image `id` the name `new` as well; with `replace` also where another image in layers has it.
+/// Gives image `id` the name `new` as well; with `replace` one in layers also where another image has it.
 ///
 /// # Errors
 /// No such image, a plain directory (of which there cannot be two names), and a name that is taken.
 pub fn tag(dirs: &Dirs, id: &ImageId, new: &ImageId, replace: bool) -> Result<()> {
+    // The image may be removed meanwhile, but its layers stay until the new record names them.
+    let layers = Layers::open(&dirs.data)?;
+    let _held = layers.as_ref().map(Layers::hold).transpose()?;
     let kind = Kind::of(&dirs.base, id)?;
     if id == new {
-        return Err(refused(id, "it has that name already"));
-    }
-    if kind == Kind::Directory {
-        return Err(refused(id, "it is a plain directory, which has one name")
-            .hint("import it again, with the other --id and without --flat"));
+        return Err(refused(id, "it has that name already").hint("choose another id"));
     }
     let store = Store::open(&dirs.base)?;
-    let _lock = store.lock()?;
-    // What was there a moment ago may have been removed or replaced before the lock.
-    let kind = Kind::of(&dirs.base, id)?;
-    let replaceable = matches!(
-        (replace, Kind::find(&dirs.base, new)?),
-        (true, Some(Kind::Layers(_)))
-    );
-    if !replaceable && Kind::find(&dirs.base, new)?.is_some() {
-        return Err(refused(new, "an image of that id exists")
-            .hint("choose another id; --replace replaces an image that is in layers"));
+    let beside = Beside {
+        env: read(&store, id, "env")?.unwrap_or_default(),
+        json: match read(&store, id, "json")? {
+            Some(text) => text,
+            // What another image had under the new name must not hold for this one.
+            None => About::default().text()?,
+        },
+    };
+    match kind {
+        Kind::Directory => Err(
+            refused(id, "it is a plain directory, which has one name only")
+                .hint("import it again with the other --id, or without --flat"),
+        ),
+        Kind::Layers(record) => {
+            store.publish_record(new.as_str(), &beside, &record.text()?, replace, true)
+        }
+        Kind::Squashfs | Kind::Erofs => link(&store, kind.name(), id, new, &beside),
     }
-    let steps = name(&store, &kind, id, new)?;
-    store.forget_old(steps.iter());
-    fsync(&store.images).map_err(|errno| store.failed("write to disk", new.as_str(), errno))
 }
 
-/// What the image is comes last: with it the name is there.
-fn name(store: &Store, kind: &Kind, id: &ImageId, new: &ImageId) -> Result<Vec<Step>> {
-    // Where an image has neither, what another one had under the new name must not hold for it.
-    let env = read(store, id, "env")?.unwrap_or_default();
-    let json = match read(store, id, "json")? {
-        Some(json) => json,
-        None => About::default().text()?,
-    };
-    let mut files = vec![("env", env.into_bytes()), ("json", json.into_bytes())];
-    match kind {
-        Kind::Layers(record) => files.push(("image", record.text()?)),
-        // The digest that is recorded of the file holds under each name.
-        Kind::Directory | Kind::Squashfs | Kind::Erofs => {
-            let digest = read(store, id, "verity")?;
-            files.extend(digest.map(|digest| ("verity", digest.into_bytes())));
-        }
-    }
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(end, text)| (*end, &**text)).collect();
+/// Gives the file that an image is a second name, which comes last.
+fn link(store: &Store, kind: &str, id: &ImageId, new: &ImageId, beside: &Beside) -> Result<()> {
+    let _lock = store.lock()?;
+    store.check_free(new.as_str(), false)?;
+    // The digest that is recorded of the file holds under each name.
+    let verity = read(store, id, "verity")?;
+    let mut files = beside.files().to_vec();
+    files.extend(verity.iter().map(|text| ("verity", text.as_bytes())));
     let steps = store.give_names(new.as_str(), &files, true)?;
-    if matches!(kind, Kind::Layers(_)) {
-        return Ok(steps);
-    }
-    let [from, to] = [id, new].map(|id| format!("{id}.{}", kind.name()));
+    let [from, to] = [id, new].map(|id| format!("{id}.{kind}"));
     let images = store.images.as_fd();
-    match linkat(images, from.as_str(), images, to.as_str(), AtFlags::empty()) {
-        Ok(()) => Ok(steps),
-        Err(errno) => {
-            undo(store, steps);
-            Err(store.failed("link", &to, errno))
-        }
+    let flags = AtFlags::empty();
+    if let Err(errno) = linkat(images, from.as_str(), images, to.as_str(), flags) {
+        undo(store, steps);
+        return Err(store.failed("link", &to, errno));
     }
+    store.forget_old(steps.iter());
+    fsync(&store.images).map_err(|errno| store.failed("write to disk", &to, errno))
 }
 
 fn read(store: &Store, id: &ImageId, suffix: &str) -> Result<Option<String>> {
-    let path = store.path.join(format!("{id}.{suffix}"));
-    match std::fs::read_to_string(&path) {
+    let name = format!("{id}.{suffix}");
+    match std::fs::read_to_string(store.path.join(&name)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            let errno = shim::error::errno_of(&error);
-            Err(store.failed("read", &format!("{id}.{suffix}"), errno))
-        }
+        Err(error) => Err(store.failed("read", &name, shim::error::errno_of(&error))),
     }
 }
 

@@ -61,11 +61,20 @@ impl Lower {
         };
         let held = layers.hold()?;
         let lower = Self::of_keys(&layers, record.stack.iter().rev().cloned().collect())?;
+        let in_user_namespace = overlay::in_user_namespace();
         for key in lower.keys.iter().chain([&record.root]) {
-            if layers.tree(key)?.is_none() {
-                return Err(missing(data, image, record, key));
+            match lower.open(key) {
+                Ok(_) => {}
+                Err(Errno::ENOENT) => return Err(missing(data, image, record, key)),
+                Err(errno) => {
+                    let tree = lower.path.join(key.tree());
+                    let error = Error::sys("open layer", tree.display(), errno);
+                    return Err(error.hint("needs root; check --data"));
+                }
             }
-            check_form(image, key)?;
+            if key.is_for_user_namespaces() != in_user_namespace {
+                return Err(of_other_form(image, in_user_namespace));
+            }
         }
         Ok(Self {
             root: Some(record.root.clone()),
@@ -178,9 +187,17 @@ impl Lower {
 
     /// What the root directory is.
     pub(super) fn stat(&self) -> Result<FileStat, Errno> {
+        fstat(self.root_directory()?)
+    }
+
+    /// The directory that the root directory is like.
+    pub(super) fn root_directory(&self) -> Result<OwnedFd, Errno> {
         match self.root.as_ref().or(self.keys.first()) {
-            None => fstat(&self.holder),
-            Some(key) => fstat(self.open(key)?),
+            None => {
+                let copy = self.holder.as_fd().try_clone_to_owned();
+                copy.map_err(|error| super::errno_of(&error))
+            }
+            Some(key) => self.open(key),
         }
     }
 
@@ -227,17 +244,17 @@ fn where_else(data: &Path, image: &str, record: &Record) -> String {
 
 /// What overlay has to know of a layer's directories is in attributes that root of the machine alone may read, or in
 /// others that it heeds in user namespaces only.
-fn check_form(image: &str, key: &LayerKey) -> Result<()> {
-    let (here, there) = ("in the initial user namespace", "in another user namespace");
-    let (here, there) = match (overlay::in_user_namespace(), key.is_for_user_namespaces()) {
-        (true, false) => (there, here),
-        (false, true) => (here, there),
-        _ => return Ok(()),
+fn of_other_form(image: &str, in_user_namespace: bool) -> Error {
+    let (initial, other) = ("in the initial user namespace", "in another user namespace");
+    let (here, there) = if in_user_namespace {
+        (other, initial)
+    } else {
+        (initial, other)
     };
-    Err(Error::new("use layers of image")
+    Error::new("use layers of image")
         .on(image)
         .because(format!(
             "they were unpacked {there}, and directories that replace others would not {here}"
         ))
-        .hint("import it again from here, with another --data or another --id"))
+        .hint("import it again from here, with another --data or another --id")
 }

@@ -14,7 +14,7 @@ use crate::config::Dirs;
 pub(crate) struct Merged {
     /// The tree. What its root directory itself is, owner and time and attributes, is only in `top`.
     pub(crate) root: RootDir,
-    /// The root directory of the topmost layer.
+    /// The root directory of the layer that says what it is like.
     pub(crate) top: OwnedFd,
     /// Holds the layers, where there are any.
     _lower: Lower,
@@ -29,13 +29,10 @@ pub(crate) fn merged(dirs: &Dirs, image: &str) -> Result<Merged> {
         Error::sys("open layers of image", image, errno).hint("import it again; or check --data")
     };
     let mut all = lower.all().map_err(failed)?;
+    let top = lower.root_directory().map_err(failed)?;
     let alone = all.len() == 1;
-    let top = all.swap_remove(0);
     let root = if alone {
-        RootDir::from(
-            top.try_clone()
-                .map_err(|error| failed(super::errno_of(&error)))?,
-        )
+        RootDir::from(all.swap_remove(0))
     } else {
         // An overlay needs something above, and shows that one's root directory.
         let writable = Writable::memory(&lower, None).map_err(failed)?;

@@ -27,6 +27,7 @@ mod exit;
 mod forms;
 mod hostile;
 mod identity;
+mod image_export;
 mod image_option;
 mod images;
 mod inspect;

@@ -212,6 +212,7 @@ impl Source {
         let held = layers.hold()?;
         let mut trees = Vec::new();
         for key in record.keys() {
+            let info = layers.info(key)?;
             let root = layers.tree(key)?;
             let root = root.ok_or_else(|| missing(format!("layer {key}")))?;
             let failed = |error: std::io::Error| Error::io("open layer", key, &error);
@@ -219,7 +220,10 @@ impl Source {
             trees.push(Tree {
                 top: root.try_clone().map_err(failed)?,
                 root,
-                meaning: Meaning::Layer,
+                meaning: Meaning::Layer {
+                    // One that was put there by hand has no record.
+                    lists_root: info.is_none_or(|info| info.lists_root),
+                },
                 _merged: None,
             });
         }

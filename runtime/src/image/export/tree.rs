@@ -35,7 +35,10 @@ pub(super) enum Meaning {
     /// All that a container sees.
     Whole,
     /// A layer in overlay's form, whose marks become those of an archive.
-    Layer,
+    Layer {
+        /// Whether it says what the root directory is like.
+        lists_root: bool,
+    },
 }
 
 /// What was written.
@@ -63,7 +66,9 @@ pub(super) fn pack(
         packed: Packed::default(),
         out,
     };
-    packer.root(&top)?;
+    if meaning != (Meaning::Layer { lists_root: false }) {
+        packer.root(&top)?;
+    }
     packer.tree()?;
     entry::end(&mut packer.out).map_err(|error| unwritable(&error))?;
     Ok(packer.packed)
@@ -125,7 +130,7 @@ impl<W: Write> Packer<W> {
         let stat = fstat(&self.here).map_err(failed)?;
         let mut names = listing::names(&self.here).map_err(failed)?;
         names.reverse();
-        if self.meaning == Meaning::Layer {
+        if self.meaning != Meaning::Whole {
             let marks = listing::attributes(&self.here, b"", is_opaque).map_err(failed)?;
             if marks.iter().any(|(_, value)| value == b"y") {
                 self.member(Entry::file(&self.below(OPAQUE), 0))?;
@@ -160,7 +165,7 @@ impl<W: Write> Packer<W> {
         let kind = stat.st_mode & libc::S_IFMT;
         if kind == libc::S_IFCHR && stat.st_rdev == 0 {
             // Overlay's mark for a name that is not there.
-            if self.meaning == Meaning::Layer {
+            if self.meaning != Meaning::Whole {
                 let mark = [&*self.path, b".wh.", name].concat();
                 self.member(Entry::file(&mark, 0))?;
             }

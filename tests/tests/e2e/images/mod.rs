@@ -6,4 +6,4 @@ mod filesystems;
 mod hostile;
 mod packed;
 mod same_tree;
-mod ways;
+pub(crate) mod ways;
