@@ -2,7 +2,7 @@
 //! memory, and after each what must always hold is checked.
 //!
 //! What must hold: the process lives; nothing outside the store has changed; an import that fails says why in one line
-//! and a hint, and leaves nothing; one input takes no more than [`TIME_MAX`], and all of them no more than [`MEMORY_MAX`].
+//! and a hint, and leaves nothing; as one directory and as layers an image fails or is the same tree; one input takes no more than [`TIME_MAX`], and all of them no more than [`MEMORY_MAX`].
 
 pub mod archive;
 pub mod documents;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use runtime::ids::ImageId;
 use runtime::image::record::Record;
 use runtime::image::{ImportRequest, import};
@@ -15,6 +16,13 @@ pub const TIME_MAX: Duration = Duration::from_secs(20);
 pub const MEMORY_MAX: u64 = 256 << 10;
 /// How many inputs share one look at the whole of what must not change.
 const SHARED: u64 = 50;
+
+/// How many inputs share one merging of the layers.
+const MERGED: u64 = 8;
+/// What may be beside the tree that nothing may touch.
+const NAMES: [&str; 8] = [
+    "outside", "input", "base", "data", "flat", "layered", "merged", "empty",
+];
 
 /// The store, and the tree outside it that nothing may touch.
 #[derive(Debug)]
@@ -63,35 +71,94 @@ impl Place {
         self.top.join("data")
     }
 
-    /// Imports an archive and checks what must hold.
+    /// Imports an archive, as one directory and as layers, and checks what must hold.
     ///
     /// # Errors
     /// What does not hold, in words.
     pub fn import(&mut self, archive: &[u8]) -> Result<(), String> {
         fs::write(self.input(), archive).map_err(|error| error.to_string())?;
-        let base = self.top.join("base");
+        let flat = self.import_as(true)?;
+        let layered = self.import_as(false)?;
+        match (&flat, &layered) {
+            (Ok(root), Ok(record)) => {
+                self.imported += 1;
+                if self.inputs.is_multiple_of(MERGED) {
+                    self.same_tree(root, record)?;
+                }
+            }
+            (Err(_), Err(_)) => {}
+            (flat, layered) => {
+                return Err(format!("as a directory {flat:?}, as layers {layered:?}"));
+            }
+        }
+        for name in ["flat", "layered", "data"] {
+            clear(&self.top.join(name))?;
+        }
+        self.look(false)
+    }
+
+    /// One of the two imports: what it made, or the error.
+    fn import_as(&self, flat: bool) -> Result<Result<PathBuf, String>, String> {
+        let base = self.top.join(if flat { "flat" } else { "layered" });
         let id = ImageId::new("x").map_err(|error| error.to_string())?;
         let request = ImportRequest {
             durable: false,
-            // Both ways of unpacking take their turns.
-            flat: archive.len().is_multiple_of(2),
+            flat,
             ..ImportRequest::new(self.input(), id, &base, self.data())
         };
         let begun = Instant::now();
         let done = import(&request);
         self.took(begun)?;
         match done {
-            Ok(_) => self.imported += 1,
+            Ok(imported) => Ok(Ok(imported.root)),
             Err(error) => {
-                is_one_error(&error.to_string())?;
-                if base.exists() || self.data().join("layers").exists() {
+                let error = error.to_string();
+                is_one_error(&error)?;
+                if base.exists() || self.data().exists() {
                     return Err(format!("a failed import left something: {error}"));
                 }
+                Ok(Err(error))
             }
         }
-        clear(&base)?;
-        clear(&self.data())?;
-        self.look(false)
+    }
+
+    /// Lets the kernel merge the layers, and compares with the directory.
+    fn same_tree(&self, flat: &Path, record: &Path) -> Result<(), String> {
+        // An image of a filesystem is a file in both.
+        if !flat.is_dir() || record.extension().is_none_or(|kind| kind != "image") {
+            return Ok(());
+        }
+        let text = |error: &dyn std::fmt::Display| format!("merge the layers: {error}");
+        let record = Record::read(&self.top.join("layered"), "x").map_err(|error| text(&error))?;
+        let record = record.ok_or("the record is gone")?;
+        let layers = self.data().join("layers");
+        let mut lower: Vec<String> = record
+            .stack
+            .iter()
+            .rev()
+            .map(|key| layers.join(key.tree()).display().to_string())
+            .collect();
+        let merged = self.top.join("merged");
+        let empty = self.top.join("empty");
+        for directory in [&merged, &empty] {
+            fs::create_dir_all(directory).map_err(|error| text(&error))?;
+        }
+        // Without an upper layer an overlay has two lower ones at least.
+        lower.push(empty.display().to_string());
+        let options = format!("lowerdir={}", lower.join(":"));
+        let kind = Some("overlay");
+        mount(kind, &merged, kind, MsFlags::MS_RDONLY, Some(options.as_str()))
+            .map_err(|error| text(&error))?;
+        let tree = Tree::of(&merged);
+        umount2(&merged, MntFlags::MNT_DETACH).map_err(|error| text(&error))?;
+        // The root that overlay shows is the uppermost layer's.
+        let flat = Tree::of(flat).without(&["."]);
+        let differences = flat.differences(&tree.without(&["."]));
+        if differences.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("directory | layers: {differences:#?}"))
+        }
     }
 
     /// Reads a record of an image and checks what must hold.
@@ -134,10 +201,7 @@ impl Place {
         let entries = fs::read_dir(&self.top).map_err(|error| error.to_string())?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if !["outside", "input", "base", "data"]
-                .iter()
-                .any(|known| name == *known)
-            {
+            if !NAMES.iter().any(|known| name == *known) {
                 return Err(format!("{} was made outside the store", name.display()));
             }
         }

@@ -2,6 +2,7 @@
 //! what is left when something goes wrong.
 
 mod debian;
+mod faults;
 mod filesystems;
 mod hostile;
 mod packed;

@@ -72,10 +72,10 @@ impl Way {
         }
     }
 
-    /// The same as a container sees it: the root filesystem that create-fs makes, but for the names that it writes.
+    /// The same as a container sees it: the root filesystem that create-fs makes, but for what [`seen`] leaves out.
     pub(crate) fn created(self, world: &World) -> Tree {
         let root = world.create_of(self.id());
-        let tree = Tree::of(&root.path).without(&WRITTEN);
+        let tree = seen(Tree::of(&root.path));
         world.destroy(&root);
         tree
     }
@@ -84,17 +84,22 @@ impl Way {
 /// What create-fs writes in a root filesystem, or adds a name to.
 pub(crate) const WRITTEN: [&str; 4] = [".", "etc", "etc/hostname", "etc/hosts"];
 
+/// A tree without what create-fs changes: the names that it writes, and of the root only the time.
+pub(crate) fn seen(tree: Tree) -> Tree {
+    tree.without(&WRITTEN[1..]).without_time_of_top()
+}
+
 /// Mounts the layers that a record names, without anything above them, and gives the mount point.
 fn merge(world: &World, record: &Path) -> PathBuf {
     let text = std::fs::read(record).expect("record");
     let record: serde_json::Value = serde_json::from_slice(&text).expect("record");
-    let layers = record["layers"].as_array().expect("layers");
+    let stack = record["stack"].as_array().expect("layers");
     let store = world.data.join("layers");
-    let mut lowers: Vec<String> = layers
+    let mut lowers: Vec<String> = stack
         .iter()
         .rev()
-        .map(|layer| {
-            let key = layer["key"].as_str().expect("key");
+        .map(|key| {
+            let key = key.as_str().expect("key");
             store.join(key).join("fs").display().to_string()
         })
         .collect();
