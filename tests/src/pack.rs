@@ -124,6 +124,14 @@ impl Item {
         self
     }
 
+    /// Gives it data that its name and kind say nothing of.
+    #[must_use]
+    pub fn with_data(mut self, data: Vec<u8>) -> Self {
+        self.header.set_size(data.len() as u64);
+        self.data = data;
+        self
+    }
+
     /// Says a size that is not that of the data.
     pub fn size(mut self, size: u64) -> Self {
         self.header.set_size(size);
@@ -213,6 +221,30 @@ pub fn gzip(data: &[u8]) -> Vec<u8> {
 pub fn zstd(data: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Compresses with xz.
+#[must_use]
+pub fn xz(data: &[u8]) -> Vec<u8> {
+    xz_with(data, 1 << 20)
+}
+
+/// Compresses with xz and a dictionary of this size.
+#[must_use]
+pub fn xz_with(data: &[u8], dictionary: u32) -> Vec<u8> {
+    let mut options = lzma_rust2::XzOptions::with_preset(0);
+    options.lzma_options.dict_size = dictionary;
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Compresses with bzip2.
+#[must_use]
+pub fn bzip2(data: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }

@@ -147,8 +147,14 @@ impl Place {
         lower.push(empty.display().to_string());
         let options = format!("lowerdir={}", lower.join(":"));
         let kind = Some("overlay");
-        mount(kind, &merged, kind, MsFlags::MS_RDONLY, Some(options.as_str()))
-            .map_err(|error| text(&error))?;
+        mount(
+            kind,
+            &merged,
+            kind,
+            MsFlags::MS_RDONLY,
+            Some(options.as_str()),
+        )
+        .map_err(|error| text(&error))?;
         let tree = Tree::of(&merged);
         umount2(&merged, MntFlags::MNT_DETACH).map_err(|error| text(&error))?;
         // The root that overlay shows is the uppermost layer's.

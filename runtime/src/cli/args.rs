@@ -10,7 +10,7 @@ use shim::plan::IdRange;
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::{ErofsSource, ExportFormat, ProgressMode};
+use crate::image::{ErofsSource, ExportFormat, LimitArgs, ProgressMode};
 use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::verity::{Digest, Wanted};
@@ -323,14 +323,18 @@ pub struct PipeWrapArgs {
 pub struct ImageImportArgs {
     /// An OCI layout, a docker-archive or a tar of a root filesystem; never empty.
     pub source: PathBuf,
-    /// Its name in the store.
-    pub id: ImageId,
+    /// Its name in the store; none means `--all`.
+    pub id: Option<ImageId>,
     /// `--replace`: an image of this name may exist and is replaced.
     pub replace: bool,
     /// `--flat`: one directory of its own instead of layers that are shared.
     pub flat: bool,
     /// `--ref`: which image of an archive that holds several.
     pub reference: Option<String>,
+    /// `--squash`
+    pub squash: bool,
+    /// `--max-size`, `--max-files`, `--max-ratio`, `--max-window`
+    pub limits: LimitArgs,
     /// `--progress`
     pub progress: ProgressMode,
     /// `--verity`: the fs-verity digest of a source that is a filesystem.

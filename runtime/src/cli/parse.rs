@@ -17,7 +17,7 @@ use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, image_values, values};
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::{ExportFormat, ProgressMode};
+use crate::image::{ExportFormat, LimitArgs, ProgressMode};
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
@@ -152,6 +152,9 @@ struct Options {
     replace: bool,
     flat: bool,
     reference: Option<String>,
+    all: bool,
+    squash: bool,
+    limits: LimitArgs,
     progress: ProgressMode,
     verity: Option<Wanted>,
 }
@@ -219,6 +222,12 @@ impl Options {
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
             FlagId::Flat => self.flat = true,
+            FlagId::All => self.all = true,
+            FlagId::Squash => self.squash = true,
+            FlagId::MaxSize => self.limits.size = Some(values::limit(name, &value)?),
+            FlagId::MaxFiles => self.limits.files = Some(values::limit(name, &value)?),
+            FlagId::MaxRatio => self.limits.ratio = Some(values::limit(name, &value)?),
+            FlagId::MaxWindow => self.limits.window = Some(values::limit(name, &value)?),
             FlagId::Progress => self.progress = values::progress(&value)?,
             FlagId::Verity => self.verity = Some(image_values::verity(&value)?),
             FlagId::Ref => {
@@ -238,6 +247,22 @@ impl Options {
                 .because("there is nothing to print")
                 .hint("--format says how --dry-run prints; give both")),
         }
+    }
+
+    /// The id of an import; none for all images of the archive.
+    fn id_or_all(&mut self) -> shim::Result<Option<ImageId>> {
+        if !self.all {
+            return required("--id", self.id.take()).map(Some);
+        }
+        let other = match (&self.id, &self.reference) {
+            (None, None) => return Ok(None),
+            (Some(_), _) => "--id",
+            (None, Some(_)) => "--ref",
+        };
+        Err(Error::new("read option")
+            .on("--all")
+            .because(format!("{other} is for one image"))
+            .hint("give one of the two"))
     }
 
     /// What launch and run have in common, when all has been read.
@@ -387,10 +412,12 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
             options.until_end(&mut scan)?;
             Ok(Invocation::ImageImport(ImageImportArgs {
                 source,
-                id: required("--id", options.id)?,
+                id: options.id_or_all()?,
                 replace: options.replace,
                 flat: options.flat,
                 reference: options.reference,
+                squash: options.squash,
+                limits: options.limits,
                 progress: options.progress,
                 verity: options.verity.map(image_values::exact_verity).transpose()?,
                 dirs: options.dirs,

@@ -375,20 +375,31 @@ fn the_other_verbs() {
     );
     assert_eq!(
         parse(words(
-            "image import x.tar --id=main --replace --flat --ref=v1 --progress json --base=/b --state=s"
+            "image import x.tar --id=main --replace --flat --ref=v1 --progress json --squash --max-size=64g --max-files 5 --max-ratio=none --max-window=64M --base=/b --state=s"
         ))
         .unwrap(),
         Invocation::ImageImport(ImageImportArgs {
             source: "x.tar".into(),
-            id: ImageId::new("main").unwrap(),
+            id: Some(ImageId::new("main").unwrap()),
             replace: true,
             flat: true,
             reference: Some("v1".into()),
+            squash: true,
+            limits: LimitArgs {
+                size: Some(64 << 30),
+                files: Some(5),
+                ratio: Some(u64::MAX),
+                window: Some(64 << 20),
+            },
             progress: ProgressMode::Json,
             verity: None,
             dirs: dirs.clone(),
         })
     );
+    let Ok(Invocation::ImageImport(all)) = parse(words("image import - --all")) else {
+        panic!("image import - --all");
+    };
+    assert_eq!((all.source, all.id), ("-".into(), None));
     assert_eq!(
         parse(words(
             "bind-mount --source /s --target=/t --recursive --readonly --file --idmap 0:100000:65536 --idmap=70000:0 --base=/b --state=s"

@@ -278,6 +278,22 @@ const WRONG: &[(&str, &[&str])] = &[
         &["\"--ref\": the value is empty"],
     ),
     (
+        "image import x --all --id=a",
+        &["\"--all\": --id is for one image"],
+    ),
+    (
+        "image import x --all --ref=a",
+        &["\"--all\": --ref is for one image"],
+    ),
+    (
+        "image import x --id=a --max-size=0",
+        &["\"--max-size\"", "no limit", "or none"],
+    ),
+    (
+        "image import x --id=a --max-files=-1",
+        &["\"--max-files\"", "no limit"],
+    ),
+    (
         "image import x --id=a --progress=yes",
         &["\"--progress\": ", "auto, bar, json or none"],
     ),

@@ -15,6 +15,7 @@ use super::args::{
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
+use crate::ids::ImageId;
 use crate::image::{self, ErofsRequest, ExportRequest, ImportRequest, Progress, Rights};
 use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, run, userns};
 
@@ -74,10 +75,7 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             let dirs = dirs(&args.dirs)?;
             bind_mount::bind(&bind_request(args, dirs)).map(|()| Outcome::SILENT)
         }
-        Invocation::ImageImport(args) => {
-            let dirs = dirs(&args.dirs)?;
-            import(args, dirs)
-        }
+        Invocation::ImageImport(args) => import(args, &config()?),
         Invocation::BuildErofs(args) => {
             let dirs = dirs(&args.dirs)?;
             build_erofs(args, &dirs)
@@ -176,8 +174,13 @@ fn bind_request(args: BindMountArgs, dirs: Dirs) -> BindMount {
     }
 }
 
-fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
-    let mut request = ImportRequest::new(args.source, args.id, dirs.base, dirs.data);
+fn import(args: ImageImportArgs, config: &Config) -> shim::Result<Outcome> {
+    let dirs = config.dirs(&args.dirs)?;
+    let all = args.id.is_none();
+    // Of all images each gets an id of its own.
+    let id = args.id.map_or_else(|| ImageId::new("all"), Ok)?;
+    let mut request = ImportRequest::new(args.source, id, dirs.base, dirs.data);
+    request.limits = request.limits.with(&config.import).with(&args.limits);
     request.flat = args.flat;
     request.reference = args.reference;
     request.replace = args.replace;
@@ -187,19 +190,35 @@ fn import(args: ImageImportArgs, dirs: Dirs) -> shim::Result<Outcome> {
     request.rights = if origin.single_id.is_some() {
         Rights::SingleId
     } else if origin.entered || !origin.initial_userns {
-        Rights::UserNamespace
+        match args.squash {
+            true => Rights::Squash,
+            false => Rights::UserNamespace,
+        }
     } else if rootless::is_needed()? {
         Rights::NoMounts
     } else {
         Rights::Root
     };
-    let imported = image::import(&request)?;
+    let imported = if all {
+        image::import_all(&request)?
+    } else {
+        vec![(request.id.clone(), image::import(&request)?)]
+    };
+    let mut text = String::new();
+    let mut warnings = Vec::new();
     let one_owner = origin
         .single_id
         .map(|why| format!("all files belong to one user, because {why}"));
-    let warnings: Vec<String> = one_owner.into_iter().chain(imported.warning).collect();
+    warnings.extend(one_owner);
+    for (id, imported) in imported {
+        if all {
+            let reference = imported.reference.unwrap_or_default();
+            text.push_str(&format!("{} {reference}\n", id.as_str()));
+        }
+        warnings.extend(imported.warning);
+    }
     Ok(Outcome::Text {
-        text: Vec::new(),
+        text: text.into_bytes(),
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
     })
 }

@@ -13,7 +13,7 @@ use super::args::{Format, IdmapRange, PtySize, Userns};
 use crate::capabilities;
 use crate::decimal::decimal;
 use crate::environment;
-use crate::image::ProgressMode;
+use crate::image::{self, ProgressMode};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::suggest::{self, Wrong, shown};
 
@@ -214,6 +214,11 @@ pub(super) fn caps(option: &'static str, value: &OsStr) -> shim::Result<capabili
 /// `default`, `unconfined`, or a path.
 pub(super) fn seccomp(value: OsString) -> shim::Result<SeccompChoice> {
     SeccompChoice::parse(value).map_err(|wrong| wrong.at(bad("--seccomp")))
+}
+
+/// A number of bytes or of other things, above 0, or `none`.
+pub(super) fn limit(option: &'static str, value: &OsStr) -> shim::Result<u64> {
+    image::parse_limit(&value.to_string_lossy()).map_err(|wrong| wrong.at(bad(option)))
 }
 
 /// `auto`, `bar`, `json` or `none`

@@ -15,6 +15,7 @@ use crate::cli::parse_userns;
 use crate::decimal::decimal;
 use crate::idrange::{self, Pool};
 use crate::ids::ImageId;
+use crate::image::parse_limit;
 use crate::mounts::{self, MountSpec, Share};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::regular::Source;
@@ -24,7 +25,7 @@ use crate::suggest::{Wrong, nearest, shown};
 const LIMIT: u64 = 1 << 20;
 
 /// Keys that only the whole file has.
-pub(super) const OF_THE_FILE: [&str; 5] = ["base", "state", "data", "id_pool", "image"];
+pub(super) const OF_THE_FILE: [&str; 6] = ["base", "state", "data", "id_pool", "import", "image"];
 /// Keys that the whole file and the table of an image have.
 pub(super) const OF_CONTAINERS: [&str; 9] = [
     "profile",
@@ -95,6 +96,7 @@ impl File<'_> {
                 "state" => config.state = Some(self.good(&key, &value, path)?),
                 "data" => config.data = Some(self.good(&key, &value, path)?),
                 "id_pool" => config.id_pool = Some(self.good(&key, &value, id_pool)?),
+                "import" => self.import(&mut config, &key, &value)?,
                 "image" => self.images(&mut config, &key, &value)?,
                 _ => {
                     let known = OF_THE_FILE.into_iter().chain(OF_CONTAINERS);
@@ -103,6 +105,23 @@ impl File<'_> {
             }
         }
         Ok(config)
+    }
+
+    fn import(&self, config: &mut Config, key: &Key<'_>, value: &Value<'_>) -> shim::Result<()> {
+        const KEYS: [&str; 4] = ["max_size", "max_files", "max_ratio", "max_window"];
+        for (key, value) in self.good(key, value, table)? {
+            let name: &str = key.as_ref();
+            let limits = &mut config.import;
+            let slot = match name {
+                "max_size" => &mut limits.size,
+                "max_files" => &mut limits.files,
+                "max_ratio" => &mut limits.ratio,
+                "max_window" => &mut limits.window,
+                _ => return Err(self.unknown(key, KEYS.into_iter())),
+            };
+            *slot = Some(self.good(key, value, limit)?);
+        }
+        Ok(())
     }
 
     fn images(&self, config: &mut Config, key: &Key<'_>, value: &Value<'_>) -> shim::Result<()> {
@@ -203,6 +222,16 @@ fn path(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
     }
 }
 
+fn limit(value: &DeValue<'_>) -> Result<u64, Wrong> {
+    const HINT: &str =
+        "give a number above 0, or in quotes one with k, m, g or t after it, or \"none\"";
+    let parsed = match value {
+        DeValue::Integer(number) => parse_limit(&number.to_string()),
+        other => parse_limit(string(other, HINT)?),
+    };
+    parsed.map_err(named)
+}
+
 fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
     match value {
         DeValue::Boolean(yes) => Ok(*yes),
@@ -215,7 +244,7 @@ fn table<'v, 't>(value: &'v DeValue<'t>) -> Result<&'v DeTable<'t>, Wrong> {
         DeValue::Table(table) => Ok(table),
         other => wrong_type(
             other,
-            "what holds for an image is a table: [image.ID], and keys below it",
+            "it is a table: [import] or [image.ID], and keys below it",
         ),
     }
 }

@@ -18,6 +18,7 @@ use nix::unistd::Uid;
 use shim::Error;
 
 use crate::idrange::Pool;
+use crate::image::LimitArgs;
 use crate::rootless::account::Account;
 use crate::rootless::dirs;
 
@@ -61,6 +62,8 @@ pub struct Config {
     data: Option<PathBuf>,
     /// `id_pool`: what private ranges of ids are cut from.
     pub id_pool: Option<Pool>,
+    /// `[import]`: what an image may take.
+    pub import: LimitArgs,
     everywhere: Settings,
     images: BTreeMap<String, Settings>,
 }

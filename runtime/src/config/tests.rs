@@ -441,3 +441,35 @@ fn the_example_is_all_comments_and_each_of_them_is_right() {
     assert_eq!(main.profile, Some(ProfileName::Hardened));
     assert_eq!(main.caps.len(), 2);
 }
+
+#[test]
+fn what_an_image_may_take() {
+    let scratch = Scratch::new("import");
+    let file = scratch.file(
+        b"[import]\nmax_size = \"64g\"\nmax_files = 7\nmax_ratio = \"none\"\nmax_window = \"64M\"\n",
+    );
+    let expected = LimitArgs {
+        size: Some(64 << 30),
+        files: Some(7),
+        ratio: Some(u64::MAX),
+        window: Some(64 << 20),
+    };
+    assert_eq!(Config::load(&file).unwrap().import, expected);
+    for (text, parts) in [
+        ("import = 1", ["line 1", "[import]"]),
+        (
+            "[import]\nmax_sise = 1",
+            ["line 2", "did you mean max_size?"],
+        ),
+        (
+            "[import]\nmax_size = 0",
+            ["line 2", "max_size is wrong: \"0\" is no limit"],
+        ),
+        ("[import]\nmax_files = true", ["line 2", "or \"none\""]),
+    ] {
+        let error = Config::load(&scratch.file(text.as_bytes())).unwrap_err();
+        for part in parts {
+            assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+}

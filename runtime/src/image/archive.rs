@@ -9,10 +9,10 @@ use std::io::ErrorKind;
 use shim::{Error, Result};
 use tar::Header;
 
-use super::limits::Budget;
 use super::member::{Kind, Member, checksum_holds, corrupt, read_failed};
 use super::path::show;
 use super::pax::{self, Records};
+use super::source::Reading;
 use super::sparse;
 
 /// tar's unit: headers are this long, data is padded to it.
@@ -37,7 +37,7 @@ pub(super) struct Archive<R> {
     globals: Records,
     ended: bool,
     marked_end: bool,
-    budget: Option<Budget>,
+    reading: Option<Reading>,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -58,13 +58,13 @@ impl<R: BufRead> Archive<R> {
             globals: Records::default(),
             ended: false,
             marked_end: false,
-            budget: None,
+            reading: None,
         }
     }
 
-    /// Takes members and their data out of `budget`, as soon as they are announced.
-    pub(super) fn within(mut self, budget: &Budget) -> Self {
-        self.budget = Some(budget.clone());
+    /// Takes members and their data out of the budget, as soon as they are announced, and gives to root what is squashed.
+    pub(super) fn within(mut self, reading: &Reading) -> Self {
+        self.reading = Some(reading.clone());
         self
     }
 
@@ -312,7 +312,7 @@ impl<R: BufRead> Archive<R> {
             }
         };
         self.stored(header, Some(&records))?;
-        if let Some(budget) = &self.budget {
+        if let Some(Reading { budget, .. }) = &self.reading {
             budget.take_file(&self.label)?;
             budget.take_bytes(self.remaining, &self.label)?;
         }
@@ -333,6 +333,13 @@ impl<R: BufRead> Archive<R> {
             self.sparse_map(header, flag, &records, &mut member)?;
         }
         member.offset = self.position;
+        if let Some(Reading {
+            squash: Some(squash),
+            ..
+        }) = &self.reading
+        {
+            squash.apply(&mut member);
+        }
         Ok(member)
     }
 

@@ -103,11 +103,11 @@ impl Layer {
         diff_id: &str,
     ) -> Result<()> {
         let (compression, _) = self.compression()?;
-        let budget = &self.reading.budget;
+        let limits = &self.reading.budget.limits;
         let part = self.part();
         let stream = part.reading(self.section.clone());
-        let ((), found) = pipe::through(stream, compression, &budget.limits, |plain| {
-            let mut archive = Archive::new(plain, &self.label).within(budget);
+        let ((), found) = pipe::through(stream, compression, limits, |plain| {
+            let mut archive = Archive::new(plain, &self.label).within(&self.reading);
             unpacker.apply(&mut archive, meaning)?;
             archive.drain()
         })?;

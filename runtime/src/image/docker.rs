@@ -42,9 +42,8 @@ pub(super) fn select(
     platform: &Platform,
     reading: &Reading,
 ) -> Result<Image> {
-    let tags = |entry: &Entry| entry.repo_tags.clone().unwrap_or_default();
     let fits = |entry: &&Entry| {
-        reference.is_none_or(|reference| tags(entry).iter().any(|tag| tag == reference))
+        reference.is_none_or(|reference| names_of(entry).iter().any(|name| name == reference))
     };
     let found: Vec<&Entry> = entries.iter().filter(fits).collect();
     let entry = match (found.as_slice(), reference) {
@@ -53,13 +52,14 @@ pub(super) fn select(
             let error = Error::new("find image")
                 .on(reference)
                 .because("the archive has no image of that name");
-            return Err(error.hint(format!("it has {}", names(entries))));
+            return Err(error.hint(format!("it has {}", summary(entries))));
         }
         _ => {
             let error = Error::new("choose image of")
                 .on(bundle.label())
                 .because("the archive has several");
-            return Err(error.hint(format!("name one with --ref: {}", names(entries))));
+            let hint = format!("name one with --ref, or take --all: {}", summary(entries));
+            return Err(error.hint(hint));
         }
     };
     let data = bundle.document(&entry.config)?;
@@ -83,36 +83,64 @@ pub(super) fn select(
             manifest: None,
             config: Document::new(&config_digest, data),
         },
-        reference: tags(entry).into_iter().next(),
+        reference: entry.repo_tags.iter().flatten().next().cloned(),
         digest: None,
     })
 }
 
+/// Every name of every image, and the digest of one that has no name.
+pub(super) fn names(entries: &[Entry]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in entries {
+        let own = names_of(entry);
+        let tags = entry.repo_tags.as_ref().map_or(0, Vec::len);
+        if own.is_empty() {
+            return Err(Error::new("name image of archive")
+                .on(&entry.config)
+                .because("it has neither a name nor a digest")
+                .hint("export it again with docker save NAME"));
+        }
+        names.extend(own.into_iter().take(tags.max(1)));
+    }
+    Ok(names)
+}
+
+/// The tags of an image, and the digest of its configuration.
+fn names_of(entry: &Entry) -> Vec<String> {
+    let digest = digest_in(&entry.config).map(|hex| format!("sha256:{hex}"));
+    entry
+        .repo_tags
+        .iter()
+        .flatten()
+        .cloned()
+        .chain(digest)
+        .collect()
+}
+
+fn summary(entries: &[Entry]) -> String {
+    let first = |entry: &Entry| names_of(entry).into_iter().next();
+    let all = entries
+        .iter()
+        .map(|entry| first(entry).unwrap_or_else(|| "(an image without a name)".into()));
+    all.collect::<Vec<_>>().join(", ")
+}
+
 /// The configuration's name is its digest, with one of the decorations that the various writers give it.
-fn check_name(name: &str, data: &[u8]) -> Result<()> {
+fn digest_in(name: &str) -> Option<&str> {
     let base = name.rsplit('/').next().unwrap_or(name);
     let stem = base.strip_suffix(".json").unwrap_or(base);
     let stem = stem.strip_prefix("sha256:").unwrap_or(stem);
-    let is_digest = stem.len() == 64
-        && stem
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (stem.len() == 64 && stem.bytes().all(digit)).then_some(stem)
+}
+
+fn check_name(name: &str, data: &[u8]) -> Result<()> {
     let found = sha256(data);
-    if is_digest && found != stem {
+    if digest_in(name).is_some_and(|said| said != found) {
         return Err(Error::new("verify image configuration")
             .on(name)
             .because(format!("its content has the digest sha256:{found}"))
             .hint("the archive is damaged or was changed; export it again"));
     }
     Ok(())
-}
-
-fn names(entries: &[Entry]) -> String {
-    let all = entries
-        .iter()
-        .map(|entry| match entry.repo_tags.as_deref() {
-            Some([first, ..]) => first.clone(),
-            _ => "(an image without a name)".into(),
-        });
-    all.collect::<Vec<_>>().join(", ")
 }

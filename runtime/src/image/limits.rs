@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shim::{Error, Result};
 
+use crate::decimal::decimal;
+use crate::suggest::{Wrong, shown};
+
 /// What the windows of all layers that are decompressed at the same time may take, in bytes.
 pub(super) const WINDOWS: u64 = 40 << 20;
 
@@ -38,6 +41,59 @@ impl Default for Limits {
             any_ratio: 8 << 30,
             window: 32 << 20,
         }
+    }
+}
+
+/// What a command line or the configuration says of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitArgs {
+    /// `max_size`
+    pub size: Option<u64>,
+    /// `max_files`
+    pub files: Option<u64>,
+    /// `max_ratio`
+    pub ratio: Option<u64>,
+    /// `max_window`
+    pub window: Option<u64>,
+}
+
+impl Limits {
+    /// These, where `args` says nothing else.
+    #[must_use]
+    pub fn with(self, args: &LimitArgs) -> Self {
+        Self {
+            size: args.size.unwrap_or(self.size),
+            files: args.files.unwrap_or(self.files),
+            ratio: args.ratio.unwrap_or(self.ratio),
+            window: args.window.unwrap_or(self.window),
+            ..self
+        }
+    }
+}
+
+/// Reads a limit: a number above 0 with k, m, g or t after it if you like (units of 1024), or `none`.
+pub(crate) fn parse_limit(text: &str) -> Result<u64, Wrong> {
+    if text == "none" {
+        return Ok(u64::MAX);
+    }
+    let unit = text
+        .bytes()
+        .last()
+        .map(|letter| letter.to_ascii_lowercase());
+    let shift = match unit {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        Some(b't') => 40,
+        _ => 0,
+    };
+    let digits = &text[..text.len() - usize::from(shift > 0)];
+    match decimal(digits.as_bytes()) {
+        Some(number @ 1..) => Ok(u64::from(number) << shift),
+        _ => Err(Wrong::new(
+            format!("\"{}\" is no limit", shown(text.as_ref())),
+            "give a number above 0, with k, m, g or t after it if you like, or none",
+        )),
     }
 }
 
@@ -128,6 +184,37 @@ mod tests {
         assert!(copy.take_file("a").is_ok() && budget.take_file("b").is_ok());
         let error = copy.take_file("c").unwrap_err().to_string();
         assert!(error.contains("more than the 2 files"), "{error}");
+    }
+
+    #[test]
+    fn limits_that_people_write() {
+        for (text, value) in [
+            ("1", 1),
+            ("10000000", 10_000_000),
+            ("3k", 3 << 10),
+            ("64M", 64 << 20),
+            ("256g", 256 << 30),
+            ("2t", 2 << 40),
+            ("4294967295t", 4_294_967_295 << 40),
+            ("none", u64::MAX),
+        ] {
+            assert_eq!(parse_limit(text), Ok(value), "{text}");
+        }
+        for bad in [
+            "",
+            "0",
+            "0k",
+            "k",
+            "1.5g",
+            "-1",
+            "1kb",
+            "1 k",
+            "4294967296",
+            "None",
+            "é",
+        ] {
+            assert!(parse_limit(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

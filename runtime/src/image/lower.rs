@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use shim::Result;
 use xattr::FileExt;
 
+use super::layers::LayerKey;
 use super::meta::Rights;
 
 /// The directories that overlay would merge in one place, topmost first; none where there is none.
@@ -50,9 +51,20 @@ impl Marks {
         let opaque = match rights {
             Rights::Root => "trusted.overlay.opaque",
             // A mount in a user namespace has the option userxattr (Linux 5.11).
-            Rights::NoMounts | Rights::UserNamespace | Rights::SingleId => "user.overlay.opaque",
+            Rights::NoMounts | Rights::UserNamespace | Rights::Squash | Rights::SingleId => {
+                "user.overlay.opaque"
+            }
         };
         Self { opaque }
+    }
+
+    /// The marks of a layer that is there.
+    pub(super) fn of_key(key: &LayerKey) -> Self {
+        Self::of(if key.is_for_user_namespaces() {
+            Rights::UserNamespace
+        } else {
+            Rights::Root
+        })
     }
 
     /// Whether a directory hides those below it.

@@ -36,16 +36,19 @@ pub enum Rights {
     /// What root of a user namespace may: every owner that it has, but neither devices nor `trusted.*` attributes, which
     /// are left out.
     UserNamespace,
+    /// The same, and what belongs to an owner that it does not have is given to root.
+    Squash,
     /// The same where there is only one id: everything belongs to it.
     SingleId,
 }
 
 impl Rights {
     /// All of them.
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Root,
         Self::NoMounts,
         Self::UserNamespace,
+        Self::Squash,
         Self::SingleId,
     ];
 }
@@ -149,7 +152,7 @@ fn owner_failed(member: &Member, errno: Errno) -> Error {
     match errno {
         Errno::EPERM => error.hint("only root may give files to other owners; run as root"),
         Errno::EINVAL | Errno::EOVERFLOW => {
-            error.hint("the id is not mapped in this user namespace (see /proc/self/uid_map); import where it is")
+            error.hint("the id is not mapped in this user namespace (see /proc/self/uid_map); import where it is, or give such files to root with --squash")
         }
         other => disk_hint(error, other),
     }

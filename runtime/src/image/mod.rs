@@ -19,6 +19,7 @@ mod docker;
 mod erofs;
 mod export;
 mod fresh;
+mod gc;
 mod hide;
 mod input;
 mod inspect;
@@ -27,6 +28,7 @@ mod layer;
 mod layered;
 pub mod layers;
 mod limits;
+mod list;
 mod listing;
 mod lower;
 mod member;
@@ -41,12 +43,15 @@ mod progress;
 mod publish;
 pub mod record;
 mod remove;
+mod several;
 mod source;
 mod sparse;
+mod squash;
 mod store;
 mod stream;
 mod tag;
 mod tree;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -59,12 +64,17 @@ use crate::verity::Digest;
 pub use about::{About, Healthcheck};
 pub use build_erofs::{BuiltErofs, ErofsRequest, ErofsSource, build_erofs};
 pub use export::{ExportFormat, ExportRequest, Exported, export};
+pub use gc::{Collected, collect};
 pub use inspect::{Described, inspect};
-pub use limits::Limits;
+pub(crate) use limits::parse_limit;
+pub use limits::{LimitArgs, Limits};
+pub use list::{Form, Listed, list, remove_image, size, table};
 pub use meta::Rights;
 pub use platform::Platform;
 pub use progress::{Counted, Part, Progress, ProgressMode, Work};
+pub use several::import_all;
 pub use tag::tag;
+pub use verify::{Problem, Verified, verify};
 
 use archive::Archive;
 use chosen::Image;
@@ -79,6 +89,7 @@ use member::corrupt;
 use publish::Beside;
 use record::Record;
 use source::{Reading, Source};
+use squash::Squash;
 use store::{Staging, Store};
 use tree::Tree;
 
@@ -174,6 +185,8 @@ pub struct Imported {
     pub format: Format,
     /// The digest of its manifest, for an OCI image; the fs-verity digest that a file was checked with.
     pub digest: Option<String>,
+    /// The name that the archive gives it.
+    pub reference: Option<String>,
     /// How many layers it has; 1 for a root filesystem.
     pub layers: usize,
     /// How many archive members were unpacked.
@@ -209,15 +222,11 @@ pub fn import(request: &ImportRequest) -> Result<Imported> {
 fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
     let id = request.id.as_str();
     let reference = request.reference.as_deref();
-    let platform = &request.platform;
     if !request.replace {
         store.check_free(id, false)?;
     }
     let label = request.label();
-    let reading = Reading {
-        budget: Budget::new(request.limits),
-        progress: request.progress.clone(),
-    };
+    let reading = reading(request)?;
     let source = source::open(&request.source, &label, &reading, || store.spool(id))?;
     if !matches!(source, Source::Filesystem(..)) {
         store.check_free(id, request.replace)?;
@@ -228,29 +237,42 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
                 .hint("leave --verity out; or make one file of the image with image build-erofs"));
         }
     }
-    let mut chosen = match source {
-        Source::Oci(bundle) => {
-            let image = oci::select(&bundle, reference, platform, &reading)?;
-            Chosen::Image(Format::Oci, Box::new(image))
-        }
-        Source::Docker(bundle, entries) => {
-            let image = docker::select(&bundle, &entries, reference, platform, &reading)?;
-            Chosen::Image(Format::Docker, Box::new(image))
+    match source {
+        Source::Images(images) => {
+            let (format, image) = images.select(reference, &request.platform, &reading)?;
+            finish(store, request, Chosen::Image(format, Box::new(image)))
         }
         Source::Filesystem(..) | Source::Rootfs(..) if reference.is_some() => {
             let error = Error::new("find image").on(reference.unwrap_or_default());
-            return Err(error
+            Err(error
                 .because("the source is a root filesystem, which has no name")
-                .hint("leave the name out"));
+                .hint("leave the name out"))
         }
-        Source::Filesystem(kind, file) => return mounted::import(store, request, kind, &file),
-        Source::Rootfs(input, compression) => Chosen::Rootfs(Rootfs {
-            input,
-            compression,
-            label,
-            reading,
-        }),
-    };
+        Source::Filesystem(kind, file) => mounted::import(store, request, kind, &file),
+        Source::Rootfs(input, compression) => {
+            let rootfs = Rootfs {
+                input,
+                compression,
+                label,
+                reading,
+            };
+            finish(store, request, Chosen::Rootfs(rootfs))
+        }
+    }
+}
+
+/// How the source of `request` is read.
+fn reading(request: &ImportRequest) -> Result<Reading> {
+    let squash = (request.rights == Rights::Squash).then(Squash::of_caller);
+    Ok(Reading {
+        budget: Budget::new(request.limits),
+        squash: squash.transpose()?,
+        progress: request.progress.clone(),
+    })
+}
+
+/// Unpacks what was chosen and gives it its name.
+fn finish(store: &Store, request: &ImportRequest, mut chosen: Chosen) -> Result<Imported> {
     // Before anything is unpacked, so that what cannot be published fails early.
     let beside = chosen.beside()?;
     if request.flat {
@@ -288,7 +310,12 @@ impl Chosen {
             Self::Image(format, image) => (*format, image.digest.clone(), image.layers.len()),
             Self::Rootfs(_) => (Format::Rootfs, None, 1),
         };
+        let reference = match self {
+            Self::Image(_, image) => image.reference.clone(),
+            Self::Rootfs(_) => None,
+        };
         Imported {
+            reference,
             root,
             format,
             digest,
@@ -406,12 +433,12 @@ fn unpack(
 impl Rootfs {
     /// Applies the archive, and gives its DiffID.
     fn unpack(&mut self, unpacker: &mut Unpacker<'_>) -> Result<String> {
-        let (label, budget) = (self.label.as_str(), &self.reading.budget);
+        let (label, limits) = (self.label.as_str(), &self.reading.budget.limits);
         let length = self.input.length();
         let part = self.reading.progress.part(Work::Unpack, label, length);
         let stream = part.reading(&mut self.input);
-        let ((), digests) = pipe::through(stream, self.compression, &budget.limits, |plain| {
-            let mut archive = Archive::new(plain, label).within(budget);
+        let ((), digests) = pipe::through(stream, self.compression, limits, |plain| {
+            let mut archive = Archive::new(plain, label).within(&self.reading);
             unpacker.apply(&mut archive, Meaning::Rootfs)?;
             // A layer's digest tells whether it is whole; here only the end mark does.
             if !archive.marked_end() {

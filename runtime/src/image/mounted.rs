@@ -72,6 +72,7 @@ pub(super) fn import(
             Kind::Erofs => Format::Erofs,
         },
         digest: verity.map(|recorded| recorded.digest.to_string()),
+        reference: None,
         layers: 1,
         members: 0,
         bytes,

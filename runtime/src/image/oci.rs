@@ -71,21 +71,7 @@ pub(super) fn select(
     platform: &Platform,
     reading: &Reading,
 ) -> Result<Image> {
-    let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
-    if !layout.image_layout_version.starts_with("1.") {
-        let why = format!(
-            "its layout has the unknown version {}",
-            layout.image_layout_version
-        );
-        return Err(Error::new("read image archive")
-            .on(bundle.label())
-            .because(why)
-            .hint("version 1 is supported; export it again"));
-    }
-    let index: ImageIndex = parse(&bundle.document("index.json")?, "index.json")?;
-    let mut offers = Vec::new();
-    collect(bundle, &index, &[], DEPTH_MAX, &mut offers)?;
-    let offer = choose(bundle, offers, reference, platform)?;
+    let offer = choose(bundle, offers(bundle)?, reference, platform)?;
     known_type("image", &offer.descriptor, &MANIFEST_TYPES)?;
     let label = offer.descriptor.digest().to_string();
     let manifest_text = verified(bundle, &offer.descriptor)?;
@@ -118,6 +104,55 @@ pub(super) fn select(
         reference: offer.names.into_iter().find(|name| *name != label),
         digest: Some(label),
     })
+}
+
+/// The names of the images that are for `platform`, and the digest of one that has no name.
+pub(super) fn names(bundle: &Bundle, platform: &Platform) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for offer in offers(bundle)?
+        .into_iter()
+        .filter(|offer| offer.fits(platform))
+    {
+        let digest = offer.descriptor.digest().to_string();
+        let name = offer
+            .names
+            .into_iter()
+            .find(|name| !name.starts_with("sha256:"));
+        names.push(name.unwrap_or(digest));
+    }
+    Ok(names)
+}
+
+/// Everything that the layout offers.
+fn offers(bundle: &Bundle) -> Result<Vec<Offer>> {
+    let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
+    if !layout.image_layout_version.starts_with("1.") {
+        let why = format!(
+            "its layout has the unknown version {}",
+            layout.image_layout_version
+        );
+        return Err(Error::new("read image archive")
+            .on(bundle.label())
+            .because(why)
+            .hint("version 1 is supported; export it again"));
+    }
+    let index: ImageIndex = parse(&bundle.document("index.json")?, "index.json")?;
+    let mut offers = Vec::new();
+    collect(bundle, &index, &[], DEPTH_MAX, &mut offers)?;
+    Ok(offers)
+}
+
+impl Offer {
+    /// Whether it is for `platform`, as far as the index says.
+    fn fits(&self, platform: &Platform) -> bool {
+        self.descriptor.platform().as_ref().is_none_or(|said| {
+            platform.accepts(
+                &said.os().to_string(),
+                &said.architecture().to_string(),
+                said.variant().as_deref(),
+            )
+        })
+    }
 }
 
 /// Lists the manifests that `index` and the indexes in it lead to.
@@ -180,14 +215,7 @@ fn choose(
     let named = |offer: &Offer| {
         reference.is_none_or(|reference| offer.names.iter().any(|name| name == reference))
     };
-    let fits = |offer: &Offer| match offer.descriptor.platform() {
-        Some(said) => platform.accepts(
-            &said.os().to_string(),
-            &said.architecture().to_string(),
-            said.variant().as_deref(),
-        ),
-        None => true,
-    };
+    let fits = |offer: &Offer| offer.fits(platform);
     let of_that_name: Vec<Offer> = offers.into_iter().filter(named).collect();
     if of_that_name.is_empty() {
         let error = match reference {
@@ -217,7 +245,7 @@ fn choose(
         (Some(_), _) => Err(Error::new("choose image of")
             .on(bundle.label())
             .because(format!("several are for {platform}"))
-            .hint(format!("name one with --ref: {all}"))),
+            .hint(format!("name one with --ref, or take --all: {all}"))),
     }
 }
 

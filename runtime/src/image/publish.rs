@@ -94,7 +94,7 @@ impl Store {
         &self,
         id: &str,
         beside: &Beside,
-        record: &[u8],
+        record: &str,
         replace: bool,
         durable: bool,
     ) -> Result<()> {
@@ -102,26 +102,10 @@ impl Store {
         self.check_free(id, replace)?;
         let old = self.lock_old(id);
         let [env, json] = beside.files();
-        let files = [env, json, ("image", record)];
+        let files = [env, json, ("image", record.as_bytes())];
         let steps = self.give_names(id, &files, durable)?;
         self.forget_old(steps.iter());
-        let replaced = match old {
-            Some(_) => {
-                let name = temporary(id, "");
-                renameat2(
-                    &self.images,
-                    id,
-                    &self.images,
-                    name.as_str(),
-                    RenameFlags::RENAME_NOREPLACE,
-                )
-                .map_err(|errno| {
-                    self.failed("take name from the image that is replaced", id, errno)
-                })?;
-                Some(name)
-            }
-            None => None,
-        };
+        let replaced = old.is_some().then(|| self.hide(id)).transpose()?;
         if durable {
             fsync(&self.images).map_err(|errno| self.failed("write to disk", id, errno))?;
         }
@@ -164,8 +148,8 @@ impl Store {
         Ok(steps)
     }
 
-    /// The directory of an image that is being replaced, locked.
-    fn lock_old(&self, id: &str) -> Option<File> {
+    /// The directory of an image that is going to be removed, locked.
+    pub(super) fn lock_old(&self, id: &str) -> Option<File> {
         let old = self.open_directory(id).ok()?;
         // Nobody has it: an import unlocks what it has published before it unlocks the store.
         let _ = old.try_lock();
@@ -179,17 +163,29 @@ impl Store {
         }
     }
 
-    fn forget(&self, name: &str) -> Result<()> {
+    /// Gives the directory of an image a temporary name, and says which.
+    pub(super) fn hide(&self, id: &str) -> Result<String> {
+        let name = temporary(id, "");
+        let (images, flags) = (&self.images, RenameFlags::RENAME_NOREPLACE);
+        renameat2(images, id, images, name.as_str(), flags)
+            .map_err(|errno| self.failed("take the name of", id, errno))?;
+        Ok(name)
+    }
+
+    /// Removes a file, if it is there; says whether it was.
+    pub(super) fn forget(&self, name: &str) -> Result<bool> {
         match unlinkat(&self.images, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(self.failed("remove the image that was replaced", name, errno)),
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(self.failed("remove", name, errno)),
         }
     }
 
-    fn remove_old(&self, name: &str) -> Result<()> {
+    /// Removes a directory that has a temporary name.
+    pub(super) fn remove_old(&self, name: &str) -> Result<()> {
         remove::remove(self.images.as_fd(), name.as_bytes()).map_err(|errno| {
             self.failed("remove the image that was replaced", name, errno)
-                .hint("the new image is in place; remove the directory by hand")
+                .hint("the image itself is gone; remove the directory by hand")
         })
     }
 }

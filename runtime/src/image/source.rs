@@ -10,34 +10,74 @@ use shim::{Error, Result};
 
 use super::archive::Archive;
 use super::bundle::Bundle;
+use super::chosen::Image;
 use super::decompress::{Compression, decoder};
-use super::docker;
 use super::input::{self, Input, Opened};
 use super::limits::{Budget, Limits};
 use super::member::{checksum_holds, read_failed};
 use super::path::Place;
+use super::platform::Platform;
 use super::progress::{Progress, Work};
+use super::squash::Squash;
 use super::stream::{Section, buffered, start_of};
 use super::tree::disk_hint;
+use super::{Format, docker, oci};
 use crate::rootfs::image_file::Kind;
 
 /// What a source is.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// An OCI image layout (image-spec image-layout.md).
-    Oci(Bundle),
-    /// What `docker save` writes, and its manifest.
-    Docker(Bundle, Vec<docker::Entry>),
+    /// Images, by name.
+    Images(Images),
     /// A tar of a root filesystem.
     Rootfs(Input, Compression),
     /// A filesystem that is mounted, not unpacked.
     Filesystem(Kind, File),
 }
 
+/// The images of an archive.
+#[derive(Debug)]
+pub(super) enum Images {
+    /// Of an OCI image layout (image-spec image-layout.md).
+    Oci(Bundle),
+    /// Of what `docker save` writes, and its manifest.
+    Docker(Bundle, Vec<docker::Entry>),
+}
+
+impl Images {
+    /// The one that `reference` names, or the only one, for `platform`.
+    pub(super) fn select(
+        &self,
+        reference: Option<&str>,
+        platform: &Platform,
+        reading: &Reading,
+    ) -> Result<(Format, Image)> {
+        Ok(match self {
+            Self::Oci(bundle) => (
+                Format::Oci,
+                oci::select(bundle, reference, platform, reading)?,
+            ),
+            Self::Docker(bundle, entries) => (
+                Format::Docker,
+                docker::select(bundle, entries, reference, platform, reading)?,
+            ),
+        })
+    }
+
+    /// A name for each that is for `platform`, or all names that it has.
+    pub(super) fn names(&self, platform: &Platform) -> Result<Vec<String>> {
+        match self {
+            Self::Oci(bundle) => oci::names(bundle, platform),
+            Self::Docker(_, entries) => docker::names(entries),
+        }
+    }
+}
+
 /// How a source is read; copies count together.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
     pub(super) budget: Budget,
+    pub(super) squash: Option<Squash>,
     pub(super) progress: Progress,
 }
 
@@ -151,17 +191,17 @@ pub(super) fn open(
         return Ok(rootfs(plain));
     };
     if is_oci(&bundle)? {
-        return Ok(Source::Oci(bundle));
+        return Ok(Source::Images(Images::Oci(bundle)));
     }
     Ok(match docker::manifest(&bundle)? {
-        Some(entries) => Source::Docker(bundle, entries),
+        Some(entries) => Source::Images(Images::Docker(bundle, entries)),
         None => rootfs(plain),
     })
 }
 
 fn in_directory(bundle: Bundle) -> Result<Source> {
     if is_oci(&bundle)? {
-        return Ok(Source::Oci(bundle));
+        return Ok(Source::Images(Images::Oci(bundle)));
     }
     Err(Error::new("open image source")
         .on(bundle.label())

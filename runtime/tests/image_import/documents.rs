@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::pack::{
-    Files, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Tar, config, docker, file, gzip, layout, oci,
-    sha256, symlink, zstd,
+    Files, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Tar, bzip2, config, docker, file, gzip, layout,
+    oci, sha256, symlink, xz, zstd,
 };
 use crate::verdict::refuse;
 
@@ -140,7 +140,7 @@ fn manifests_that_lead_elsewhere() {
     refuse(
         "xz",
         &oci(&[b"\xfd7zXZ\0\0\0".to_vec()]).into_tar(),
-        "compressed with xz",
+        "the xz data ends too early",
     );
     refuse("no tar", &oci(&[vec![b'x'; 600]]).into_tar(), "checksum");
 }
@@ -186,18 +186,20 @@ fn docker_archives_that_lead_out() {
 fn compressed_streams_that_are_damaged() {
     let noise = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]);
     let data = Tar::of([file("etc/a", noise.collect::<Vec<u8>>())]);
-    for packed in [gzip(&data), zstd(&data)] {
+    for packed in [gzip(&data), zstd(&data), xz(&data), bzip2(&data)] {
         refuse("cut", &packed[..packed.len() * 2 / 3], "read archive");
         refuse("cut at the start", &packed[..20], "truncated");
         let mut damaged = packed.clone();
         damaged[packed.len() / 2] ^= 0x55;
-        refuse("damaged", &damaged, "read archive");
+        // bzip2 finds out at the end of a block, after its beginning was looked at.
+        refuse("damaged", &damaged, "archive");
         // The checksum is at the end, behind the last byte that tar reads.
         let mut checksum = packed.clone();
-        let last = if packed[0] == 0x1f {
-            packed.len() - 6
-        } else {
-            packed.len() - 1
+        let last = match packed[0] {
+            0x1f => packed.len() - 6,
+            // The index and the footer lie between.
+            0xfd => packed.len() - 28,
+            _ => packed.len() - 1,
         };
         checksum[last] ^= 1;
         refuse("checksum", &checksum, "read archive");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runtime::image::{Format, ImportRequest, Platform, import};
+use runtime::image::{Format, ImportRequest, Platform, import, import_all};
 use serde_json::json;
 use tar::EntryType;
 
@@ -244,20 +244,34 @@ fn a_docker_archive_whose_layers_are_links_and_compressed() {
     assert_eq!(contents(&place), MERGED);
 }
 
-#[test]
-fn several_images_in_a_docker_archive_need_a_name() {
+/// A docker-archive of two images with a name and one without.
+fn docker_images() -> Vec<u8> {
     let mut files = Files::default();
     let mut manifest = Vec::new();
-    for name in ["one", "two"] {
+    for name in ["one", "two", "three"] {
         let layer = vec![Tar::of([file(name, "x")])];
+        let tags = match name {
+            "three" => vec![],
+            _ => vec![
+                format!("{name}:1"),
+                format!("docker.io/library/{name}:latest"),
+            ],
+        };
         let config = config(&layer).to_string();
         let config_name = format!("blobs/sha256/{}", sha256(config.as_bytes()));
         files.put(format!("{name}.tar"), layer[0].clone());
-        manifest.push(json!({"Config": config_name, "RepoTags": [format!("{name}:1")], "Layers": [format!("{name}.tar")]}));
+        manifest.push(
+            json!({"Config": config_name, "RepoTags": tags, "Layers": [format!("{name}.tar")]}),
+        );
         files.put(config_name, config);
     }
     files.put("manifest.json", json!(manifest).to_string());
-    let data = files.into_tar();
+    files.into_tar()
+}
+
+#[test]
+fn several_images_in_a_docker_archive_need_a_name() {
+    let data = docker_images();
     let place = Place::new();
     let error = place.import(&data).unwrap_err().to_string();
     assert!(
@@ -271,6 +285,75 @@ fn several_images_in_a_docker_archive_need_a_name() {
     })
     .unwrap();
     assert_eq!(contents(&place), ["/", "/two"]);
+}
+
+#[test]
+fn an_image_without_a_name_is_chosen_by_its_digest() {
+    let place = Place::new();
+    let request = place.request(place.source(&docker_images()));
+    let digest = {
+        let error = import(&request).unwrap_err().to_string();
+        let (_, digest) = error.split_once("sha256:").unwrap();
+        format!("sha256:{}", &digest[..64])
+    };
+    import(&ImportRequest {
+        reference: Some(digest),
+        ..request
+    })
+    .unwrap();
+    assert_eq!(contents(&place), ["/", "/three"]);
+}
+
+#[test]
+fn all_images_of_an_archive_under_ids_of_their_own() {
+    for flat in [true, false] {
+        for data in [docker_images(), gzip(&docker_images())] {
+            let place = Place::new();
+            let request = ImportRequest {
+                flat,
+                ..place.request(place.source(&data))
+            };
+            let imported = import_all(&request).unwrap();
+            let mut ids: Vec<_> = imported
+                .iter()
+                .map(|(id, _)| id.as_str().to_owned())
+                .collect();
+            ids.retain(|id| !id.starts_with("sha256-"));
+            assert_eq!(ids, ["one-1", "one-latest", "two-1", "two-latest"]);
+            assert_eq!(imported.len(), 5);
+            for (id, imported) in imported {
+                assert!(imported.root.exists(), "{}", id.as_str());
+                assert!(place.images().join(format!("{}.env", id.as_str())).exists());
+            }
+            // One that is taken is found out before anything is done.
+            let before = place.names();
+            let error = import_all(&request).unwrap_err().to_string();
+            assert!(error.contains("exists"), "{error}");
+            assert_eq!(place.names(), before);
+            let again = ImportRequest {
+                replace: true,
+                ..request
+            };
+            assert_eq!(import_all(&again).unwrap().len(), 5);
+        }
+    }
+    let place = Place::new();
+    let request = place.request(place.source(&two_images()));
+    let imported = import_all(&request).unwrap();
+    let ids: Vec<_> = imported.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["one", "two", "x-one-latest", "x-two-latest"]);
+}
+
+#[test]
+fn all_images_of_what_has_none() {
+    let place = Place::new();
+    let source = place.source(&Tar::of([file("etc/a", "x")]));
+    let error = import_all(&place.request(source)).unwrap_err().to_string();
+    assert!(
+        error.contains("which has no name") && error.contains("--id"),
+        "{error}"
+    );
+    assert!(!place.base().exists());
 }
 
 #[test]

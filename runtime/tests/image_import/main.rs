@@ -12,9 +12,12 @@ mod failures;
 mod headers;
 mod hostile;
 mod images;
+mod inputs;
 mod layers;
+mod limits;
 mod place;
 mod rootfs;
+mod truths;
 mod twin;
 mod verdict;
 

@@ -261,6 +261,51 @@ pub(super) static MOUNTS: &[Flag] = &[
 
 pub(super) static JSON: &[Flag] = &[switch(FlagId::Json, "--json", "print JSON, for programs")];
 
+pub(super) static SQUASH: &[Flag] = &[switch(
+    FlagId::Squash,
+    "--squash",
+    "give to root what belongs to owners that the caller does not have",
+)];
+
+pub(super) static LIMITS: &[Flag] = &[
+    with_default(
+        "256g",
+        valued(
+            FlagId::MaxSize,
+            "--max-size",
+            "SIZE",
+            "most bytes of data in an image",
+        ),
+    ),
+    with_default(
+        "10000000",
+        valued(
+            FlagId::MaxFiles,
+            "--max-files",
+            "N",
+            "most files in an image",
+        ),
+    ),
+    with_default(
+        "200",
+        valued(
+            FlagId::MaxRatio,
+            "--max-ratio",
+            "N",
+            "most bytes of a compressed one, from 8 GiB on",
+        ),
+    ),
+    with_default(
+        "32m",
+        valued(
+            FlagId::MaxWindow,
+            "--max-window",
+            "SIZE",
+            "most memory for decompressing a layer",
+        ),
+    ),
+];
+
 pub(super) static PROGRESS: &[Flag] = &[with_default(
     "auto",
     valued(
@@ -325,7 +370,12 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
         FlagId::Id,
         "--id",
         "ID",
-        "name of the image in the store (required)",
+        "name of the image in the store (required, unless --all)",
+    ),
+    switch(
+        FlagId::All,
+        "--all",
+        "all images of the archive, under ids that follow from their names",
     ),
     switch(
         FlagId::Replace,

@@ -143,6 +143,14 @@ impl Claim<'_> {
         make().map_err(|errno| self.layers.failed("make directory", &self.name, errno))
     }
 
+    /// Takes a layer away, to be removed with the claim.
+    pub(crate) fn take(&self, key: &LayerKey) -> Result<()> {
+        let (from, to) = (&self.layers.directory, &self.directory);
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        renameat2(from, key.as_str(), to, key.as_str(), flags)
+            .map_err(|errno| self.layers.failed("remove layer", key.as_str(), errno))
+    }
+
     /// Makes what was unpacked a layer. Says whether it is; otherwise somebody else has made the same one.
     pub(crate) fn publish(&self, place: &Place, key: &LayerKey) -> Result<bool> {
         let (from, to) = (&self.directory, &self.layers.directory);

@@ -111,6 +111,7 @@ fn form(rights: Rights) -> Option<&'static str> {
         Rights::Root => None,
         Rights::NoMounts => Some("root"),
         Rights::UserNamespace => Some("user"),
+        Rights::Squash => Some("squash"),
         Rights::SingleId => Some("single"),
     }
 }

@@ -110,10 +110,18 @@ fn damaged_images_are_refused_and_leave_nothing() {
             }),
             "",
         ),
-        ("a blob is missing", without(packed(&good), &blob(&packed(&good), 1)), "blobs/sha256"),
+        (
+            "a blob is missing",
+            without(packed(&good), &blob(&packed(&good), 1)),
+            "blobs/sha256",
+        ),
         ("a DiffID is another", wrong_diff_id(&good), "sha256:"),
         ("a DiffID is missing", fewer_diff_ids(&good), "layers"),
-        ("a media type is unknown", unknown_type(&good), "application/x-unknown"),
+        (
+            "a media type is unknown",
+            unknown_type(&good),
+            "application/x-unknown",
+        ),
         ("a manifest is another", wrong_manifest(&good), "sha256:"),
     ];
     let whole = write(&world, "whole", packed(&good));
@@ -164,7 +172,10 @@ fn fewer_diff_ids(layers: &[Vec<u8>]) -> Files {
 fn unknown_type(layers: &[Vec<u8>]) -> Files {
     let mut files = Files::default();
     let layer = files.blob("application/x-unknown", &gzip(&layers[0]));
-    let config = files.blob(pack::OCI_CONFIG, config(&layers[..1]).to_string().as_bytes());
+    let config = files.blob(
+        pack::OCI_CONFIG,
+        config(&layers[..1]).to_string().as_bytes(),
+    );
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
     let manifest = files.blob(pack::OCI_MANIFEST, manifest.to_string().as_bytes());
     layout(&mut files, &[manifest]);
@@ -174,7 +185,10 @@ fn unknown_type(layers: &[Vec<u8>]) -> Files {
 fn wrong_manifest(layers: &[Vec<u8>]) -> Files {
     let mut files = Files::default();
     let manifest = image(&mut files, layers, &config(layers), gzip);
-    let name = manifest["digest"].as_str().expect("digest").replace(':', "/");
+    let name = manifest["digest"]
+        .as_str()
+        .expect("digest")
+        .replace(':', "/");
     // As long as before, and no other document.
     files.get_mut(&format!("blobs/{name}")).reverse();
     layout(&mut files, &[manifest]);
@@ -251,7 +265,11 @@ fn a_full_disk_is_named_and_has_as_much_room_as_before() {
     let source = write_outside(&world, "image", packed(&layers(6 << 20)));
     for (options, more, why) in [
         ("size=4m", "size=64m", "ENOSPC"),
-        ("size=64m,nr_inodes=250", "size=64m,nr_inodes=10000", "ENOSPC"),
+        (
+            "size=64m,nr_inodes=250",
+            "size=64m,nr_inodes=10000",
+            "ENOSPC",
+        ),
     ] {
         for way in Way::ALL {
             let disk = small_disk(&world, options);
@@ -305,7 +323,9 @@ fn whole(world: &World, way: Way, id: &str) -> bool {
     let images = world.base.join("images");
     match way {
         Way::Flat => Tree::of(&images.join(id)).len() == NAMES,
-        Way::Layered => images.join(format!("{id}.image")).exists() && way.tree(world).len() == NAMES,
+        Way::Layered => {
+            images.join(format!("{id}.image")).exists() && way.tree(world).len() == NAMES
+        }
     }
 }
 
