@@ -72,7 +72,19 @@ fn hostname_and_hosts_are_written() {
     let image = world.base.join("images/img/etc");
     write_file(image.join("hostname"), "image\n");
     std::os::unix::fs::symlink("elsewhere", image.join("hosts")).expect("symlink");
-    let root = world.create();
+    // Whatever the caller's umask is, everybody inside can read them.
+    let sh = tool("sh");
+    let wrap = [
+        sh.to_str().expect("path"),
+        "-c",
+        "umask 077; exec \"$@\"",
+        "sh",
+    ];
+    let root = rootfs(&world.verb("create-fs").wrap(wrap).cmd(["img"]).done());
+    for name in ["etc/hostname", "etc/hosts"] {
+        let mode = fs::metadata(root.join(name)).expect("stat").mode();
+        assert_eq!(mode & 0o7777, 0o644, "{name}");
+    }
     assert!(!root.join("etc/elsewhere").exists());
     assert_eq!(
         fs::read_to_string(image.join("hostname")).expect("read"),
@@ -248,8 +260,11 @@ fn a_corrupt_image_file_is_refused_and_leaves_nothing() {
 #[test]
 fn state_and_data_are_for_root_only() {
     let Some(world) = World::new() else { return };
+    // The launch of a plain directory is the first that needs a state.
+    let first = World::new().expect("another world");
+    let _leader = first.launch(&first.plain("root"));
     let (_root, _leader) = world.idle();
-    for dir in [&world.state, &world.data] {
+    for dir in [&first.state, &world.state, &world.data] {
         assert_eq!(
             fs::metadata(dir).expect("stat").mode() & 0o7777,
             0o700,
