@@ -129,7 +129,7 @@ impl World {
     }
 
     /// The same for an ordinary user: `words` before a program make it run as `uid`, whose the directories are then, and
-    /// who imports the image.
+    /// who imports the image, as a directory.
     ///
     /// # Panics
     /// When that fails.
@@ -161,11 +161,9 @@ impl World {
         }
         self.caller = words.into_iter().map(Into::into).collect();
         fs::copy(binary(), self.copy()).expect("copy of the binary");
-        let import = self.bare(["image", "import", "--id=img"]);
-        let _ = import
-            .verb([format!("--base={}", self.base.display())])
-            .cmd([&archive])
-            .text();
+        let import = self.bare(["image", "import", "--id=img", "--flat"]);
+        let base = format!("--base={}", self.base.display());
+        let _ = import.verb([base]).cmd([&archive]).text();
         for name in ["img.env", "img.json"] {
             fs::rename(self.dir.join(name), images.join(name)).expect("rename");
         }

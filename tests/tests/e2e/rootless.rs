@@ -127,11 +127,18 @@ impl User {
     }
 
     pub(crate) fn import(&self) -> Done {
+        self.import_as(&[])
+    }
+
+    /// As a directory, which a test can look into and change.
+    pub(crate) fn import_flat(&self) -> Done {
+        self.import_as(&["--flat"])
+    }
+
+    fn import_as(&self, options: &[&str]) -> Done {
         let archive = self.archive();
-        let done = self
-            .run(["image", "import", "--id=img"])
-            .cmd([&archive])
-            .done();
+        let run = self.run(["image", "import", "--id=img"]);
+        let done = run.opts(options).cmd([&archive]).done();
         let _ = done.expect_ok();
         done
     }
@@ -201,7 +208,7 @@ fn owner(path: impl AsRef<Path>) -> (u32, u32) {
 #[test]
 fn an_ordinary_user_has_the_whole_life_of_a_container() {
     let Some(ann) = User::granted() else { return };
-    let imported = ann.import();
+    let imported = ann.import_flat();
     // The image has /dev/null and /dev/zero.
     let told = imported.err_text();
     assert!(
@@ -306,7 +313,7 @@ fn a_relative_root_filesystem_is_relative_to_the_callers_directory() {
 #[test]
 fn with_one_id_everything_is_the_users() {
     let Some(ann) = User::single() else { return };
-    let told = ann.import().err_text();
+    let told = ann.import_flat().err_text();
     assert!(told.contains("all files belong to one user"), "{told}");
     assert!(
         told.contains("newuidmap and newgidmap are not installed"),

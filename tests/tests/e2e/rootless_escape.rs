@@ -2,7 +2,7 @@
 //! the files of an ordinary user's container.
 
 use std::fs;
-use std::os::unix::fs::{chown, lchown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -34,7 +34,7 @@ fn running(user: &User, profile: &str) -> (Rootfs, Client) {
 /// A user with an image and a volume.
 fn ready() -> Option<User> {
     let user = User::granted()?;
-    let _ = user.import();
+    let _ = user.import_flat();
     let volume = user.base().join("volumes/main");
     fs::create_dir_all(&volume).expect("volume");
     for place in [&user.base().join("volumes"), &volume] {
@@ -146,6 +146,46 @@ fn other_users_do_not_reach_into_it() {
         }
         let done = stranger(&upper.join("tmp/become")).cmd(["id", "-u"]).done();
         assert_ne!(done.code(), Some(0), "{profile}: {}", done.out_text());
+        stop(leader);
+        user.destroy(&root);
+    }
+    user.assert_nothing_left();
+}
+
+/// Whatever mask the caller has, what create-fs and launch make is the caller's alone.
+#[test]
+fn what_is_made_has_its_mode_whatever_the_mask_is() {
+    let Some(user) = ready() else { return };
+    let sh = tool("sh");
+    for (mask, profile) in [("000", "confined"), ("077", "outer")] {
+        let line = format!("umask {mask}; exec \"$@\"");
+        let masked = |run: Run| run.wrap([sh.to_str().expect("path"), "-c", &line, "sh"]);
+        let path = masked(user.run(["subcontainer", "create-fs", "img"])).text();
+        let guid = path.rsplit('/').next().expect("guid").to_owned();
+        let root = Rootfs {
+            path: path.into(),
+            guid,
+        };
+        let run = user.launch(&root).opt(format!("--profile={profile}"));
+        let leader = masked(run).spawn();
+        let _ = user.exec(&root).cmd(["true"]).text();
+        let container = user.base().join("data/containers").join(&root.guid);
+        // What is in the last two nobody else can reach.
+        for (directory, files) in [
+            (user.state(), true),
+            (user.state().join("leaders"), true),
+            (user.state().join("subcontainers"), true),
+            (user.base().join("data"), false),
+            (container, false),
+        ] {
+            let entries = fs::read_dir(&directory).expect("list").flatten();
+            let entries = entries.map(|entry| entry.path()).filter(|_| files);
+            for path in entries.chain([directory.clone()]) {
+                let meta = fs::symlink_metadata(&path).expect("stat");
+                let open = meta.permissions().mode() & 0o077;
+                assert_eq!(open, 0, "umask {mask}: {}", path.display());
+            }
+        }
         stop(leader);
         user.destroy(&root);
     }
