@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -10,16 +10,12 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
-use sha2::{Digest, Sha256};
 
 use super::contents::Entry;
+use crate::image::content::Content;
 use crate::image::lower::{Marks, is_whiteout, kind};
 use crate::image::meta::is_ours;
-use crate::image::stream::hex;
 use crate::image::tree::open_plain;
-
-/// How much of a file is read at once.
-const CHUNK: usize = 128 << 10;
 
 /// Hands every name below `root`, directories before what is in them, to `each`, with its inode number.
 pub(crate) fn scan(
@@ -127,17 +123,9 @@ fn entry(directory: &OwnedFd, name: &[u8], stat: &FileStat, marks: Marks) -> nix
 
 fn digest(directory: &OwnedFd, name: &[u8]) -> nix::Result<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let mut file = File::from(openat(directory, name, flags, Mode::empty())?);
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
-        }
-    }
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    Content::of(&file)
+        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
 /// By way of /proc: a link has no descriptor of its own but O_PATH, which has no attributes.
