@@ -159,7 +159,12 @@ mod tests {
             assert_eq!(holes.finish(), digest, "{size}");
         }
         let path = std::env::temp_dir().join(format!("content-{}", sha256(bytes)));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path);
         let file = file.unwrap();
         file.set_len(bytes.len() as u64).unwrap();
         for (number, piece) in bytes.chunks(4096).enumerate() {
@@ -186,7 +191,13 @@ mod tests {
             vec![block.clone(), b"x".to_vec()],
             vec![b"x".to_vec(), block.clone()],
             vec![b"x".to_vec(), block.clone(), block.clone(), b"y".to_vec()],
-            vec![text.clone(), block.clone(), block.clone(), block.clone(), text],
+            vec![
+                text.clone(),
+                block.clone(),
+                block.clone(),
+                block.clone(),
+                text,
+            ],
             vec![block, vec![0; 10]],
         ] {
             assert!(seen.insert(in_every_way(&parts.concat())));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use shim::{Error, Result};
 
 use super::about::About;
-use super::kind::Kind;
+use super::form::{Form, Found};
 use super::record::LayerRef;
 use super::{Format, Platform};
 use crate::config::Dirs;
@@ -19,7 +19,7 @@ pub struct Described {
     /// Its name in the store.
     pub id: String,
     /// `layers`, `directory`, `squashfs` or `erofs`.
-    pub kind: &'static str,
+    pub form: Form,
     /// The machine it is for, where that is known.
     pub platform: Option<Platform>,
     /// What it came as, of one in layers.
@@ -48,8 +48,7 @@ pub struct Described {
 /// # Errors
 /// There is no such image; what is beside it cannot be read.
 pub fn inspect(dirs: &Dirs, id: &ImageId) -> Result<Described> {
-    let kind = Kind::of(&dirs.base, id)?;
-    let name = kind.name();
+    let Found { form, record } = Found::of(&dirs.base, id)?;
     let about = About::read(&dirs.base, id)?.unwrap_or_default();
     let path = dirs.base.join("images").join(format!("{id}.env"));
     let env = match std::fs::read(&path) {
@@ -60,11 +59,10 @@ pub fn inspect(dirs: &Dirs, id: &ImageId) -> Result<Described> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Error::io("read", path.display(), &error).hint("check --base")),
     };
-    let record = kind.into_record();
     let record = record.as_ref();
     Ok(Described {
         id: id.to_string(),
-        kind: name,
+        form,
         platform: record.and_then(|record| record.platform.clone()),
         format: record.map(|record| record.format),
         source: record.and_then(|record| record.source.clone()),

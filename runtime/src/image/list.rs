@@ -9,46 +9,10 @@ use nix::unistd::fsync;
 use serde::Serialize;
 use shim::{Error, Result};
 
+use super::form::Form;
 use super::record::Record;
 use super::store::Store;
 use crate::ids::ImageId;
-
-/// What an image is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// A plain directory, `ID/`.
-    Directory,
-    /// `ID.squashfs`.
-    Squashfs,
-    /// `ID.erofs`.
-    Erofs,
-    /// Layers, and the record `ID.image`.
-    Layers,
-}
-
-impl Form {
-    /// All of them, in the order in which create-fs looks for them.
-    const ALL: [Self; 4] = [Self::Directory, Self::Squashfs, Self::Erofs, Self::Layers];
-
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Directory => "",
-            Self::Squashfs => ".squashfs",
-            Self::Erofs => ".erofs",
-            Self::Layers => ".image",
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::Squashfs => "squashfs",
-            Self::Erofs => "erofs",
-            Self::Layers => "layers",
-        }
-    }
-}
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -163,7 +127,7 @@ pub fn table(images: &[Listed]) -> String {
             image
                 .damaged
                 .as_ref()
-                .map_or(image.form.word(), |_| "damaged")
+                .map_or(image.form.name(), |_| "damaged")
                 .to_owned(),
             or_dash(image.layers.map(|layers| layers.to_string())),
             or_dash(image.size.map(size)),

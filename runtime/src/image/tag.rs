@@ -7,7 +7,7 @@ use nix::unistd::{fsync, linkat};
 use shim::{Error, Result};
 
 use super::about::About;
-use super::kind::Kind;
+use super::form::{Form, Found};
 use super::layers::Layers;
 use super::publish::{Beside, undo};
 use super::store::Store;
@@ -22,7 +22,7 @@ pub fn tag(dirs: &Dirs, id: &ImageId, new: &ImageId, replace: bool) -> Result<()
     // The image may be removed meanwhile, but its layers stay until the new record names them.
     let layers = Layers::open(&dirs.data)?;
     let _held = layers.as_ref().map(Layers::hold).transpose()?;
-    let kind = Kind::of(&dirs.base, id)?;
+    let found = Found::of(&dirs.base, id)?;
     if id == new {
         return Err(refused(id, "it has that name already").hint("choose another id"));
     }
@@ -35,20 +35,21 @@ pub fn tag(dirs: &Dirs, id: &ImageId, new: &ImageId, replace: bool) -> Result<()
             None => About::default().text()?,
         },
     };
-    match kind {
-        Kind::Directory => Err(
-            refused(id, "it is a plain directory, which has one name only")
-                .hint("import it again with the other --id, or without --flat"),
-        ),
-        Kind::Layers(record) => {
+    match (found.form, found.record) {
+        (_, Some(record)) => {
             store.publish_record(new.as_str(), &beside, &record.text()?, replace, true)
         }
-        Kind::Squashfs | Kind::Erofs => link(&store, kind.name(), id, new, &beside),
+        (Form::Directory, None) => Err(refused(
+            id,
+            "it is a plain directory, which has one name only",
+        )
+        .hint("import it again with the other --id, or without --flat")),
+        (form, None) => link(&store, form, id, new, &beside),
     }
 }
 
 /// Gives the file that an image is a second name, which comes last.
-fn link(store: &Store, kind: &str, id: &ImageId, new: &ImageId, beside: &Beside) -> Result<()> {
+fn link(store: &Store, form: Form, id: &ImageId, new: &ImageId, beside: &Beside) -> Result<()> {
     let _lock = store.lock()?;
     store.check_free(new.as_str(), false)?;
     // The digest that is recorded of the file holds under each name.
@@ -56,7 +57,7 @@ fn link(store: &Store, kind: &str, id: &ImageId, new: &ImageId, beside: &Beside)
     let mut files = beside.files().to_vec();
     files.extend(verity.iter().map(|text| ("verity", text.as_bytes())));
     let steps = store.give_names(new.as_str(), &files, true)?;
-    let [from, to] = [id, new].map(|id| format!("{id}.{kind}"));
+    let [from, to] = [id, new].map(|id| format!("{id}{}", form.suffix()));
     let images = store.images.as_fd();
     let flags = AtFlags::empty();
     if let Err(errno) = linkat(images, from.as_str(), images, to.as_str(), flags) {

@@ -283,7 +283,7 @@ fn a_tag_is_one_more_name() {
     let known: Value =
         serde_json::from_str(&again.cmd(["layered", "second"]).text()).expect("json");
     assert_eq!(
-        (&known["id"], &known["kind"], &known["stop_signal"]),
+        (&known["id"], &known["form"], &known["stop_signal"]),
         (&json!("second"), &json!("layers"), &json!("SIGQUIT"))
     );
     assert_eq!(known["layers"].as_array().map(Vec::len), Some(3));

@@ -20,6 +20,7 @@ use shim::error::errno_of;
 use shim::{Error, Result};
 
 use self::tree::{Meaning, Packed, pack, unwritable};
+use super::form::Found;
 use super::fresh::Fresh;
 use super::layers::{Held, Layers};
 use super::record::Record;
@@ -196,7 +197,7 @@ impl Tree {
 impl Source {
     /// As the image is: in layers, or as one.
     fn open(dirs: &Dirs, id: &ImageId) -> Result<Self> {
-        let Some(record) = super::kind::Kind::of(&dirs.base, id)?.into_record() else {
+        let Some(record) = Found::of(&dirs.base, id)?.record else {
             return Self::merged(dirs, id);
         };
         let missing = |what: String| {
@@ -247,7 +248,7 @@ impl Source {
         };
         Ok(Self {
             layers: vec![tree],
-            record: super::kind::Kind::of(&dirs.base, id)?.into_record(),
+            record: Found::of(&dirs.base, id)?.record,
             _held: None,
         })
     }

@@ -124,8 +124,7 @@ fn entry(directory: &OwnedFd, name: &[u8], stat: &FileStat, marks: Marks) -> nix
 fn digest(directory: &OwnedFd, name: &[u8]) -> nix::Result<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(directory, name, flags, Mode::empty())?);
-    Content::of(&file)
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    Content::of(&file).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
 /// By way of /proc: a link has no descriptor of its own but O_PATH, which has no attributes.
