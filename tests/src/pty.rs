@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::termios::{Termios, tcgetattr};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::run::Wire;
 use crate::world::tool;
@@ -81,6 +81,14 @@ impl Pty {
     #[must_use]
     pub fn settings(&self) -> Termios {
         tcgetattr(&self.slave).expect("tcgetattr")
+    }
+
+    /// Sets its mode, as a shell does that has the terminal back.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn set(&self, settings: &Termios) {
+        tcsetattr(&self.slave, SetArg::TCSANOW, settings).expect("tcsetattr");
     }
 
     /// Types `bytes`.

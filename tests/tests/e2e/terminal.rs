@@ -89,6 +89,27 @@ fn raw_while_it_runs_and_restored_at_the_end() {
     assert_eq!(pty.settings(), before);
 }
 
+/// A shell that has stopped its job takes the terminal back, sets the mode that it likes, and later lets the job go on.
+#[test]
+fn raw_again_when_it_is_let_go_on() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let mut pty = Pty::new(24, 80);
+    let before = pty.settings();
+    let client = at(world.exec(&root), &pty)
+        .sh("echo up; read line; echo got $line")
+        .spawn();
+    pty.expect("up");
+    until("raw mode", || is_raw(&pty).then_some(()));
+    pty.set(&before);
+    client.signal(Signal::SIGCONT);
+    until("raw mode again", || is_raw(&pty).then_some(()));
+    pty.write(b"hello\r");
+    pty.expect("got hello");
+    client.finish().expect_code(0);
+    assert_eq!(pty.settings(), before);
+}
+
 #[test]
 fn restored_on_every_way_out() {
     let Some(world) = World::new() else { return };
