@@ -19,7 +19,15 @@ pub const MAX_LENGTH: usize = 200;
 
 /// File name endings that the image store gives its own files beside `images/ID/`: an image called `a.env` would be
 /// the environment of the image called `a`.
-const STORE_SUFFIXES: [&str; 6] = [".squashfs", ".erofs", ".image", ".env", ".json", ".tmp"];
+const STORE_SUFFIXES: [&str; 7] = [
+    ".squashfs",
+    ".erofs",
+    ".image",
+    ".env",
+    ".json",
+    ".verity",
+    ".tmp",
+];
 
 const HINT: &str =
     "an id is 1 to 200 of the characters A-Z a-z 0-9 _ + . - and does not begin with . or -";
@@ -119,7 +127,7 @@ macro_rules! name_type {
 name_type! {
     /// The id of an image: the name of `BASE/images/ID`.
     ///
-    /// It may not end in `.squashfs`, `.erofs`, `.image`, `.env`, `.json` or `.tmp`, which are the store's own.
+    /// It may not end in `.squashfs`, `.erofs`, `.image`, `.env`, `.json`, `.verity` or `.tmp`, which are the store's own.
     ImageId, "use image id", &STORE_SUFFIXES
 }
 
@@ -221,6 +229,7 @@ mod tests {
             "main.squashfs",
             "main.erofs",
             "main.image",
+            "main.verity",
             "main.tmp",
         ] {
             let text = ImageId::new(bad).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use nix::errno::Errno;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use shim::{Error, sys};
 
@@ -28,6 +29,12 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -113,20 +120,23 @@ pub enum Wanted {
 }
 
 /// What was found out about an image's file when it was imported: `ID.verity`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Recorded {
     /// Its digest.
     pub digest: Digest,
     /// Who has checked it since.
+    #[serde(rename = "checked")]
     pub since: Since,
 }
 
 /// How much a digest that was right once is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Since {
     /// The kernel checks whatever is read of the file.
+    #[serde(rename = "by the kernel, at every read")]
     Kernel,
     /// It was right when the image was imported.
+    #[serde(rename = "at import only")]
     Import,
 }
 
@@ -281,7 +291,7 @@ mod tests {
             128 * 128 * BLOCK,
             128 * 128 * BLOCK + 1,
         ] {
-            let content: Vec<u8> = (0..size).map(|n| (n / 7 % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(size).collect();
             std::fs::write(&path, content).unwrap();
             let printed = Command::new("fsverity")
                 .args(["digest", "--compact"])

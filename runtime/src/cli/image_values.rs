@@ -56,3 +56,67 @@ pub(super) fn erofs_source(word: OsString) -> shim::Result<ErofsSource> {
             error.hint("an image's id; a directory is given with a slash: ./DIRECTORY")
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Invocation, parse};
+
+    fn read(line: &str) -> shim::Result<Invocation> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn digests_are_given_or_recorded() {
+        let hex = "ab".repeat(32);
+        let digest: Digest = format!("sha256:{hex}").parse().unwrap();
+        let create = |option: &str| read(&format!("subcontainer create-fs {option} main"));
+        for (option, expected) in [
+            ("--verity", Wanted::Recorded),
+            (&format!("--verity=sha256:{hex}"), Wanted::Exactly(digest)),
+        ] {
+            let read = create(option).unwrap();
+            assert!(
+                matches!(read, Invocation::CreateFs(args) if args.verity == Some(expected)),
+                "{option}"
+            );
+        }
+        let read = read(&format!("image import x --id=main --verity sha256:{hex}"));
+        assert!(
+            matches!(read.unwrap(), Invocation::ImageImport(args) if args.verity == Some(digest))
+        );
+        for option in ["--verity=", "--verity=sha256:00", "--verity=sha512:00"] {
+            assert!(create(option).is_err(), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_a_slash() {
+        let source = |word: &str| match read(&format!("image build-erofs {word} f --replace")) {
+            Ok(Invocation::BuildErofs(args)) => {
+                assert!(args.replace && !args.json && args.file.as_os_str() == "f");
+                Some(args.source)
+            }
+            _ => None,
+        };
+        for (word, expected) in [
+            (
+                "main",
+                Some(ErofsSource::Image(ImageId::new("main").unwrap())),
+            ),
+            ("./main", Some(ErofsSource::Directory("./main".into()))),
+            ("/", Some(ErofsSource::Directory("/".into()))),
+            ("..", None),
+            ("main.json", None),
+        ] {
+            assert_eq!(source(word), expected, "{word}");
+        }
+        for line in [
+            "image build-erofs",
+            "image build-erofs main",
+            "image build-erofs a b c",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ use super::record::LayerRef;
 use super::{Format, Platform};
 use crate::config::Dirs;
 use crate::ids::ImageId;
+use crate::verity::Recorded;
 
 /// What is known about it. Names of fields are stable; new ones may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +35,8 @@ pub struct Described {
     pub manifest: Option<String>,
     /// The digest of its configuration.
     pub config: Option<String>,
+    /// Of a file that was imported with its fs-verity digest.
+    pub verity: Option<Recorded>,
     /// Its layers, lowest first.
     pub layers: Vec<LayerRef>,
     /// Its variables, as they are in `ID.env`.
@@ -70,6 +73,10 @@ pub fn inspect(dirs: &Dirs, id: &ImageId) -> Result<Described> {
         imported: record.map(|record| record.imported),
         manifest: record.and_then(|record| Some(record.manifest.as_ref()?.digest.clone())),
         config: record.and_then(|record| Some(record.config.as_ref()?.digest.clone())),
+        verity: match name {
+            "squashfs" | "erofs" => Recorded::read(&dirs.base.join("images"), id.as_str())?,
+            _ => None,
+        },
         layers: record.map_or_else(Vec::new, |record| record.layers.clone()),
         env,
         about,

@@ -56,7 +56,7 @@ pub(super) fn chunk_size(bits: u8) -> u64 {
 }
 
 /// The length of an inode with its attributes.
-pub(super) fn head(node: &Node) -> u64 {
+fn head(node: &Node) -> u64 {
     (INODE + node.xattrs.len()) as u64
 }
 

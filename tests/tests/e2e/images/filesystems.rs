@@ -72,6 +72,14 @@ fn other_digest(file: &Path) -> String {
     format!("sha256:{first}{}", &hex[1..])
 }
 
+/// What `image inspect` says of the digest.
+fn recorded(world: &World, id: &str) -> serde_json::Value {
+    let inspect = world.bare(["image", "inspect"]).verb(world.places());
+    let text = inspect.cmd([id]).opt("--json").text();
+    let mut said: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    said["verity"].take()
+}
+
 #[test]
 fn a_file_is_copied_and_used() {
     let Some(world) = World::new() else { return };
@@ -204,6 +212,7 @@ fn create_fs_holds_a_file_to_its_digest() {
     for (kind, file) in files(&world) {
         let stored = world.base.join(format!("images/{kind}.{kind}"));
         let _ = import(&world, &file, kind, []).expect_ok();
+        assert_eq!(recorded(&world, kind), serde_json::Value::Null);
         let done = create(kind, "--verity");
         done.expect_refused(&[125]);
         assert!(done.err_text().contains("without one"), "{done:?}");
@@ -213,7 +222,15 @@ fn create_fs_holds_a_file_to_its_digest() {
         for option in ["--verity", &*option] {
             world.destroy(&rootfs(&create(kind, option)));
         }
+        let said = recorded(&world, kind);
+        assert_eq!(said["digest"], digest(&file).as_str());
         create(kind, &exactly(&other_digest(&file))).expect_refused(&[125]);
+        if said["checked"] == "by the kernel, at every read" {
+            let written = fs::File::options().write(true).open(&stored);
+            assert!(written.is_err(), "{written:?}");
+            continue;
+        }
+        assert_eq!(said["checked"], "at import only");
         // Somebody changes one byte of what no file of the image has: only the digest tells.
         let length = fs::metadata(&stored).expect("file").len();
         let changed = fs::File::options().write(true).open(&stored).expect("open");
