@@ -342,6 +342,23 @@ fn required<T>(option: &'static str, value: Option<T>) -> shim::Result<T> {
     })
 }
 
+fn image_import(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
+    let source = options.operand(&mut scan, "SOURCE")?.into();
+    options.until_end(&mut scan)?;
+    Ok(Invocation::ImageImport(ImageImportArgs {
+        source,
+        id: options.id_or_all()?,
+        replace: options.replace,
+        flat: options.flat,
+        reference: options.reference,
+        squash: options.squash,
+        limits: options.limits,
+        progress: options.progress,
+        verity: options.verity.map(image_values::exact_verity).transpose()?,
+        dirs: options.dirs,
+    }))
+}
+
 fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<Invocation, Stop> {
     let mut scan = Scan::new(verb, words);
     let mut options = Options::default();
@@ -407,22 +424,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 dirs: options.dirs,
             }))
         }
-        VerbId::ImageImport => {
-            let source = options.operand(&mut scan, "SOURCE")?.into();
-            options.until_end(&mut scan)?;
-            Ok(Invocation::ImageImport(ImageImportArgs {
-                source,
-                id: options.id_or_all()?,
-                replace: options.replace,
-                flat: options.flat,
-                reference: options.reference,
-                squash: options.squash,
-                limits: options.limits,
-                progress: options.progress,
-                verity: options.verity.map(image_values::exact_verity).transpose()?,
-                dirs: options.dirs,
-            }))
-        }
+        VerbId::ImageImport => image_import(options, scan),
         VerbId::BuildErofs => {
             let image = options.operand(&mut scan, "IMAGE")?;
             let file = options.operand(&mut scan, "FILE")?.into();

@@ -19,6 +19,8 @@ use super::sparse;
 pub(super) const BLOCK: u64 = 512;
 /// The most that an extended header or a long name may take, in bytes. Linux allows 64 KiB per attribute.
 const EXTENSION_MAX: u64 = 8 << 20;
+/// The most that all headers for all members may take, in bytes: every member carries a copy. Git writes 52.
+const GLOBALS_MAX: usize = 64 << 10;
 /// The largest size that a header's octal field can hold, in bytes.
 const OCTAL_MAX: u64 = 0o777_7777_7777;
 
@@ -35,6 +37,7 @@ pub(super) struct Archive<R> {
     remaining: u64,
     padding: u64,
     globals: Records,
+    globals_size: usize,
     ended: bool,
     marked_end: bool,
     reading: Option<Reading>,
@@ -56,6 +59,7 @@ impl<R: BufRead> Archive<R> {
             remaining: 0,
             padding: 0,
             globals: Records::default(),
+            globals_size: 0,
             ended: false,
             marked_end: false,
             reading: None,
@@ -255,6 +259,10 @@ impl<R: BufRead> Archive<R> {
 
     fn global(&mut self, header: &Header) -> Result<()> {
         let data = self.extension(header)?;
+        self.globals_size = self.globals_size.saturating_add(data.len());
+        if self.globals_size > GLOBALS_MAX {
+            return Err(self.bad("global headers are larger than 64 KiB"));
+        }
         let records = Records::parse(&data).map_err(|why| self.bad(why))?;
         let for_one = |key: &[u8]| {
             matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.")

@@ -21,6 +21,8 @@ use super::tree::resolve_in;
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// An archive with more members than this is no image archive but a root filesystem.
 const MEMBERS_MAX: usize = 1 << 16;
+/// So is one whose names take more than this, in bytes.
+const NAMES_MAX: usize = 8 << 20;
 /// The most links from name to name.
 const LINKS_MAX: usize = 40;
 
@@ -58,8 +60,10 @@ impl Bundle {
     pub(super) fn tar(section: &Section, label: &str) -> Result<Option<Self>> {
         let mut archive = Archive::with_skip(buffered(section.clone()), label, skip_section);
         let mut slots = HashMap::new();
+        let mut names = 0;
         while let Some(member) = archive.next()? {
-            if slots.len() >= MEMBERS_MAX {
+            names += member.name.len() + member.link.len();
+            if slots.len() >= MEMBERS_MAX || names > NAMES_MAX {
                 return Ok(None);
             }
             let Ok(Place::Below { parent, name }) = Place::parse(&member.name) else {

@@ -83,7 +83,12 @@ pub(super) fn select(
             manifest: None,
             config: Document::new(&config_digest, data),
         },
-        reference: entry.repo_tags.iter().flatten().next().cloned(),
+        // The one that was asked for, where it is a name.
+        reference: {
+            let tags = || entry.repo_tags.iter().flatten();
+            let asked = tags().find(|tag| Some(tag.as_str()) == reference);
+            asked.or_else(|| tags().next()).cloned()
+        },
         digest: None,
     })
 }

@@ -52,6 +52,7 @@ mod stream;
 mod tag;
 mod tree;
 mod verify;
+mod window;
 
 use std::path::{Path, PathBuf};
 

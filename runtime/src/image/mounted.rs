@@ -114,6 +114,10 @@ fn try_out(kind: Kind, request: &ImportRequest, file: &File) -> Result<()> {
 /// What is said about the image beside the source, or what is said of an image that says nothing.
 fn beside(source: &Path) -> Result<Beside> {
     let read = |suffix: &str| {
+        if source == Path::new("-") {
+            // Nothing is beside stdin.
+            return Ok(None);
+        }
         let path = source.with_extension(suffix);
         let source = regular::Source {
             op: "read what is said of the image",

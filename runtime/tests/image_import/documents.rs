@@ -199,6 +199,8 @@ fn compressed_streams_that_are_damaged() {
             0x1f => packed.len() - 6,
             // The index and the footer lie between.
             0xfd => packed.len() - 28,
+            // The last byte of bzip2 has bits that mean nothing.
+            b'B' => packed.len() - 4,
             _ => packed.len() - 1,
         };
         checksum[last] ^= 1;

@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, setfsuid};
-use runtime::image::{ImportRequest, import};
+use runtime::image::{ImportRequest, Rights, import};
 
 use crate::pack::{Tar, dir, file, oci};
 use crate::place::{Place, id, is_root, list};
@@ -266,20 +266,50 @@ const SOURCE: &str = "IMAGE_IMPORT_TEST_SOURCE";
 fn owners_that_are_not_mapped() {
     if let Some(source) = std::env::var_os(SOURCE) {
         let place = Place::new();
-        let error = refused(&place.request(source));
+        let error = refused(&place.request(&source));
         assert!(
             error.contains("set owner 12345:0 of") && error.contains("EINVAL"),
             "{error}"
         );
         assert!(error.contains("not mapped"), "{error}");
+        assert!(
+            error.contains("etc/a") && error.contains("--squash"),
+            "{error}"
+        );
         assert!(!place.base().exists());
+        for (name, flat) in [("img", true), ("layered", false)] {
+            let squashed = ImportRequest {
+                rights: Rights::Squash,
+                id: id(name),
+                flat,
+                ..place.request(&source)
+            };
+            import(&squashed).unwrap();
+        }
+        let found = list(&place.images().join("img"));
+        // Nobody's programs do not become root's.
+        for line in [
+            "/etc/a file 0644 0:0 1 n1 1",
+            "/etc/su file 0755 0:0 1 n1 1",
+            "/etc/mine file 6755 0:0 1 n1 1",
+            "/etc/group file 4755 0:0 1 n1 1",
+            "/etc/shared dir 2755 0:0",
+        ] {
+            assert!(found.contains(&line.to_owned()), "{line}: {found:#?}");
+        }
         return;
     }
     if !is_root("owners_that_are_not_mapped") {
         return;
     }
     let place = Place::new();
-    let source = place.source(&Tar::of([file("etc/a", "1").owner(12_345, 0)]));
+    let source = place.source(&Tar::of([
+        file("etc/a", "1").owner(12_345, 0),
+        file("etc/su", "1").owner(12_345, 12_345).mode(0o6755),
+        file("etc/group", "1").owner(0, 12_345).mode(0o6755),
+        file("etc/mine", "1").mode(0o6755),
+        dir("etc/shared").owner(12_345, 12_345).mode(0o2755),
+    ]));
     let status = Command::new("unshare")
         .arg("--map-root-user")
         .arg(std::env::current_exe().unwrap())

@@ -3,6 +3,7 @@
 use tar::EntryType;
 
 use crate::pack::{Item, Tar, dir, file, item};
+use crate::place::Place;
 use crate::verdict::Outcome::Refused;
 use crate::verdict::{refuse, rootfs};
 
@@ -58,6 +59,22 @@ fn headers_that_are_not_one_header() {
     let mut long = item(EntryType::GNULongName, "././@LongLink").size(9 << 20);
     let long = Tar::default().raw(&mut long.header, b"x");
     refuse("long name", &long.end(), "8 MiB");
+}
+
+#[test]
+fn global_headers_that_grow_without_end() {
+    let global = |tar: Tar| {
+        let record = [("comment".to_owned(), vec![b'x'; 30_000])];
+        tar.records(EntryType::XGlobalHeader, &record)
+    };
+    let tar = (0..3).fold(Tar::default(), |tar, _| global(tar));
+    refuse(
+        "global headers",
+        &tar.add(file("etc/a", "x")).end(),
+        "global headers are larger than 64 KiB",
+    );
+    let fits = global(Tar::default()).add(file("etc/a", "x")).end();
+    assert_eq!(Place::new().unpacked(&fits).len(), 3);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod forms;
 mod hostile;
 mod identity;
 mod image_export;
+mod image_input;
 mod image_option;
 mod images;
 mod inspect;

@@ -143,16 +143,15 @@ pub static VERBS: &[Verb] = &[
         about: "unpack an image into the store",
         notes: "SOURCE is an OCI image layout (directory or tar), a docker-archive tar, or a tar of a root\n\
                 filesystem; each tar plain or compressed with gzip, zstd, xz or bzip2. It can be a pipe, and - is\n\
-                stdin. An image archive out of a pipe is kept in a temporary file below BASE/images meanwhile.\n\
-                A squashfs or EROFS file is copied and not unpacked: create-fs mounts it. NAME.env and NAME.json beside\n\
-                such a file say how it is run.\n\
+                stdin; an image archive out of a pipe is kept in a temporary file below BASE/images meanwhile.\n\
+                A squashfs or EROFS file is copied and not unpacked: create-fs mounts it. NAME.env and NAME.json\n\
+                beside such a file say how it is run.\n\
                 \n\
-                With --all docker.io/library/nginx:1.27 becomes nginx-1.27, ghcr.io/a/b:1 becomes ghcr.io-a-b-1, and\n\
-                an image without a name sha256- and twelve digits; ids and names are printed, one image a line.\n\
+                With --all docker.io/library/nginx:1.27 becomes nginx-1.27, ghcr.io/a/b:1 ghcr.io-a-b-1, and an\n\
+                image without a name sha256- and twelve digits; ids and names are printed, one image a line.\n\
                 \n\
-                SIZE is in bytes, with k, m, g or t in units of 1024; none lifts a limit. Holes are not counted. A\n\
-                window is what zstd --long and xz keep for looking back: xz -9 takes 64m, zstd --ultra -22 128m. With\n\
-                the default an import stays below 64 MiB of memory.",
+                SIZE is in bytes, with k, m, g or t in units of 1024; none lifts a limit. Holes are not counted.\n\
+                A window is what xz and zstd look back to: xz -9 takes 64m, zstd --ultra -22 takes 128m.",
         flags: &[IMAGE_IMPORT, SQUASH, LIMITS, PROGRESS, DIRS],
     },
     Verb {
