@@ -14,6 +14,7 @@ mod task_build;
 mod task_ci;
 mod task_contract;
 mod task_demo;
+mod task_fuzz;
 mod task_guest;
 mod task_licences;
 mod task_test;
@@ -63,6 +64,12 @@ const TASKS: &[Task] = &[
         words: "[NAME...] [RUNS] [--json FILE] [--dir DIR]",
         about: "measure beside the peers that are installed: unpack",
         run: bench::run,
+    },
+    Task {
+        name: "fuzz",
+        words: "archive|config [SECONDS] [SEED]",
+        about: "import almost right archives and documents, and look at what must always hold",
+        run: task_fuzz::run,
     },
     Task {
         name: "licences",
