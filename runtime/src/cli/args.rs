@@ -50,6 +50,14 @@ pub enum Invocation {
     ImageImport(ImageImportArgs),
     /// `image build-erofs`
     BuildErofs(BuildErofsArgs),
+    /// `image list`
+    ImageList(ImageListArgs),
+    /// `image rm`
+    ImageRemove(ImageArgs),
+    /// `image gc`
+    ImageGc(ImageGcArgs),
+    /// `image verify`
+    ImageVerify(ImageArgs),
     /// Text for stdout, newline at its end.
     Help(String),
     /// `--version`
@@ -275,6 +283,37 @@ pub struct MountRemoveArgs {
 pub struct MountListArgs {
     /// As given: relative or absolute, never empty.
     pub rootfs: PathBuf,
+    /// `--json`
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image list`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageListArgs {
+    /// `--json`
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image rm IMAGE_ID`, `image verify IMAGE_ID`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageArgs {
+    /// Its name in the store.
+    pub id: ImageId,
+    /// `--json`
+    pub json: bool,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// `image gc`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageGcArgs {
+    /// `--forget-base`; none is empty.
+    pub forget: Vec<PathBuf>,
     /// `--json`
     pub json: bool,
     /// `--base`, `--state`, `--data`

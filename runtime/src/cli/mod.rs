@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 mod args;
 mod help;
 mod image_values;
+mod image_verbs;
 mod parse;
 mod run;
 mod scan;
@@ -15,9 +16,9 @@ mod values;
 
 pub use args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
-    Format, IdmapRange, ImageExportArgs, ImageImportArgs, ImageInspectArgs, ImageTagArgs,
-    InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs, MountRemoveArgs,
-    PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
+    Format, IdmapRange, ImageArgs, ImageExportArgs, ImageGcArgs, ImageImportArgs, ImageInspectArgs,
+    ImageListArgs, ImageTagArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
 };
 pub use parse::parse;
 pub use run::run;

@@ -8,9 +8,9 @@ use shim::Error;
 
 use super::args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
-    Format, IdmapRange, ImageExportArgs, ImageImportArgs, ImageInspectArgs, ImageTagArgs,
-    InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs, MountRemoveArgs,
-    PipeWrapArgs, ProcessArgs, RunArgs, Userns,
+    Format, IdmapRange, ImageArgs, ImageExportArgs, ImageGcArgs, ImageImportArgs, ImageInspectArgs,
+    ImageListArgs, ImageTagArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PipeWrapArgs, ProcessArgs, RunArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
@@ -151,6 +151,7 @@ struct Options {
     id: Option<ImageId>,
     replace: bool,
     flat: bool,
+    forget: Vec<PathBuf>,
     reference: Option<String>,
     all: bool,
     squash: bool,
@@ -222,6 +223,7 @@ impl Options {
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
             FlagId::Flat => self.flat = true,
+            FlagId::ForgetBase => self.forget.push(values::path(name, value)?),
             FlagId::All => self.all = true,
             FlagId::Squash => self.squash = true,
             FlagId::MaxSize => self.limits.size = Some(values::limit(name, &value)?),
@@ -425,6 +427,23 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
             }))
         }
         VerbId::ImageImport => image_import(options, scan),
+        VerbId::ImageList => {
+            options.until_end(&mut scan)?;
+            Ok(Invocation::ImageList(ImageListArgs {
+                json: options.json,
+                dirs: options.dirs,
+            }))
+        }
+        VerbId::ImageRemove => image(options, scan).map(Invocation::ImageRemove),
+        VerbId::ImageVerify => image(options, scan).map(Invocation::ImageVerify),
+        VerbId::ImageGc => {
+            options.until_end(&mut scan)?;
+            Ok(Invocation::ImageGc(ImageGcArgs {
+                forget: options.forget,
+                json: options.json,
+                dirs: options.dirs,
+            }))
+        }
         VerbId::BuildErofs => {
             let image = options.operand(&mut scan, "IMAGE")?;
             let file = options.operand(&mut scan, "FILE")?.into();
@@ -478,6 +497,16 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
             Ok(Invocation::PipeWrap(PipeWrapArgs { command }))
         }
     }
+}
+
+fn image(mut options: Options, mut scan: Scan) -> Result<ImageArgs, Stop> {
+    let id = ImageId::new(options.operand(&mut scan, "IMAGE_ID")?)?;
+    options.until_end(&mut scan)?;
+    Ok(ImageArgs {
+        id,
+        json: options.json,
+        dirs: options.dirs,
+    })
 }
 
 fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {

@@ -7,11 +7,11 @@ use std::path::Path;
 use shim::idmap::IdMap;
 use shim::signals;
 
-use super::Outcome;
 use super::args::{
     BindMountArgs, BuildErofsArgs, CreateFsArgs, IdmapRange, ImageExportArgs, ImageImportArgs,
     Invocation,
 };
+use super::{Outcome, image_verbs};
 use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
@@ -76,6 +76,10 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             bind_mount::bind(&bind_request(args, dirs)).map(|()| Outcome::SILENT)
         }
         Invocation::ImageImport(args) => import(args, &config()?),
+        Invocation::ImageList(args) => image_verbs::list(&args, &dirs(&args.dirs)?),
+        Invocation::ImageRemove(args) => image_verbs::remove(&args, &dirs(&args.dirs)?),
+        Invocation::ImageGc(args) => image_verbs::collect(&args, &dirs(&args.dirs)?),
+        Invocation::ImageVerify(args) => image_verbs::verify(&args, &dirs(&args.dirs)?),
         Invocation::BuildErofs(args) => {
             let dirs = dirs(&args.dirs)?;
             build_erofs(args, &dirs)

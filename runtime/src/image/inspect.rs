@@ -73,9 +73,9 @@ pub fn inspect(dirs: &Dirs, id: &ImageId) -> Result<Described> {
         imported: record.map(|record| record.imported),
         manifest: record.and_then(|record| Some(record.manifest.as_ref()?.digest.clone())),
         config: record.and_then(|record| Some(record.config.as_ref()?.digest.clone())),
-        verity: match name {
-            "squashfs" | "erofs" => Recorded::read(&dirs.base.join("images"), id.as_str())?,
-            _ => None,
+        verity: match form {
+            Form::Squashfs | Form::Erofs => Recorded::read(&dirs.base.join("images"), id.as_str())?,
+            Form::Directory | Form::Layers => None,
         },
         layers: record.map_or_else(Vec::new, |record| record.layers.clone()),
         env,

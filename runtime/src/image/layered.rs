@@ -14,7 +14,7 @@ use shim::{Error, Result};
 use super::chosen::Image;
 use super::layer::{LeftOut, Meaning, Unpacker};
 use super::layers::claim::{Claim, Place};
-use super::layers::contents::Contents;
+use super::layers::contents::{Contents, Entry};
 use super::layers::scan::scan;
 use super::layers::{Basis, Info, LayerKey, Layers};
 use super::limits::WINDOWS;
@@ -52,11 +52,16 @@ enum State {
 
 /// What the workers share.
 struct Board<'import> {
+    image: &'import Image,
+    /// For each layer the chain id of those below.
+    chains: Vec<String>,
     layers: &'import Layers,
     rights: Rights,
+    /// The rights to unpack what is missing, and to which DiffIDs.
+    claims: Vec<(LayerKey, Claim<'import>)>,
     states: Mutex<Vec<State>>,
     changed: Condvar,
-    /// Layers that nobody has taken yet, lowest first.
+    /// Layers that nobody has taken yet, lowest last.
     todo: Mutex<Vec<usize>>,
 }
 
@@ -68,73 +73,14 @@ pub(super) fn unpack(
     durable: bool,
 ) -> Result<Unpacked> {
     image.check_layers()?;
-    let diff_ids = &image.config.rootfs.diff_ids;
-    let below = chains(diff_ids);
-    let find = |number: usize| find(layers, &diff_ids[number], &below[number], rights);
-    let missing = |number: &usize| find(*number).map(|found| found.is_none());
-    let mut wanted = BTreeSet::new();
-    for number in 0..diff_ids.len() {
-        if missing(&number)? {
-            wanted.insert(LayerKey::new(&diff_ids[number], Basis::Alone, rights)?);
-        }
-    }
-    // In one order for everybody, so that no two wait for each other.
-    let claims: Vec<(LayerKey, Claim<'_>)> = wanted
-        .into_iter()
-        .map(|key| layers.claim(key.as_str()).map(|claim| (key, claim)))
-        .collect::<Result<_>>()?;
-    let mut states = Vec::new();
-    let mut todo = Vec::new();
-    for number in 0..diff_ids.len() {
-        // Somebody may have made it while we waited.
-        states.push(match find(number)? {
-            Some(key) => {
-                image.layers[number].part().present();
-                State::There(key)
-            }
-            None => {
-                todo.push(number);
-                State::Pending
-            }
-        });
-    }
-    todo.reverse();
+    let board = Board::of(image, layers, rights)?;
+    let missing = board.todo.lock().map_or(Vec::new(), |todo| todo.clone());
     let workers = available_parallelism()
         .map_or(1, usize::from)
-        .min(side_by_side(image, &todo)?)
-        .min(todo.len());
-    let board = Board {
-        layers,
-        rights,
-        states: Mutex::new(states),
-        changed: Condvar::new(),
-        todo: Mutex::new(todo),
-    };
-    let claim_of = |number: usize| {
-        let hex = diff_ids[number].as_str();
-        claims
-            .iter()
-            .find(|(key, _)| key.diff_id() == hex)
-            .map(|(_, claim)| claim)
-    };
-    let work = || -> Option<(usize, Error)> {
-        let mut first = None;
-        while let Some(number) = board.take() {
-            let fresh = match claim_of(number) {
-                Some(claim) => board.unpack(image, number, claim),
-                None => Err(Error::new("claim layer").on(&diff_ids[number])),
-            };
-            match fresh {
-                Ok(fresh) => board.set(number, State::Fresh(Box::new(fresh))),
-                Err(error) => {
-                    board.set(number, State::Failed);
-                    first.get_or_insert((number, error));
-                }
-            }
-        }
-        first
-    };
+        .min(side_by_side(image, &missing)?)
+        .min(missing.len());
     let failures = std::thread::scope(|scope| {
+        let work = || board.work(durable);
         let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
         let mut failures: Vec<_> = work().into_iter().collect();
         for other in others {
@@ -146,48 +92,11 @@ pub(super) fn unpack(
     if let Some((_, error)) = failures.into_iter().min_by_key(|(number, _)| *number) {
         return Err(error);
     }
-    let states = board
-        .states
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    if durable && states.iter().any(|state| matches!(state, State::Fresh(_))) {
+    if durable && !missing.is_empty() {
         layers.sync()?;
     }
-    let mut unpacked = Unpacked {
-        layers: Vec::new(),
-        members: 0,
-        bytes: 0,
-        left_out: LeftOut::default(),
-    };
-    for (number, state) in states.into_iter().enumerate() {
-        let (key, info) = match state {
-            State::Fresh(fresh) => {
-                let basis = if fresh.depends {
-                    Basis::On(&below[number])
-                } else {
-                    Basis::Alone
-                };
-                let key = LayerKey::new(&diff_ids[number], basis, rights)?;
-                if let Some(claim) = claim_of(number) {
-                    claim.publish(&fresh.place, &key)?;
-                }
-                unpacked.members += fresh.info.members;
-                unpacked.bytes += fresh.info.size;
-                (key, fresh.info)
-            }
-            State::There(key) => {
-                let info = layers.info(&key)?.ok_or_else(|| damaged(layers, &key))?;
-                (key, info)
-            }
-            State::Pending | State::Failed => {
-                return Err(Error::new("unpack layer").on(&diff_ids[number]));
-            }
-        };
-        unpacked.left_out.devices += info.devices_left_out;
-        unpacked.left_out.attributes += info.attributes_left_out;
-        unpacked.layers.push((key, info));
-    }
-    if durable {
+    let unpacked = board.publish()?;
+    if durable && !missing.is_empty() {
         layers.sync_names()?;
     }
     Ok(unpacked)
@@ -243,7 +152,120 @@ fn chains(diff_ids: &[String]) -> Vec<String> {
     chains
 }
 
-impl Board<'_> {
+impl<'import> Board<'import> {
+    /// Finds out which layers are there, and claims the others.
+    fn of(image: &'import Image, layers: &'import Layers, rights: Rights) -> Result<Self> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let chains = chains(diff_ids);
+        let mut missing = BTreeSet::new();
+        for (diff_id, below) in diff_ids.iter().zip(&chains) {
+            if find(layers, diff_id, below, rights)?.is_none() {
+                missing.insert(LayerKey::new(diff_id, Basis::Alone, rights)?);
+            }
+        }
+        // In one order for everybody, so that no two wait for each other.
+        let claims = missing
+            .into_iter()
+            .map(|key| layers.claim(key.as_str()).map(|claim| (key, claim)))
+            .collect::<Result<_>>()?;
+        let mut states = Vec::new();
+        let mut todo = Vec::new();
+        for (number, (diff_id, below)) in diff_ids.iter().zip(&chains).enumerate() {
+            // Somebody may have made it while we waited.
+            states.push(match find(layers, diff_id, below, rights)? {
+                Some(key) => {
+                    image.layers[number].part().present();
+                    State::There(key)
+                }
+                None => {
+                    todo.push(number);
+                    State::Pending
+                }
+            });
+        }
+        todo.reverse();
+        Ok(Self {
+            image,
+            chains,
+            layers,
+            rights,
+            claims,
+            states: Mutex::new(states),
+            changed: Condvar::new(),
+            todo: Mutex::new(todo),
+        })
+    }
+
+    fn diff_id(&self, number: usize) -> &str {
+        &self.image.config.rootfs.diff_ids[number]
+    }
+
+    fn claim(&self, number: usize) -> Result<&Claim<'import>> {
+        let diff_id = self.diff_id(number);
+        let of_layer = |(key, _): &&(LayerKey, Claim<'_>)| key.diff_id() == diff_id;
+        let found = self.claims.iter().find(of_layer).map(|(_, claim)| claim);
+        found.ok_or_else(|| self.layers.failed("claim layer", diff_id, Errno::ENOENT))
+    }
+
+    /// Unpacks layers until there is nothing left to do; the first failure.
+    fn work(&self, durable: bool) -> Option<(usize, Error)> {
+        while let Some(number) = self.take() {
+            let fresh = self.unpack(number);
+            let done = fresh.map(|fresh| self.set(number, State::Fresh(Box::new(fresh))));
+            // What one layer leaves to the disk is written while others are unpacked.
+            let written = done.and_then(|()| match durable && self.is_busy() {
+                true => self.layers.sync(),
+                false => Ok(()),
+            });
+            if let Err(error) = written {
+                self.set(number, State::Failed);
+                return Some((number, error));
+            }
+        }
+        None
+    }
+
+    /// Gives the layers that were unpacked their names.
+    fn publish(&self) -> Result<Unpacked> {
+        let mut unpacked = Unpacked {
+            layers: Vec::new(),
+            members: 0,
+            bytes: 0,
+            left_out: LeftOut::default(),
+        };
+        for (number, state) in self.states().iter().enumerate() {
+            let (key, info) = match state {
+                State::Fresh(fresh) => {
+                    let basis = if fresh.depends {
+                        Basis::On(&self.chains[number])
+                    } else {
+                        Basis::Alone
+                    };
+                    let key = LayerKey::new(self.diff_id(number), basis, self.rights)?;
+                    self.claim(number)?.publish(&fresh.place, &key)?;
+                    unpacked.members += fresh.info.members;
+                    unpacked.bytes += fresh.info.size;
+                    (key, fresh.info.clone())
+                }
+                State::There(key) => {
+                    let info = self.layers.info(key)?;
+                    (key.clone(), info.ok_or_else(|| damaged(self.layers, key))?)
+                }
+                State::Pending | State::Failed => {
+                    return Err(self.layers.failed(
+                        "unpack layer",
+                        self.diff_id(number),
+                        Errno::ENOENT,
+                    ));
+                }
+            };
+            unpacked.left_out.devices += info.devices_left_out;
+            unpacked.left_out.attributes += info.attributes_left_out;
+            unpacked.layers.push((key, info));
+        }
+        Ok(unpacked)
+    }
+
     /// The next layer to unpack; none when there is nothing left to do, or no use in it.
     fn take(&self) -> Option<usize> {
         if self
@@ -257,6 +279,12 @@ impl Board<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop()
+    }
+
+    /// Whether a layer is still being unpacked.
+    fn is_busy(&self) -> bool {
+        let states = self.states();
+        states.iter().any(|state| matches!(state, State::Pending))
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
@@ -303,9 +331,9 @@ impl Board<'_> {
         }
     }
 
-    fn unpack(&self, image: &Image, number: usize, claim: &Claim<'_>) -> Result<Fresh> {
-        let (layer, diff_id) = (&image.layers[number], &image.config.rootfs.diff_ids[number]);
-        let place = claim.place(&number.to_string())?;
+    fn unpack(&self, number: usize) -> Result<Fresh> {
+        let (layer, diff_id) = (&self.image.layers[number], self.diff_id(number));
+        let place = self.claim(number)?.place(&number.to_string())?;
         let below: Source<'_> = Box::new(|| self.below(number));
         let (filled, ()) = fill(self.layers, &place, self.rights, Some(below), |unpacker| {
             layer.apply(unpacker, Meaning::Layer, diff_id)
@@ -338,6 +366,13 @@ fn fill<T>(
     unpacker.settle()?;
     let scanned_root = open_again(&place.tree).map_err(failed)?;
     let opaque_root = marks.is_opaque(&scanned_root).map_err(failed)?;
+    if !unpacker.lists_root {
+        let root = Entry {
+            kind: "dir",
+            ..Entry::default()
+        };
+        unpacker.contents.add(b"", &root);
+    }
     if unpacker.tree.removed {
         let contents = &mut unpacker.contents;
         contents.restart();

@@ -19,6 +19,7 @@ mod place;
 mod rootfs;
 mod truths;
 mod twin;
+mod verbs;
 mod verdict;
 
 use tests::pack;

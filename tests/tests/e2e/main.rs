@@ -30,6 +30,7 @@ mod identity;
 mod image_export;
 mod image_input;
 mod image_option;
+mod image_verbs;
 mod images;
 mod inspect;
 mod invariants;

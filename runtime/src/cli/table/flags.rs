@@ -259,6 +259,13 @@ pub(super) static MOUNTS: &[Flag] = &[
     ),
 ];
 
+pub(super) static IMAGE_GC: &[Flag] = &[repeated(valued(
+    FlagId::ForgetBase,
+    "--forget-base",
+    "DIR",
+    "a base directory that is gone for good: its images need no layers",
+))];
+
 pub(super) static JSON: &[Flag] = &[switch(FlagId::Json, "--json", "print JSON, for programs")];
 
 pub(super) static SQUASH: &[Flag] = &[switch(

@@ -45,6 +45,7 @@ pub enum FlagId {
     Id,
     Replace,
     Flat,
+    ForgetBase,
     Ref,
     Progress,
     All,
@@ -107,6 +108,10 @@ pub enum VerbId {
     ImageTag,
     ImageExport,
     BuildErofs,
+    ImageList,
+    ImageRemove,
+    ImageGc,
+    ImageVerify,
     BindMount,
     PipeWrap,
 }

@@ -1,7 +1,7 @@
 //! The verbs.
 
 use super::flags::{
-    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE, IMAGE_EXPORT,
+    BIND_MOUNT, BUILD_EROFS, CONFINEMENT, CREATE_FS, DIRS, DRY_RUN, IMAGE, IMAGE_EXPORT, IMAGE_GC,
     IMAGE_IMPORT, IMAGE_PROGRAM, IMAGE_TAG, JSON, LAUNCH, LIMITS, MOUNTS, PROCESS, PROGRESS,
     SQUASH,
 };
@@ -153,6 +153,43 @@ pub static VERBS: &[Verb] = &[
                 SIZE is in bytes, with k, m, g or t in units of 1024; none lifts a limit. Holes are not counted.\n\
                 A window is what xz and zstd look back to: xz -9 takes 64m, zstd --ultra -22 takes 128m.",
         flags: &[IMAGE_IMPORT, SQUASH, LIMITS, PROGRESS, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageList,
+        group: "image",
+        name: "list",
+        operands: "",
+        about: "show which images there are",
+        notes: "SIZE is that of the files in all layers, whether or not other images have the same layers.",
+        flags: &[JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageRemove,
+        group: "image",
+        name: "rm",
+        operands: "IMAGE_ID",
+        about: "remove an image",
+        notes: "Root filesystems that were made of it stay as they are. Its layers stay until image gc.",
+        flags: &[JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageGc,
+        group: "image",
+        name: "gc",
+        operands: "",
+        about: "remove the layers that no image and no root filesystem stands on",
+        notes: "The images of all base directories count that were imported to with this data directory. Where one of them\n\
+                is not there, nothing is removed.",
+        flags: &[IMAGE_GC, JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImageVerify,
+        group: "image",
+        name: "verify",
+        operands: "IMAGE_ID",
+        about: "compare all files of an image's layers with what they were at the import",
+        notes: "Each difference is a line; with one at least the exit status is 125.",
+        flags: &[JSON, DIRS],
     },
     Verb {
         id: VerbId::BuildErofs,

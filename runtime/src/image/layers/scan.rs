@@ -1,18 +1,17 @@
 //! Lists a layer's tree as it is on disk, in the words of `contents`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
 
 use super::contents::Entry;
 use crate::image::content::Content;
+use crate::image::listing::{attributes, names};
 use crate::image::lower::{Marks, is_whiteout, kind};
 use crate::image::meta::is_ours;
 use crate::image::tree::open_plain;
@@ -34,12 +33,11 @@ pub(crate) fn scan(
             open_plain(root.as_fd(), &path, flags).map_err(|errno| (path.clone(), errno))?;
         for name in names(&directory).map_err(|errno| (path.clone(), errno))? {
             let whole = match path.as_slice() {
-                b"" => name.clone(),
+                b"" => name.to_vec(),
                 path => [path, b"/", &name].concat(),
             };
             let failed = |errno| (whole.clone(), errno);
-            let stat = fstatat(&directory, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(failed)?;
+            let stat = fstatat(&directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
             let is_directory = kind(&stat) == SFlag::S_IFDIR;
             // Names of one file that come later are only compared with the first.
             let first = (stat.st_nlink > 1 && !is_directory && !is_whiteout(&stat))
@@ -64,20 +62,6 @@ pub(crate) fn scan(
         }
     }
     Ok(())
-}
-
-fn names(directory: &OwnedFd) -> nix::Result<Vec<Vec<u8>>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut listing = Dir::openat(directory, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 fn entry(directory: &OwnedFd, name: &[u8], stat: &FileStat, marks: Marks) -> nix::Result<Entry> {
@@ -115,7 +99,8 @@ fn entry(directory: &OwnedFd, name: &[u8], stat: &FileStat, marks: Marks) -> nix
             entry.device = Some((major(stat.st_rdev), minor(stat.st_rdev)));
         }
     }
-    entry.xattrs = attributes(directory, name)?;
+    let xattrs = attributes(directory, name, |_| true)?;
+    entry.xattrs = xattrs.into_iter().collect();
     entry.opaque = entry.xattrs.remove(marks.opaque.as_bytes()).is_some();
     entry.xattrs.retain(|name, _| is_ours(name));
     Ok(entry)
@@ -125,25 +110,4 @@ fn digest(directory: &OwnedFd, name: &[u8]) -> nix::Result<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(directory, name, flags, Mode::empty())?);
     Content::of(&file).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-}
-
-/// By way of /proc: a link has no descriptor of its own but O_PATH, which has no attributes.
-fn attributes(directory: &OwnedFd, name: &[u8]) -> nix::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(directory, name, flags, Mode::empty())?;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let read = || -> io::Result<_> {
-        let mut found = BTreeMap::new();
-        for name in xattr::list_deref(&path)? {
-            if let Some(value) = xattr::get_deref(&path, &name)? {
-                found.insert(name.as_bytes().to_vec(), value);
-            }
-        }
-        Ok(found)
-    };
-    match read() {
-        Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => Ok(BTreeMap::new()),
-        other => other.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
-    }
 }
