@@ -142,12 +142,12 @@ impl Item {
 impl Tar {
     /// A whole archive of these members.
     pub fn of(items: impl IntoIterator<Item = Item>) -> Vec<u8> {
-        items.into_iter().fold(Self::default(), Self::add).end()
+        items.into_iter().fold(Self::default(), Self::with).end()
     }
 
     /// Adds a member, with GNU long names where they are needed.
     #[must_use]
-    pub fn add(mut self, mut item: Item) -> Self {
+    pub fn with(mut self, mut item: Item) -> Self {
         if !item.records.is_empty() {
             self = self.records(EntryType::XHeader, &item.records);
         }

@@ -189,7 +189,7 @@ fn layer(random: &mut Random, seeds: &[Vec<u8>], outside: &str) -> Vec<u8> {
         }
     }
     for _ in 0..random.below(6) {
-        let new = Tar::default().add(member(random, outside)).without_end();
+        let new = Tar::default().with(member(random, outside)).without_end();
         members.insert(random.below(members.len() + 1), new);
     }
     for _ in 0..=random.below(5) {

@@ -1,22 +1,23 @@
 //! Words of a command line become an [`Invocation`]. Looks at no file and no environment; refuses what it can already
 //! see to be wrong.
 
+mod containers;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use shim::Error;
 
 use super::args::{
-    BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
-    Format, IdmapRange, ImageArgs, ImageExportArgs, ImageGcArgs, ImageImportArgs, ImageInspectArgs,
-    ImageListArgs, ImageTagArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
-    MountRemoveArgs, PipeWrapArgs, ProcessArgs, RunArgs, Userns,
+    BuildErofsArgs, Command, ConfinementArgs, Format, IdmapRange, ImageArgs, ImageExportArgs,
+    ImageGcArgs, ImageImportArgs, ImageInspectArgs, ImageListArgs, ImageTagArgs, Invocation,
+    LaunchArgs, ProcessArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, image_values, values};
 use crate::config::DirFlags;
-use crate::ids::{Guid, ImageId};
+use crate::ids::ImageId;
 use crate::image::{ExportFormat, LimitArgs, ProgressMode};
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
@@ -365,67 +366,15 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
     let mut scan = Scan::new(verb, words);
     let mut options = Options::default();
     match verb.id {
-        VerbId::Launch => launch(options, scan),
-        VerbId::Run => run(options, scan),
-        VerbId::Exec => exec(options, scan),
-        VerbId::Inspect => {
-            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-            options.until_end(&mut scan)?;
-            Ok(Invocation::Inspect(InspectArgs {
-                rootfs,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::CreateFs => {
-            let image = ImageId::new(options.operand(&mut scan, "IMAGE_ID")?)?;
-            let name = options.until_operand(&mut scan)?;
-            let name = name.map(|name| values::text("NAME", name)).transpose()?;
-            options.until_end(&mut scan)?;
-            Ok(Invocation::CreateFs(CreateFsArgs {
-                image,
-                name: name.filter(|name| !name.is_empty()),
-                userns: options.userns,
-                verity: options.verity,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::DestroyFs => {
-            let guid = Guid::new(options.operand(&mut scan, "GUID")?)?;
-            options.until_end(&mut scan)?;
-            Ok(Invocation::DestroyFs(DestroyFsArgs {
-                guid,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::MountAdd => {
-            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-            let entry = values::utf8("MOUNT", options.operand(&mut scan, "MOUNT")?)?;
-            options.until_end(&mut scan)?;
-            Ok(Invocation::MountAdd(MountAddArgs {
-                rootfs,
-                spec: mounts::parse(&entry)?,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::MountRemove => {
-            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-            let path = options.operand(&mut scan, "PATH")?;
-            options.until_end(&mut scan)?;
-            Ok(Invocation::MountRemove(MountRemoveArgs {
-                rootfs,
-                target: values::target(&path)?,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::MountList => {
-            let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-            options.until_end(&mut scan)?;
-            Ok(Invocation::MountList(MountListArgs {
-                rootfs,
-                json: options.json,
-                dirs: options.dirs,
-            }))
-        }
+        VerbId::Launch => containers::launch(options, scan),
+        VerbId::Run => containers::run(options, scan),
+        VerbId::Exec => containers::exec(options, scan),
+        VerbId::Inspect => containers::inspect(options, scan),
+        VerbId::CreateFs => containers::create_fs(options, scan),
+        VerbId::DestroyFs => containers::destroy_fs(options, scan),
+        VerbId::MountAdd => containers::mount_add(options, scan),
+        VerbId::MountRemove => containers::mount_remove(options, scan),
+        VerbId::MountList => containers::mount_list(options, scan),
         VerbId::ImageImport => image_import(options, scan),
         VerbId::ImageList => {
             options.until_end(&mut scan)?;
@@ -478,24 +427,8 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 dirs: options.dirs,
             }))
         }
-        VerbId::BindMount => {
-            options.until_end(&mut scan)?;
-            Ok(Invocation::BindMount(BindMountArgs {
-                source: required("--source", options.source)?,
-                target: required("--target", options.target)?,
-                recursive: options.recursive,
-                readonly: options.readonly,
-                file: options.file,
-                idmap: options.idmap,
-                dirs: options.dirs,
-            }))
-        }
-        VerbId::PipeWrap => {
-            let program = options.operand(&mut scan, "COMMAND")?;
-            let arguments = scan.rest();
-            let command = Command { program, arguments };
-            Ok(Invocation::PipeWrap(PipeWrapArgs { command }))
-        }
+        VerbId::BindMount => containers::bind_mount(options, scan),
+        VerbId::PipeWrap => containers::pipe_wrap(options, scan),
     }
 }
 
@@ -507,19 +440,6 @@ fn image(mut options: Options, mut scan: Scan) -> Result<ImageArgs, Stop> {
         json: options.json,
         dirs: options.dirs,
     })
-}
-
-fn launch(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
-    let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-    let command = options.command(scan.restart())?;
-    Ok(Invocation::Launch(options.launch(rootfs, command)?))
-}
-
-fn run(mut options: Options, scan: Scan) -> Result<Invocation, Stop> {
-    let command = options.command(scan)?;
-    let image = required("--image", options.process.image.clone())?;
-    let launch = options.launch(PathBuf::new(), command)?;
-    Ok(Invocation::Run(RunArgs { image, launch }))
 }
 
 fn image_export(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
@@ -540,19 +460,6 @@ fn image_export(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop
         format: options.archive_format.unwrap_or_default(),
         replace: options.replace,
         json: options.json,
-        dirs: options.dirs,
-    }))
-}
-
-fn exec(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
-    let rootfs = options.operand(&mut scan, "ROOTFS")?.into();
-    let missing = scan.lacks("COMMAND", "missing");
-    let command = options.command(scan.restart())?.ok_or(missing)?;
-    Ok(Invocation::Exec(ExecArgs {
-        rootfs,
-        command,
-        dry_run: options.dry_run()?,
-        process: options.process,
         dirs: options.dirs,
     }))
 }

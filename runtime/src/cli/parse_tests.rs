@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::capabilities;
-use crate::cli::args::PtySize;
+use crate::cli::args::{
+    BindMountArgs, CreateFsArgs, DestroyFsArgs, ExecArgs, InspectArgs, MountAddArgs, MountListArgs,
+    MountRemoveArgs, PtySize,
+};
+use crate::ids::Guid;
 use crate::profile::{ProfileName, SeccompChoice};
 use std::os::unix::ffi::OsStrExt;
 

@@ -171,7 +171,9 @@ pub fn size(bytes: u64) -> String {
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (mut year, mut day) = (1970, days);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let length = |year: u64| if leap(year) { 366 } else { 365 };
     while day >= length(year) {
         day -= length(year);

@@ -34,7 +34,7 @@ fn sizes_that_are_not_one_size() {
     let huge = file("a", "x").size(u64::MAX / 2 - 1);
     refuse("huge", &one(huge), "larger than any file");
     refuse("of a directory", &one(dir("etc").size(512)), "has data");
-    let all = header(EntryType::XGlobalHeader, "size", "0").add(file("a", "x"));
+    let all = header(EntryType::XGlobalHeader, "size", "0").with(file("a", "x"));
     refuse("for all", &all.end(), "global");
 }
 
@@ -43,16 +43,16 @@ fn headers_that_are_not_one_header() {
     let mut first = one(file("etc/a", "x"));
     first[0] ^= 1;
     refuse("first checksum", &first, "no tar archive");
-    let mut second = Tar::default().add(dir("etc")).without_end();
+    let mut second = Tar::default().with(dir("etc")).without_end();
     second.extend_from_slice(&[b'x'; 512]);
     refuse("second checksum", &second, "checksum");
     let x = EntryType::XHeader;
     let twice = header(x, "path", "a").records(x, &[("path".into(), b"b".to_vec())]);
-    refuse("two", &twice.add(dir("d")).end(), "two extended headers");
+    refuse("two", &twice.with(dir("d")).end(), "two extended headers");
     refuse("of nothing", &header(x, "path", "a").end(), "no member");
     let malformed = Tar::default().raw(&mut item(x, "x").size(4).header, b"99 a");
     refuse("malformed", &malformed.end(), "malformed");
-    let all = header(EntryType::XGlobalHeader, "path", "b").add(file("a", "x"));
+    let all = header(EntryType::XGlobalHeader, "path", "b").with(file("a", "x"));
     refuse("name for all", &all.end(), "global");
     let two_names = file("a".repeat(101), "x").pax("path", "b");
     refuse("two names", &one(two_names), "two names");
@@ -70,10 +70,10 @@ fn global_headers_that_grow_without_end() {
     let tar = (0..3).fold(Tar::default(), |tar, _| global(tar));
     refuse(
         "global headers",
-        &tar.add(file("etc/a", "x")).end(),
+        &tar.with(file("etc/a", "x")).end(),
         "global headers are larger than 64 KiB",
     );
-    let fits = global(Tar::default()).add(file("etc/a", "x")).end();
+    let fits = global(Tar::default()).with(file("etc/a", "x")).end();
     assert_eq!(Place::new().unpacked(&fits).len(), 3);
 }
 
@@ -103,11 +103,11 @@ fn members_that_mean_nothing() {
 
 #[test]
 fn archives_that_end_too_early() {
-    let member = Tar::default().add(file("etc/a", "x".repeat(2000)));
+    let member = Tar::default().with(file("etc/a", "x".repeat(2000)));
     refuse("in a member", &member.without_end()[..1024], "middle");
     let two = Tar::of([file("etc/a", ""), file("b", "")]);
     refuse("in a header", &two[..900], "middle");
-    let unmarked = Tar::default().add(file("etc/a", "x"));
+    let unmarked = Tar::default().with(file("etc/a", "x"));
     refuse("between members", &unmarked.without_end(), "no end mark");
     refuse("at once", &Tar::default().end(), "no members");
 }

@@ -321,9 +321,9 @@ fn whiteouts_mean_nothing_in_a_rootfs_and_old_headers_are_read() {
     let place = Place::new();
     let data = Tar::default()
         .records(EntryType::XGlobalHeader, &global)
-        .add(v7_dir)
-        .add(file(".wh.x", "literal"))
-        .add(item(EntryType::new(b'V'), "label"))
+        .with(v7_dir)
+        .with(file(".wh.x", "literal"))
+        .with(item(EntryType::new(b'V'), "label"))
         .end();
     let root = place.import(&data).unwrap().root;
     let expected = [

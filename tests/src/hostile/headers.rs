@@ -66,7 +66,7 @@ fn sizes() -> Vec<(String, Vec<u8>)> {
             (
                 "for all members",
                 records(EntryType::XGlobalHeader, "size", "0")
-                    .add(file("a", "x"))
+                    .with(file("a", "x"))
                     .end(),
             ),
             ("of a sparse file without a map", gnu(512)),
@@ -77,7 +77,7 @@ fn sizes() -> Vec<(String, Vec<u8>)> {
 fn headers() -> Vec<(String, Vec<u8>)> {
     let mut first = one(file("etc/a", "x"));
     first[0] ^= 1;
-    let mut second = Tar::default().add(dir("etc")).without_end();
+    let mut second = Tar::default().with(dir("etc")).without_end();
     second.extend_from_slice(&[b'x'; 512]);
     let x = EntryType::XHeader;
     let twice = records(x, "path", "a").records(x, &[("path".into(), b"b".to_vec())]);
@@ -87,7 +87,7 @@ fn headers() -> Vec<(String, Vec<u8>)> {
         let mut header = item(x, "x").size(text.len() as u64).header;
         Tar::default()
             .raw(&mut header, text)
-            .add(file("f", "x"))
+            .with(file("f", "x"))
             .end()
     };
     named(
@@ -95,7 +95,7 @@ fn headers() -> Vec<(String, Vec<u8>)> {
         [
             ("the first checksum", first),
             ("the second checksum", second),
-            ("two records headers", twice.add(dir("d")).end()),
+            ("two records headers", twice.with(dir("d")).end()),
             ("records of nothing", records(x, "path", "a").end()),
             ("a length that is too long", raw(b"99 a")),
             ("a length that is too short", raw(b"3 path=a\n")),
@@ -103,7 +103,7 @@ fn headers() -> Vec<(String, Vec<u8>)> {
             (
                 "a name for all",
                 records(EntryType::XGlobalHeader, "path", "b")
-                    .add(file("a", "x"))
+                    .with(file("a", "x"))
                     .end(),
             ),
             (
@@ -147,7 +147,7 @@ fn members() -> Vec<(String, Vec<u8>)> {
 }
 
 fn ends() -> Vec<(String, Vec<u8>)> {
-    let member = || Tar::default().add(file("etc/a", "x".repeat(2000)));
+    let member = || Tar::default().with(file("etc/a", "x".repeat(2000)));
     let two = Tar::of([file("etc/a", ""), file("b", "")]);
     let mut after = Tar::of([file("etc/a", "x")]);
     after.extend(Tar::of([file("etc/b", "smuggled")]));
@@ -165,7 +165,7 @@ fn ends() -> Vec<(String, Vec<u8>)> {
             ("in a header", two[..900].to_vec()),
             (
                 "without a mark",
-                Tar::default().add(file("etc/a", "x")).without_end(),
+                Tar::default().with(file("etc/a", "x")).without_end(),
             ),
             ("at once", Tar::default().end()),
             ("a second archive behind the mark", after),

@@ -90,6 +90,9 @@ fn no_way_to_write_a_user_becomes_root() {
     });
 }
 
+/// Puts something at a path.
+type Maker<'m> = &'m dyn Fn(&Path);
+
 /// CVE-2026-47262, CVE-2024-9676: user files of the image's that hold the client up, fill its memory, or are the host's.
 #[test]
 fn hostile_user_files_make_nobody_root_and_hold_nobody_up() {
@@ -97,7 +100,7 @@ fn hostile_user_files_make_nobody_root_and_hold_nobody_up() {
         let sentinel = Sentinel::new(world.dir.join("sentinel"));
         let passwd = world.base.join("images/img/etc/passwd");
         let line = format!("app:{}\n", "x".repeat(65_536));
-        let kinds: [(&str, &dyn Fn(&Path)); 4] = [
+        let kinds: [(&str, Maker<'_>); 4] = [
             ("a FIFO", &|path| {
                 nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o666)).expect("mkfifo");
             }),

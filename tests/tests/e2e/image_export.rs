@@ -240,7 +240,7 @@ fn an_image_that_is_a_file_is_one_layer() {
     let _ = verb(&world, "tag").cmd(["file", "other"]).text();
     assert!(bytes(&world, "other") == bytes(&world, "file"));
     let known = verb(&world, "inspect").cmd(["other"]).text();
-    assert!(known.contains("kind: squashfs"), "{known}");
+    assert!(known.contains("form: squashfs"), "{known}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn every_format_on_stdin() {
     ];
     for (name, data) in sources {
         let import = world.bare(["image", "import", "-", "--id", name, "--flat"]);
-        import.verb(world.places()).input(data).text();
+        let _ = import.verb(world.places()).input(data).text();
         let file = world.base.join("images").join(name).join("etc/a");
         assert_eq!(std::fs::metadata(file).expect(name).len(), 300_000);
     }

@@ -133,7 +133,7 @@ fn a_killed_import_leaves_what_the_next_one_removes() {
             std::hint::black_box(moment);
         }
         client.signal(Signal::SIGKILL);
-        client.finish();
+        let _ = client.finish();
         if world.base.join("images/img2.image").exists() {
             verb(&world, "verify").cmd(["img2"]).done().expect_code(0);
             verb(&world, "rm").cmd(["img2"]).done().expect_code(0);

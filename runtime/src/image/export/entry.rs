@@ -50,6 +50,13 @@ impl<'e> Entry<'e> {
 
     /// Writes all that comes before the content.
     pub(super) fn write(&self, mut out: impl Write) -> io::Result<()> {
+        // A record's name ends there.
+        if self.attributes.iter().any(|(name, _)| name.contains(&b'=')) {
+            let path = String::from_utf8_lossy(self.path);
+            let why =
+                format!("an attribute of /{path} has = in its name, which no archive can tell");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let records = self.records();
         if !records.is_empty() {
             let mut header = header(EntryType::XHeader, b"PaxHeader")?;
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let attributes = vec![(b"user.a=b".to_vec(), b"\0\n\xff".to_vec())];
+        let attributes = vec![(b"user.a".to_vec(), b"\0=\xff".to_vec())];
         let long = vec![b'l'; 300];
         for (path, link, time) in [
             (&b"a/b"[..], &b""[..], (1, 0)),
@@ -223,6 +230,12 @@ mod tests {
             assert!(members.next().is_none());
         }
         assert!(content(Vec::new(), &b"ab"[..], 3).is_err());
+        let ambiguous = vec![(b"user.a=b".to_vec(), Vec::new())];
+        let entry = Entry {
+            attributes: &ambiguous,
+            ..Entry::file(b"x", 0)
+        };
+        assert!(entry.write(Vec::new()).is_err());
     }
 
     #[test]

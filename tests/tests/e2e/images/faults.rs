@@ -202,7 +202,7 @@ fn a_bomb_stops_early() {
     };
     in_store(&mut world);
     let mut start = Tar::default()
-        .add(file("etc/large", "").size(64 << 30))
+        .with(file("etc/large", "").size(64 << 30))
         .without_end();
     start.truncate(512);
     // A few megabytes that become 4 GiB.
