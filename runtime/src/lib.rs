@@ -32,6 +32,10 @@ pub mod mounts;
 pub mod process;
 /// What a container is kept from.
 pub mod profile;
+/// `image pull`, which a program of its own does.
+pub mod pull;
+/// Files that somebody else may have put there.
+pub mod regular;
 /// `subcontainer create-fs` and `destroy-fs`.
 pub mod rootfs;
 /// Without root: a user namespace of the caller's own.
@@ -51,6 +55,5 @@ mod decimal;
 mod defaults;
 mod discover;
 mod dry_run;
-mod regular;
 mod suggest;
 mod userns;

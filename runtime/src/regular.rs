@@ -16,18 +16,19 @@ use shim::Error;
 
 /// What is read, for the messages, and how much of it at most.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     /// A verb phrase: "read env-file".
-    pub(crate) op: &'static str,
+    pub op: &'static str,
     /// The path as the user knows it.
-    pub(crate) name: &'a Path,
+    pub name: &'a Path,
     /// Size limit in bytes.
-    pub(crate) limit: u64,
+    pub limit: u64,
 }
 
 impl Source<'_> {
     /// A failure with this file.
-    pub(crate) fn error(&self) -> Error {
+    #[must_use]
+    pub fn error(&self) -> Error {
         Error::new(self.op).on(self.name.display())
     }
 
@@ -39,7 +40,10 @@ impl Source<'_> {
     }
 
     /// Opens a path of the host for [`Self::open`].
-    pub(crate) fn look(&self) -> Result<OwnedFd, Errno> {
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn look(&self) -> Result<OwnedFd, Errno> {
         retry(|| open(self.name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
     }
 
@@ -47,7 +51,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// Anything but a regular file, a file that is already larger than the limit, and those of open(2).
-    pub(crate) fn open(&self, seen: &OwnedFd) -> shim::Result<File> {
+    pub fn open(&self, seen: &OwnedFd) -> shim::Result<File> {
         let stat = fstat(seen).map_err(|errno| self.error().errno(errno))?;
         let kind = kind(&stat);
         if kind != SFlag::S_IFREG {
@@ -73,7 +77,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// More bytes than the limit, and those of read(2).
-    pub(crate) fn read(&self, file: File) -> shim::Result<Vec<u8>> {
+    pub fn read(&self, file: File) -> shim::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let limited = &mut file.take(self.limit.saturating_add(1));
         limited

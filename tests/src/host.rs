@@ -191,7 +191,8 @@ impl Snapshot {
 /// Files and directories below a place. The fixed directories that a first use makes are not a change: they are the
 /// place itself.
 fn list(place: &Path, dir: &Path, lines: &mut BTreeSet<String>) {
-    const FIXED: [&str; 5] = [
+    const FIXED: [&str; 6] = [
+        "blobs",
         "leaders",
         "filters",
         "subcontainers",

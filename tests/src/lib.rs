@@ -9,6 +9,7 @@
 
 mod client;
 mod container;
+pub mod front;
 mod golden;
 mod host;
 pub mod hostile;
@@ -17,6 +18,7 @@ mod layered;
 pub mod pack;
 pub mod probe;
 mod pty;
+pub mod registry;
 mod run;
 mod sentinel;
 pub mod tree;

@@ -38,7 +38,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "build",
         words: "",
-        about: "build the release binary and check that it is one static file",
+        about: "build the release binaries and check that each is one static file",
         run: |_| task_build::run(),
     },
     Task {

@@ -13,6 +13,7 @@ use crate::{Result, programs, task_build, task_guest};
 const NEEDED: &[(&str, &str)] = &[
     ("bsdtar", "libarchive-tools"),
     ("busybox", "busybox-static"),
+    ("docker-registry", "docker-registry"),
     ("debootstrap", "debootstrap"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mksquashfs", "squashfs-tools"),
@@ -22,6 +23,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("newuidmap", "uidmap"),
     ("podman", "podman"),
+    ("openssl", "openssl"),
     ("runc", "runc"),
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),

@@ -222,7 +222,8 @@ fn member(random: &mut Random, outside: &str) -> Item {
     }
     if random.once_in(4) {
         let value = random.of(VALUES).replace('@', outside);
-        made = made.pax(*random.of(KEYS), value);
+        let key: &&str = random.of(KEYS);
+        made = made.pax(key, value);
     }
     if random.once_in(16) {
         let long = "n".repeat(*random.of(&[99, 100, 101, 255, 256, 300]));

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shim::mounts::Target;
 use shim::plan::IdRange;
@@ -10,7 +11,7 @@ use shim::plan::IdRange;
 use crate::capabilities;
 use crate::config::DirFlags;
 use crate::ids::{Guid, ImageId};
-use crate::image::{ErofsSource, ExportFormat, LimitArgs, ProgressMode};
+use crate::image::{ErofsSource, ExportFormat, LimitArgs, Platform, ProgressMode};
 use crate::mounts::{MountArgs, MountSpec};
 use crate::profile::{ProfileName, SeccompChoice};
 use crate::verity::{Digest, Wanted};
@@ -48,6 +49,8 @@ pub enum Invocation {
     PipeWrap(PipeWrapArgs),
     /// `image import`
     ImageImport(ImageImportArgs),
+    /// `image pull`
+    ImagePull(ImagePullArgs),
     /// `image build-erofs`
     BuildErofs(BuildErofsArgs),
     /// `image list`
@@ -438,4 +441,44 @@ pub struct ImageTagArgs {
     pub json: bool,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
+}
+
+/// `image pull REFERENCE`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePullArgs {
+    /// As given, printable; what a reference may look like is known to who pulls.
+    pub reference: String,
+    /// Its name in the store; none takes it from the reference.
+    pub id: Option<ImageId>,
+    /// `--replace`: an image of this name may exist and is replaced.
+    pub replace: bool,
+    /// `--flat`: one directory instead of layers.
+    pub flat: bool,
+    /// `--platform`; none is this machine.
+    pub platform: Option<Platform>,
+    /// `--squash`: owners that the caller does not have become its own.
+    pub squash: bool,
+    /// `--max-size` and the like.
+    pub limits: LimitArgs,
+    /// How the registry is talked to.
+    pub registry: RegistryArgs,
+    /// `--progress`
+    pub progress: ProgressMode,
+    /// `--base`, `--state`, `--data`
+    pub dirs: DirFlags,
+}
+
+/// How a registry is talked to. Where nothing is said, the table `[pull]` of the configuration decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryArgs {
+    /// `--authfile`: credentials come from this file alone; never empty.
+    pub authfile: Option<PathBuf>,
+    /// `--ca-cert`: its certificates are trusted, besides the machine's; never empty.
+    pub ca_cert: Option<PathBuf>,
+    /// `--plain-http`: the registry is talked to without TLS.
+    pub plain_http: bool,
+    /// `--proxy`; an http or https URL.
+    pub proxy: Option<String>,
+    /// `--timeout`: how long the registry may be silent.
+    pub timeout: Option<Duration>,
 }

@@ -2,12 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use shim::Error;
 
+use super::values;
+use crate::config::pull;
+use crate::decimal::decimal;
 use crate::ids::ImageId;
-use crate::image::{ErofsSource, ExportFormat};
-use crate::suggest::shown;
+use crate::image::{ErofsSource, ExportFormat, Platform};
+use crate::suggest::{Wrong, shown};
 use crate::verity::{Digest, Wanted};
 
 /// What `--verity` means where it is given alone.
@@ -55,6 +59,22 @@ pub(super) fn erofs_source(word: OsString) -> shim::Result<ErofsSource> {
         .map_err(|error| {
             error.hint("an image's id; a directory is given with a slash: ./DIRECTORY")
         })
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`
+pub(super) fn platform(option: &'static str, value: OsString) -> shim::Result<Platform> {
+    values::text(option, value)?.parse()
+}
+
+/// The URL of an HTTP proxy.
+pub(super) fn proxy(value: &OsStr) -> shim::Result<String> {
+    pull::proxy(&value.to_string_lossy()).map_err(|wrong| wrong.at(values::bad("--proxy")))
+}
+
+/// A number of seconds.
+pub(super) fn timeout(value: &OsStr) -> shim::Result<Duration> {
+    let wrong = |wrong: Wrong| wrong.at(values::bad("--timeout").flags(shown(value)));
+    pull::timeout(decimal(value.as_bytes())).map_err(wrong)
 }
 
 #[cfg(test)]

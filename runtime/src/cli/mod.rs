@@ -17,11 +17,12 @@ mod values;
 pub use args::{
     BindMountArgs, BuildErofsArgs, Command, ConfinementArgs, CreateFsArgs, DestroyFsArgs, ExecArgs,
     Format, IdmapRange, ImageArgs, ImageExportArgs, ImageGcArgs, ImageImportArgs, ImageInspectArgs,
-    ImageListArgs, ImageTagArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs, MountListArgs,
-    MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, RunArgs, Userns,
+    ImageListArgs, ImagePullArgs, ImageTagArgs, InspectArgs, Invocation, LaunchArgs, MountAddArgs,
+    MountListArgs, MountRemoveArgs, PipeWrapArgs, ProcessArgs, PtySize, RegistryArgs, RunArgs,
+    Userns,
 };
 pub use parse::parse;
-pub use run::run;
+pub use run::{import_as_caller, run};
 pub(crate) use values::parse_userns;
 
 /// How a successful run ends.

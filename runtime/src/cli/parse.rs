@@ -10,15 +10,15 @@ use shim::Error;
 
 use super::args::{
     BuildErofsArgs, Command, ConfinementArgs, Format, IdmapRange, ImageArgs, ImageExportArgs,
-    ImageGcArgs, ImageImportArgs, ImageInspectArgs, ImageListArgs, ImageTagArgs, Invocation,
-    LaunchArgs, ProcessArgs, Userns,
+    ImageGcArgs, ImageImportArgs, ImageInspectArgs, ImageListArgs, ImagePullArgs, ImageTagArgs,
+    Invocation, LaunchArgs, ProcessArgs, RegistryArgs, Userns,
 };
 use super::scan::{Scan, Stop, Word};
 use super::table::{self, Flag, FlagId, VERBS, Verb, VerbId};
 use super::{help, image_values, values};
 use crate::config::DirFlags;
 use crate::ids::ImageId;
-use crate::image::{ExportFormat, LimitArgs, ProgressMode};
+use crate::image::{ExportFormat, LimitArgs, Platform, ProgressMode};
 use crate::mounts::{self, MountArgs};
 use crate::suggest::{nearest, shown};
 use crate::users;
@@ -154,6 +154,8 @@ struct Options {
     flat: bool,
     forget: Vec<PathBuf>,
     reference: Option<String>,
+    platform: Option<Platform>,
+    registry: RegistryArgs,
     all: bool,
     squash: bool,
     limits: LimitArgs,
@@ -223,6 +225,12 @@ impl Options {
             }
             FlagId::Id => self.id = Some(ImageId::new(&value)?),
             FlagId::Replace => self.replace = true,
+            FlagId::Platform => self.platform = Some(image_values::platform(name, value)?),
+            FlagId::Authfile => self.registry.authfile = Some(values::path(name, value)?),
+            FlagId::CaCert => self.registry.ca_cert = Some(values::path(name, value)?),
+            FlagId::PlainHttp => self.registry.plain_http = true,
+            FlagId::Proxy => self.registry.proxy = Some(image_values::proxy(&value)?),
+            FlagId::Timeout => self.registry.timeout = Some(image_values::timeout(&value)?),
             FlagId::Flat => self.flat = true,
             FlagId::ForgetBase => self.forget.push(values::path(name, value)?),
             FlagId::All => self.all = true,
@@ -405,6 +413,7 @@ fn read(verb: &'static Verb, words: impl Iterator<Item = OsString>) -> Result<In
                 dirs: options.dirs,
             }))
         }
+        VerbId::ImagePull => image_pull(options, scan),
         VerbId::ImageExport => image_export(options, scan),
         VerbId::ImageInspect => {
             let id = ImageId::new(options.operand(&mut scan, "ID")?)?;
@@ -440,6 +449,23 @@ fn image(mut options: Options, mut scan: Scan) -> Result<ImageArgs, Stop> {
         json: options.json,
         dirs: options.dirs,
     })
+}
+
+fn image_pull(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {
+    let reference = options.operand(&mut scan, "REFERENCE")?;
+    options.until_end(&mut scan)?;
+    Ok(Invocation::ImagePull(ImagePullArgs {
+        reference: values::text("REFERENCE", reference)?,
+        id: options.id,
+        replace: options.replace,
+        flat: options.flat,
+        platform: options.platform,
+        squash: options.squash,
+        limits: options.limits,
+        registry: options.registry,
+        progress: options.progress,
+        dirs: options.dirs,
+    }))
 }
 
 fn image_export(mut options: Options, mut scan: Scan) -> Result<Invocation, Stop> {

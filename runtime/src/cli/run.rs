@@ -16,7 +16,7 @@ use crate::bind_mount::{self, BindMount};
 use crate::config::{self, Config, DirFlags, Dirs};
 use crate::idrange::Pool;
 use crate::ids::ImageId;
-use crate::image::{self, ErofsRequest, ExportRequest, ImportRequest, Progress, Rights};
+use crate::image::{self, ErofsRequest, ExportRequest, ImportRequest, Imported, Progress, Rights};
 use crate::{exec, inspect, launch, leader, mounts, rootfs, rootless, run, userns};
 
 /// Carries out what was asked.
@@ -75,6 +75,7 @@ pub fn run(invocation: Invocation) -> shim::Result<Outcome> {
             let dirs = dirs(&args.dirs)?;
             bind_mount::bind(&bind_request(args, dirs)).map(|()| Outcome::SILENT)
         }
+        Invocation::ImagePull(_) => crate::pull::hand_over(),
         Invocation::ImageImport(args) => import(args, &config()?),
         Invocation::ImageList(args) => image_verbs::list(&args, &dirs(&args.dirs)?),
         Invocation::ImageRemove(args) => image_verbs::remove(&args, &dirs(&args.dirs)?),
@@ -190,11 +191,36 @@ fn import(args: ImageImportArgs, config: &Config) -> shim::Result<Outcome> {
     request.replace = args.replace;
     request.verity = args.verity;
     request.progress = Progress::new(args.progress);
+    import_as_caller(request, args.squash, |request| {
+        if !all {
+            return image::import(request).map(|one| (String::new(), vec![one]));
+        }
+        let mut text = String::new();
+        let mut images = Vec::new();
+        for (id, imported) in image::import_all(request)? {
+            let reference = imported.reference.as_deref().unwrap_or_default();
+            text.push_str(&format!("{} {reference}\n", id.as_str()));
+            images.push(imported);
+        }
+        Ok((text, images))
+    })
+}
+
+/// Imports with the rights that the caller has, from a user namespace of its own where it lacks them; must be called with
+/// one thread. `squash` is what `--squash` asks for; the text that `import` gives is for stdout.
+///
+/// # Errors
+/// Those of entering it, and those of `import`.
+pub fn import_as_caller(
+    mut request: ImportRequest,
+    squash: bool,
+    import: impl FnOnce(&ImportRequest) -> shim::Result<(String, Vec<Imported>)>,
+) -> shim::Result<Outcome> {
     let origin = rootless::enter_for_files()?;
     request.rights = if origin.single_id.is_some() {
         Rights::SingleId
     } else if origin.entered || !origin.initial_userns {
-        match args.squash {
+        match squash {
             true => Rights::Squash,
             false => Rights::UserNamespace,
         }
@@ -203,24 +229,14 @@ fn import(args: ImageImportArgs, config: &Config) -> shim::Result<Outcome> {
     } else {
         Rights::Root
     };
-    let imported = if all {
-        image::import_all(&request)?
-    } else {
-        vec![(request.id.clone(), image::import(&request)?)]
-    };
-    let mut text = String::new();
-    let mut warnings = Vec::new();
+    let (text, imported) = import(&request)?;
     let one_owner = origin
         .single_id
         .map(|why| format!("all files belong to one user, because {why}"));
-    warnings.extend(one_owner);
-    for (id, imported) in imported {
-        if all {
-            let reference = imported.reference.unwrap_or_default();
-            text.push_str(&format!("{} {reference}\n", id.as_str()));
-        }
-        warnings.extend(imported.warning);
-    }
+    let warnings: Vec<String> = one_owner
+        .into_iter()
+        .chain(imported.into_iter().filter_map(|imported| imported.warning))
+        .collect();
     Ok(Outcome::Text {
         text: text.into_bytes(),
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),

@@ -20,7 +20,7 @@ use crate::suggest::{self, Wrong, shown};
 /// The kernel's limit for one mapping (user_namespaces(7), since Linux 4.15).
 const IDMAP_ENTRIES: usize = 340;
 
-fn bad(option: &'static str) -> Error {
+pub(super) fn bad(option: &'static str) -> Error {
     Error::new("read option").on(option)
 }
 

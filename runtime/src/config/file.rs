@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use shim::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Settings};
+use super::{Config, Pull, Settings, pull};
 use crate::capabilities::{List, Request};
 use crate::cli::parse_userns;
 use crate::decimal::decimal;
@@ -25,7 +26,9 @@ use crate::suggest::{Wrong, nearest, shown};
 const LIMIT: u64 = 1 << 20;
 
 /// Keys that only the whole file has.
-pub(super) const OF_THE_FILE: [&str; 6] = ["base", "state", "data", "id_pool", "import", "image"];
+pub(super) const OF_THE_FILE: [&str; 7] = [
+    "base", "state", "data", "id_pool", "import", "pull", "image",
+];
 /// Keys that the whole file and the table of an image have.
 pub(super) const OF_CONTAINERS: [&str; 9] = [
     "profile",
@@ -96,6 +99,7 @@ impl File<'_> {
                 "state" => config.state = Some(self.good(&key, &value, path)?),
                 "data" => config.data = Some(self.good(&key, &value, path)?),
                 "id_pool" => config.id_pool = Some(self.good(&key, &value, id_pool)?),
+                "pull" => self.pull(&mut config.pull, &key, &value)?,
                 "import" => self.import(&mut config, &key, &value)?,
                 "image" => self.images(&mut config, &key, &value)?,
                 _ => {
@@ -131,6 +135,21 @@ impl File<'_> {
             let settings = config.images.entry(image.into()).or_default();
             for (key, value) in self.good(id, value, table)? {
                 self.set(settings, key, value, OF_CONTAINERS.into_iter())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pull(&self, settings: &mut Pull, key: &Key<'_>, value: &Value<'_>) -> shim::Result<()> {
+        for (key, value) in self.good(key, value, table)? {
+            let name: &str = key.as_ref();
+            match name {
+                "authfile" => settings.authfile = Some(self.good(key, value, path)?),
+                "ca_cert" => settings.ca_cert = Some(self.good(key, value, path)?),
+                "plain_http" => settings.plain_http = self.good(key, value, registries)?,
+                "proxy" => settings.proxy = Some(self.good(key, value, proxy)?),
+                "timeout" => settings.timeout = Some(self.good(key, value, timeout)?),
+                _ => return Err(self.unknown(key, pull::KEYS.into_iter())),
             }
         }
         Ok(())
@@ -244,7 +263,7 @@ fn table<'v, 't>(value: &'v DeValue<'t>) -> Result<&'v DeTable<'t>, Wrong> {
         DeValue::Table(table) => Ok(table),
         other => wrong_type(
             other,
-            "it is a table: [import] or [image.ID], and keys below it",
+            "it is a table: [import], [pull] or [image.ID], and keys below it",
         ),
     }
 }
@@ -355,6 +374,24 @@ fn id_pool(value: &DeValue<'_>) -> Result<Pool, Wrong> {
             format!("is wrong: \"{}\" is no pool of ids", shown(text.as_ref())),
             HINT,
         )),
+    }
+}
+
+fn registries(value: &DeValue<'_>) -> Result<Vec<String>, Wrong> {
+    strings(value)?
+        .iter()
+        .map(|text| pull::registry(text))
+        .collect()
+}
+
+fn proxy(value: &DeValue<'_>) -> Result<String, Wrong> {
+    pull::proxy(string(value, "give http://HOST:PORT in quotes")?)
+}
+
+fn timeout(value: &DeValue<'_>) -> Result<Duration, Wrong> {
+    match value {
+        DeValue::Integer(number) => pull::timeout(decimal(number.as_str().as_bytes())),
+        other => wrong_type(other, "give a number of seconds, without quotes"),
     }
 }
 

@@ -6,8 +6,10 @@
 //! not in use: a setting that is silently ignored because of a misspelling is found on the day when it matters.
 
 mod file;
+pub(crate) mod pull;
 mod settings;
 
+pub use pull::Pull;
 pub use settings::Settings;
 
 use std::collections::BTreeMap;
@@ -62,6 +64,8 @@ pub struct Config {
     data: Option<PathBuf>,
     /// `id_pool`: what private ranges of ids are cut from.
     pub id_pool: Option<Pool>,
+    /// `[pull]`: how registries are talked to.
+    pub pull: Pull,
     /// `[import]`: what an image may take.
     pub import: LimitArgs,
     everywhere: Settings,

@@ -374,6 +374,26 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("id_pool = \"4294901760:65536\"", &["is no pool of ids"]),
     ("id_pool = \"0100000:65536\"", &["is no pool of ids"]),
+    ("pull = 1", &["pull is of type integer", "[pull]"]),
+    (
+        "pull.plain_htp = []",
+        &["unknown key plain_htp", "did you mean plain_http?"],
+    ),
+    (
+        "pull.plain_http = [\"http://a\"]",
+        &[
+            "plain_http is wrong",
+            "http://a is no registry",
+            "HOST:PORT",
+        ],
+    ),
+    ("pull.ca_cert = \"ca.pem\"", &["is not an absolute path"]),
+    (
+        "pull.proxy = \"lan\"",
+        &["proxy is no URL of an HTTP proxy"],
+    ),
+    ("pull.timeout = 0", &["timeout is no number of seconds"]),
+    ("pull.timeout = \"1\"", &["timeout is of type string"]),
     ("image = 1", &["image is of type integer", "[image.ID]"]),
     ("image.main = 1", &["main is of type integer", "[image.ID]"]),
     (
@@ -429,9 +449,12 @@ fn the_example_is_all_comments_and_each_of_them_is_right() {
         })
         .collect();
     let text = uncommented.join("\n");
-    for key in file::OF_THE_FILE.iter().chain(&file::OF_CONTAINERS) {
+    let keys = file::OF_THE_FILE.iter().chain(&file::OF_CONTAINERS);
+    for key in keys.chain(&pull::KEYS) {
         let stands = |line: &&str| {
-            line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[{key}."))
+            line.starts_with(&format!("{key} ="))
+                || line.starts_with(&format!("[{key}."))
+                || **line == format!("[{key}]")
         };
         assert!(uncommented.iter().any(stands), "{key}");
     }

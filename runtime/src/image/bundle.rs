@@ -18,7 +18,7 @@ use super::stream::{Section, buffered, skip_section};
 use super::tree::resolve_in;
 
 /// The most that a manifest or a configuration may take, in bytes. Registries stop at 4 MiB.
-const DOCUMENT_MAX: u64 = 8 << 20;
+pub(super) const DOCUMENT_MAX: u64 = 8 << 20;
 /// An archive with more members than this is no image archive but a root filesystem.
 const MEMBERS_MAX: usize = 1 << 16;
 /// So is one whose names take more than this, in bytes.

@@ -17,7 +17,8 @@ use super::stream::{Section, start_of};
 /// A layer as it is stored.
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub(super) section: Section,
+    /// Nothing where the layer was there when the image was chosen.
+    pub(super) section: Option<Section>,
     /// `sha256:` and hex of what is stored, where the archive says it.
     pub(super) digest: Option<String>,
     pub(super) label: String,
@@ -78,9 +79,19 @@ impl Image {
 }
 
 impl Layer {
+    /// Its content as it is stored.
+    fn stored(&self) -> Result<Section> {
+        self.section.clone().ok_or_else(|| {
+            Error::new("unpack layer")
+                .on(&self.label)
+                .because("it was in the store a moment ago, and was not fetched therefore")
+                .hint("somebody has removed it; pull the image again")
+        })
+    }
+
     /// How it is compressed, and how much memory that takes as far as its beginning says.
     pub(super) fn compression(&self) -> Result<(Compression, Option<u64>)> {
-        let start = start_of::<64>(self.section.clone());
+        let start = start_of::<64>(self.stored()?);
         let (start, length) = start.map_err(|error| read_failed(&self.label, &error))?;
         let start = &start[..length];
         let compression = Compression::of(start).map_err(|why| corrupt(&self.label, why))?;
@@ -89,7 +100,7 @@ impl Layer {
 
     /// Begins to tell how far it is.
     pub(super) fn part(&self) -> Part {
-        let length = Some(self.section.length());
+        let length = self.section.as_ref().map(Section::length);
         self.reading
             .progress
             .part(Work::Unpack, &self.label, length)
@@ -105,7 +116,7 @@ impl Layer {
         let (compression, _) = self.compression()?;
         let limits = &self.reading.budget.limits;
         let part = self.part();
-        let stream = part.reading(self.section.clone());
+        let stream = part.reading(self.stored()?);
         let ((), found) = pipe::through(stream, compression, limits, |plain| {
             let mut archive = Archive::new(plain, &self.label).within(&self.reading);
             unpacker.apply(&mut archive, meaning)?;

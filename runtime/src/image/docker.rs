@@ -69,7 +69,7 @@ pub(super) fn select(
     let layers = entry.layers.clone().unwrap_or_default();
     let layers = layers.into_iter().map(|name| {
         Ok(Layer {
-            section: bundle.get(&name)?,
+            section: Some(bundle.get(&name)?),
             digest: None,
             label: name,
             reading: reading.clone(),

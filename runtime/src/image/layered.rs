@@ -102,6 +102,16 @@ pub(super) fn unpack(
     Ok(unpacked)
 }
 
+/// Which of an image's layers are there. The store must be held for as long as that shall be true.
+pub(super) fn there(layers: &Layers, diff_ids: &[String], rights: Rights) -> Result<Vec<bool>> {
+    let below = chains(diff_ids);
+    diff_ids
+        .iter()
+        .zip(&below)
+        .map(|(diff_id, below)| find(layers, diff_id, below, rights).map(|key| key.is_some()))
+        .collect()
+}
+
 /// How many layers can be decompressed at the same time without taking more memory than one may take alone.
 fn side_by_side(image: &Image, todo: &[usize]) -> Result<usize> {
     let mut largest = 1;

@@ -5,17 +5,16 @@
 use std::collections::HashSet;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shim::{Error, Result};
 
-use super::bundle::Bundle;
 use super::chosen::{Documents, Image, Layer, check_platform, expect};
 use super::config::Config;
+use super::pieces::Pieces;
 use super::platform::Platform;
 use super::record::Document;
 use super::source::Reading;
-use super::stream::sha256;
+use super::stream::{Section, sha256};
 
 /// How deep an index may nest in an index; images have one level.
 const DEPTH_MAX: usize = 4;
@@ -52,12 +51,6 @@ const NAMES: [&str; 2] = [
     "org.opencontainers.image.ref.name",
 ];
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LayoutFile {
-    image_layout_version: String,
-}
-
 /// A manifest that the archive offers, and the names that the entries leading to it have.
 struct Offer {
     descriptor: Descriptor,
@@ -66,37 +59,38 @@ struct Offer {
 
 /// Chooses the image that `reference` names and that is for `platform`.
 pub(super) fn select(
-    bundle: &Bundle,
+    pieces: &Pieces<'_>,
     reference: Option<&str>,
     platform: &Platform,
     reading: &Reading,
 ) -> Result<Image> {
-    let offer = choose(bundle, offers(bundle)?, reference, platform)?;
+    let offer = choose(pieces, offers(pieces)?, reference, platform)?;
     known_type("image", &offer.descriptor, &MANIFEST_TYPES)?;
     let label = offer.descriptor.digest().to_string();
-    let manifest_text = verified(bundle, &offer.descriptor)?;
+    let manifest_text = verified(pieces, &offer.descriptor)?;
     let manifest: ImageManifest = parse(&manifest_text, &label)?;
     known_type("image configuration", manifest.config(), &CONFIG_TYPES)?;
     let config_label = manifest.config().digest().to_string();
-    let config_text = verified(bundle, manifest.config())?;
+    let config_text = verified(pieces, manifest.config())?;
     let config = Config::parse(&config_text, &config_label)?;
-    check_platform(&config, platform, bundle.label())?;
-    let mut layers = Vec::new();
+    check_platform(&config, platform, pieces.label())?;
     for descriptor in manifest.layers() {
         known_type("layer", descriptor, &LAYER_TYPES)?;
-        let section = bundle.get(&blob_name(descriptor)?)?;
-        check_size(descriptor, section.length())?;
+    }
+    let sections = pieces.layers(manifest.layers(), &config.rootfs.diff_ids)?;
+    let layer = |(section, descriptor): (Option<Section>, &Descriptor)| {
         let digest = descriptor.digest().to_string();
-        layers.push(Layer {
+        Layer {
             section,
             label: digest.clone(),
             digest: Some(digest),
             reading: reading.clone(),
-        });
-    }
+        }
+    };
+    let layers = sections.into_iter().zip(manifest.layers()).map(layer);
     Ok(Image {
+        layers: layers.collect(),
         config,
-        layers,
         documents: Documents {
             manifest: Document::new(&label, manifest_text),
             config: Document::new(&config_label, config_text),
@@ -107,9 +101,9 @@ pub(super) fn select(
 }
 
 /// The names of the images that are for `platform`, and the digest of one that has no name.
-pub(super) fn names(bundle: &Bundle, platform: &Platform) -> Result<Vec<String>> {
+pub(super) fn names(pieces: &Pieces<'_>, platform: &Platform) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for offer in offers(bundle)?
+    for offer in offers(pieces)?
         .into_iter()
         .filter(|offer| offer.fits(platform))
     {
@@ -123,22 +117,10 @@ pub(super) fn names(bundle: &Bundle, platform: &Platform) -> Result<Vec<String>>
     Ok(names)
 }
 
-/// Everything that the layout offers.
-fn offers(bundle: &Bundle) -> Result<Vec<Offer>> {
-    let layout: LayoutFile = parse(&bundle.document("oci-layout")?, "oci-layout")?;
-    if !layout.image_layout_version.starts_with("1.") {
-        let why = format!(
-            "its layout has the unknown version {}",
-            layout.image_layout_version
-        );
-        return Err(Error::new("read image archive")
-            .on(bundle.label())
-            .because(why)
-            .hint("version 1 is supported; export it again"));
-    }
-    let index: ImageIndex = parse(&bundle.document("index.json")?, "index.json")?;
+/// Everything that the source offers.
+fn offers(pieces: &Pieces<'_>) -> Result<Vec<Offer>> {
     let mut offers = Vec::new();
-    collect(bundle, &index, &[], DEPTH_MAX, &mut offers)?;
+    collect(pieces, &pieces.tops()?, &[], DEPTH_MAX, &mut offers)?;
     Ok(offers)
 }
 
@@ -155,15 +137,15 @@ impl Offer {
     }
 }
 
-/// Lists the manifests that `index` and the indexes in it lead to.
+/// Lists the manifests that these descriptors and the indexes among them lead to.
 fn collect(
-    bundle: &Bundle,
-    index: &ImageIndex,
+    pieces: &Pieces<'_>,
+    descriptors: &[Descriptor],
     names: &[String],
     depth: usize,
     offers: &mut Vec<Offer>,
 ) -> Result<()> {
-    for descriptor in index.manifests() {
+    for descriptor in descriptors {
         let annotation = |key| {
             descriptor
                 .annotations()
@@ -187,8 +169,8 @@ fn collect(
                     .because("indexes nest too deep")
                     .hint("export one image alone"));
             }
-            let nested: ImageIndex = parse(&verified(bundle, descriptor)?, &label)?;
-            collect(bundle, &nested, &names, depth - 1, offers)?;
+            let nested: ImageIndex = parse(&verified(pieces, descriptor)?, &label)?;
+            collect(pieces, nested.manifests(), &names, depth - 1, offers)?;
         } else {
             offers.push(Offer {
                 descriptor: descriptor.clone(),
@@ -197,7 +179,7 @@ fn collect(
         }
         if offers.len() > MANIFESTS_MAX {
             return Err(Error::new("read image index")
-                .on(bundle.label())
+                .on(pieces.label())
                 .because("it offers too many images")
                 .hint("export one image alone"));
         }
@@ -206,7 +188,7 @@ fn collect(
 }
 
 fn choose(
-    bundle: &Bundle,
+    pieces: &Pieces<'_>,
     offers: Vec<Offer>,
     reference: Option<&str>,
     platform: &Platform,
@@ -223,7 +205,7 @@ fn choose(
                 .on(reference)
                 .because("the archive has no image of that name"),
             None => Error::new("find image")
-                .on(bundle.label())
+                .on(pieces.label())
                 .because("the archive has no image"),
         };
         return Err(error.hint(format!("it has {all}")));
@@ -239,13 +221,13 @@ fn choose(
     match (fitting.pop(), fitting.as_slice()) {
         (Some(one), []) => Ok(one),
         (None, _) => Err(Error::new("find image")
-            .on(bundle.label())
+            .on(pieces.label())
             .because(format!("none is for {platform}"))
             .hint(format!("it has {all}"))),
         (Some(_), _) => Err(Error::new("choose image of")
-            .on(bundle.label())
+            .on(pieces.label())
             .because(format!("several are for {platform}"))
-            .hint(format!("name one with --ref, or take --all: {all}"))),
+            .hint(format!("{}: {all}", pieces.how_to_choose()))),
     }
 }
 
@@ -270,15 +252,15 @@ fn summary(offers: &[Offer]) -> String {
 }
 
 /// The content of a blob that is no layer, once its size and digest are known to be right.
-fn verified(bundle: &Bundle, descriptor: &Descriptor) -> Result<Vec<u8>> {
-    let data = bundle.document(&blob_name(descriptor)?)?;
-    check_size(descriptor, data.len() as u64)?;
+fn verified(pieces: &Pieces<'_>, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let data = pieces.document(descriptor)?;
     let digest = descriptor.digest().to_string();
     expect("verify blob", &digest, &digest, &sha256(&data))?;
     Ok(data)
 }
 
-fn check_size(descriptor: &Descriptor, size: u64) -> Result<()> {
+/// Fails unless a blob has as many bytes as was said.
+pub(super) fn check_size(descriptor: &Descriptor, size: u64) -> Result<()> {
     if size == descriptor.size() {
         return Ok(());
     }
@@ -291,8 +273,8 @@ fn check_size(descriptor: &Descriptor, size: u64) -> Result<()> {
         .hint("the image is truncated or damaged; fetch or export it again"))
 }
 
-/// Where a blob is. The digest becomes part of a path, so it is taken only in its one canonical form.
-fn blob_name(descriptor: &Descriptor) -> Result<String> {
+/// A digest's hexadecimal digits. They become part of paths, so they are taken only in their one canonical form.
+pub(super) fn hex_of(descriptor: &Descriptor) -> Result<String> {
     let digest = descriptor.digest().to_string();
     let hex = digest.strip_prefix("sha256:").unwrap_or("");
     if hex.len() != 64
@@ -307,7 +289,7 @@ fn blob_name(descriptor: &Descriptor) -> Result<String> {
             error.hint("other algorithms are not supported; export the image again with sha256")
         );
     }
-    Ok(format!("blobs/sha256/{hex}"))
+    Ok(hex.to_owned())
 }
 
 fn known_type(what: &str, descriptor: &Descriptor, known: &[&str]) -> Result<()> {
@@ -321,7 +303,8 @@ fn known_type(what: &str, descriptor: &Descriptor, known: &[&str]) -> Result<()>
         .hint("this is no container image, or one that is encrypted or older than the OCI format"))
 }
 
-fn parse<T: DeserializeOwned>(data: &[u8], label: &str) -> Result<T> {
+/// Reads a JSON document.
+pub(super) fn parse<T: DeserializeOwned>(data: &[u8], label: &str) -> Result<T> {
     serde_json::from_slice(data).map_err(|error| {
         Error::new("read image document")
             .on(label)

@@ -16,6 +16,7 @@ use super::input::{self, Input, Opened};
 use super::limits::{Budget, Limits};
 use super::member::{checksum_holds, read_failed};
 use super::path::Place;
+use super::pieces::Pieces;
 use super::platform::Platform;
 use super::progress::{Progress, Work};
 use super::squash::Squash;
@@ -55,7 +56,7 @@ impl Images {
         Ok(match self {
             Self::Oci(bundle) => (
                 Format::Oci,
-                oci::select(bundle, reference, platform, reading)?,
+                oci::select(&Pieces::Layout(bundle), reference, platform, reading)?,
             ),
             Self::Docker(bundle, entries) => (
                 Format::Docker,
@@ -67,7 +68,7 @@ impl Images {
     /// A name for each that is for `platform`, or all names that it has.
     pub(super) fn names(&self, platform: &Platform) -> Result<Vec<String>> {
         match self {
-            Self::Oci(bundle) => oci::names(bundle, platform),
+            Self::Oci(bundle) => oci::names(&Pieces::Layout(bundle), platform),
             Self::Docker(_, entries) => docker::names(entries),
         }
     }

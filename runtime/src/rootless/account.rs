@@ -10,15 +10,15 @@ use crate::users;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Account {
+pub struct Account {
     /// Effective, and the real one as well: see [`super::refuse_elevated`].
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The same of the group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// Where passwd knows the uid; UTF-8.
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
     /// Where passwd knows the uid and gives it an absolute path.
-    pub(crate) home: Option<PathBuf>,
+    pub home: Option<PathBuf>,
 }
 
 impl Account {
@@ -26,7 +26,7 @@ impl Account {
     ///
     /// # Errors
     /// A passwd that cannot be read.
-    pub(crate) fn of_caller() -> Result<Self> {
+    pub fn of_caller() -> Result<Self> {
         let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
         let root = RootDir::open(Path::new("/"))
             .map_err(|errno| Error::sys("open", "/", errno).hint("it must be readable"))?;

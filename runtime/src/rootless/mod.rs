@@ -24,7 +24,7 @@ use shim::plan::{IdMaps, IdRange};
 use shim::{Error, Result, own_userns};
 
 use crate::host;
-use account::Account;
+pub use account::Account;
 use subid::Subids;
 
 const CAP_CHOWN: u64 = 1;

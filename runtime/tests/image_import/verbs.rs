@@ -82,9 +82,12 @@ fn what_is_as_it_was_verifies() {
     assert_eq!(verified.names, 8 + 8, "{verified:?}");
 }
 
+/// Does something to the tree at a path.
+type Change = fn(&Path);
+
 #[test]
 fn every_kind_of_change_is_found() {
-    let change: [(&str, fn(&Path)); 12] = [
+    let change: [(&str, Change); 12] = [
         ("/d/a: it is missing", |root| {
             fs::remove_file(root.join("d/a")).unwrap()
         }),

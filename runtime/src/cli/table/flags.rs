@@ -5,7 +5,7 @@ use super::{Flag, FlagId};
 use crate::config::{DEFAULT_BASE, DEFAULT_DATA, DEFAULT_STATE};
 use crate::mounts::RESOLV_CONF;
 
-const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
+pub(super) const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
     Flag {
         id,
         long,
@@ -18,7 +18,12 @@ const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
     }
 }
 
-const fn valued(id: FlagId, long: &'static str, value: &'static str, help: &'static str) -> Flag {
+pub(super) const fn valued(
+    id: FlagId,
+    long: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Flag {
     Flag {
         value: Some(value),
         ..switch(id, long, help)
@@ -46,7 +51,7 @@ const fn implying(implied: &'static str, flag: Flag) -> Flag {
     }
 }
 
-const fn with_default(default: &'static str, flag: Flag) -> Flag {
+pub(super) const fn with_default(default: &'static str, flag: Flag) -> Flag {
     Flag {
         default: Some(default),
         ..flag

@@ -3,6 +3,7 @@
 //! Parsing, help, suggestions, man page and completions are all read from here; nothing about an option is said twice.
 
 mod flags;
+mod pull_flags;
 mod verbs;
 
 pub use verbs::VERBS;
@@ -47,6 +48,12 @@ pub enum FlagId {
     Flat,
     ForgetBase,
     Ref,
+    Platform,
+    Authfile,
+    CaCert,
+    PlainHttp,
+    Proxy,
+    Timeout,
     Progress,
     All,
     Squash,
@@ -104,6 +111,7 @@ pub enum VerbId {
     MountRemove,
     MountList,
     ImageImport,
+    ImagePull,
     ImageInspect,
     ImageTag,
     ImageExport,

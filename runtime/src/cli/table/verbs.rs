@@ -5,6 +5,7 @@ use super::flags::{
     IMAGE_IMPORT, IMAGE_PROGRAM, IMAGE_TAG, JSON, LAUNCH, LIMITS, MOUNTS, PROCESS, PROGRESS,
     SQUASH,
 };
+use super::pull_flags::IMAGE_PULL;
 use super::{Verb, VerbId};
 
 /// All verbs, in the order of the help text.
@@ -190,6 +191,18 @@ pub static VERBS: &[Verb] = &[
         about: "compare all files of an image's layers with what they were at the import",
         notes: "Each difference is a line; with one at least the exit status is 125.",
         flags: &[JSON, DIRS],
+    },
+    Verb {
+        id: VerbId::ImagePull,
+        group: "image",
+        name: "pull",
+        operands: "REFERENCE",
+        about: "fetch an image from a registry into the store",
+        notes: "REFERENCE is [REGISTRY/]NAME[:TAG][@sha256:DIGEST], of docker.io where no registry is named.\n\
+                Credentials are those that docker login and podman login wrote for the calling user.\n\
+                Needs the program start-container-pull beside start-container.\n\n\
+                Example:\n  start-container image pull ghcr.io/example/web:1.2 --id web",
+        flags: &[IMAGE_PULL, SQUASH, LIMITS, PROGRESS, DIRS],
     },
     Verb {
         id: VerbId::BuildErofs,
