@@ -113,9 +113,12 @@ fn beside(world: &World, id: &str) -> (String, Value) {
 #[test]
 fn an_exported_image_is_the_same_elsewhere() {
     let Some(world) = imported() else { return };
-    let tree = Way::Flat.tree(&world);
+    // An overlay's root directory has the times of its topmost layer, whether that lists it or not.
+    let tree_of = |way: Way| way.tree(&world).without(&["."]);
+    let tree = tree_of(Way::Flat);
     assert!(tree.has("again") && !tree.has("gone") && !tree.has("opaque/below"));
-    for id in ["flat", "layered"] {
+    // What is exported second has been replaced by the first.
+    for id in ["layered", "flat"] {
         for format in ["oci", "docker"] {
             let archive = top(&world).join(format!("{id}-{format}.tar"));
             export(&world, id, &archive, format).expect_code(0);
@@ -123,7 +126,7 @@ fn an_exported_image_is_the_same_elsewhere() {
                 let import = way.importing(&world, way.id()).opt("--replace");
                 let _ = import.cmd([&archive]).text();
                 let told = format!("{id} as {format}, {way:?}");
-                way.tree(&world).assert_same(&told, &tree, "the original");
+                tree_of(way).assert_same(&told, &tree, "the original");
                 let (env, json) = beside(&world, way.id());
                 assert_eq!(env, "PATH=/bin\nA=b c\n", "{told}");
                 assert_eq!(

@@ -189,7 +189,7 @@ pub(super) static CREATE_FS: &[Flag] = &[
             FlagId::Verity,
             "--verity",
             "sha256:HEX",
-            "only if the image is a file with this fs-verity digest; alone, the one it was imported with",
+            "only an image file with this fs-verity digest; alone, the recorded one",
         ),
     ),
 ];

@@ -179,8 +179,8 @@ pub static VERBS: &[Verb] = &[
         name: "gc",
         operands: "",
         about: "remove the layers that no image and no root filesystem stands on",
-        notes: "The images of all base directories count that were imported to with this data directory. Where one of them\n\
-                is not there, nothing is removed.",
+        notes: "The images of all base directories count that were imported to with this data directory. Where\n\
+                one of them is not there, nothing is removed.",
         flags: &[IMAGE_GC, JSON, DIRS],
     },
     Verb {
@@ -210,9 +210,10 @@ pub static VERBS: &[Verb] = &[
         name: "build-erofs",
         operands: "IMAGE FILE",
         about: "make one EROFS file of an image, for an appliance",
-        notes: "IMAGE is an image of the store, or a directory with a slash in its name. Nothing is compressed, and the\n\
-                same image gives the same file. FILE.env and FILE.json, without FILE's own ending, say how it is run;\n\
-                image import finds them there. With --json its fs-verity digest is printed, for --verity.",
+        notes: "IMAGE is an image of the store, or a directory with a slash in its name. Nothing is compressed,\n\
+                and the same image gives the same file. FILE.env and FILE.json, without FILE's own ending, say\n\
+                how it is run; image import finds them there. With --json its fs-verity digest is printed, for\n\
+                --verity.",
         flags: &[BUILD_EROFS, JSON, DIRS],
     },
     Verb {
@@ -239,9 +240,9 @@ pub static VERBS: &[Verb] = &[
         name: "export",
         operands: "ID FILE",
         about: "write an image to an archive",
-        notes: "FILE is - for stdout. Layers stay layers, uncompressed; an image that is a directory, squashfs or EROFS\n\
-                is one layer. rootfs is the merged tree alone. The same image gives the same bytes, which are others\n\
-                than those that were imported.",
+        notes: "FILE is - for stdout. Layers stay layers, uncompressed; an image that is a directory, a squashfs\n\
+                or an EROFS is one layer. rootfs is the merged tree alone. The same image gives the same bytes,\n\
+                which are others than those that were imported.",
         flags: &[IMAGE_EXPORT, JSON, DIRS],
     },
     Verb {
