@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use shim::{Error, Result};
 
+use crate::image::store::temporary;
 use crate::image::stream::sha256;
 
 /// A base directory that a data directory knows.
@@ -33,7 +34,8 @@ pub fn remember_base(data: &Path, base: &Path) -> Result<()> {
         return Ok(());
     }
     let directory = data.join("bases");
-    let temporary = directory.join(format!(".{}.tmp", std::process::id()));
+    // Not the process id: two threads have the same one, and so have processes of two containers.
+    let temporary = directory.join(temporary("base", ""));
     let write = || {
         DirBuilder::new()
             .recursive(true)
