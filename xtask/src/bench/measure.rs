@@ -24,8 +24,8 @@ pub(super) struct Run {
 /// Runs `command` without output; its errors are part of the failure.
 pub(super) fn run(command: &Command) -> Result<Run> {
     let shown = programs::shown(command);
-    let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    let mut outer = programs::program(own);
+    // Not by its path: the file may have been built anew meanwhile.
+    let mut outer = programs::program("/proc/self/exe");
     outer.arg(WORD).arg(command.get_program());
     outer.args(command.get_args());
     let output = outer
