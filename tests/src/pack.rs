@@ -17,7 +17,7 @@ pub struct Tar(Vec<u8>);
 
 /// One member, with defaults of a regular file of root's.
 pub struct Item {
-    /// Its header, without the name, which [`Tar::add`] puts in.
+    /// Its header, without the name, which [`Tar::with`] puts in.
     pub header: Header,
     name: Vec<u8>,
     link: Vec<u8>,

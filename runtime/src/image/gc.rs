@@ -1,4 +1,4 @@
-//! `image gc`: removes the layers that nothing stands on, and what killed imports have left.
+//! `image gc`: removes the layers that nothing stands on, and what killed imports and pulls have left.
 //!
 //! A layer is needed by the record of an image in any base directory that the data directory knows, and by a root filesystem
 //! that was made of it. Where it cannot be seen what is needed, nothing is removed.
@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use shim::{Error, Result};
 
 use super::layers::{LayerKey, Layers, bases, forget_base};
+use super::parts::Parts;
 use super::record::Record;
 
 /// What was removed.
@@ -30,6 +32,10 @@ pub struct Collected {
 /// # Errors
 /// A base directory that is not there and not forgotten, a record that cannot be read: then nothing is removed.
 pub fn collect(data: &Path, forget: &[PathBuf]) -> Result<Collected> {
+    // What of a pull that was broken off is not going to be gone on with.
+    if data.join("blobs").is_dir() {
+        Parts::open(data)?.remove_older(Duration::ZERO)?;
+    }
     let Some(layers) = Layers::open(data)? else {
         return Ok(Collected::default());
     };

@@ -30,6 +30,7 @@ pub mod layers;
 mod limits;
 mod list;
 mod listing;
+mod lock;
 mod lower;
 mod member;
 mod meta;

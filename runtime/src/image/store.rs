@@ -12,7 +12,6 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -21,14 +20,11 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use shim::{Error, Result};
 
+use super::lock;
 use super::record::file_name;
 use super::remove;
 use super::tree::disk_hint;
 
-/// How long another import may hold the directory's lock. It does so for a few system calls.
-const LOCK_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a lock that is taken is looked at again.
-const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 /// The open directory `BASE/images`.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -104,22 +100,13 @@ impl Store {
         let file = openat(&self.images, ".", flags, Mode::empty())
             .map_err(|errno| failed(&errno.into()))?;
         let file = File::from(file);
-        let deadline = Instant::now() + LOCK_DEADLINE;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::sleep(LOCK_INTERVAL)
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::new("lock image store")
-                        .on(self.path.display())
-                        .because("another import has held it for 10 seconds")
-                        .hint("see who it is with fuser; it may be stopped or its disk may hang"));
-                }
-                Err(TryLockError::Error(error)) => return Err(failed(&error)),
-            }
+        if lock::take(&file, File::try_lock, lock::DEADLINE).map_err(|error| failed(&error))? {
+            return Ok(file);
         }
+        Err(Error::new("lock image store")
+            .on(self.path.display())
+            .because("another import has held it for 10 seconds")
+            .hint("see who it is with fuser; it may be stopped or its disk may hang"))
     }
 
     /// Whether `name` is there, whatever it is.

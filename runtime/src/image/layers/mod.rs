@@ -18,7 +18,7 @@ mod info;
 mod key;
 pub(super) mod scan;
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -29,6 +29,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use shim::{Error, Result, RootDir};
+
+use super::lock;
 
 pub use bases::{Base, bases, forget_base, remember_base};
 pub use info::Info;
@@ -100,39 +102,47 @@ impl Layers {
         &self.path
     }
 
-    /// Keeps everybody from removing layers until the result is dropped. Waits for who does so at this moment.
+    /// Keeps everybody from removing layers until the result is dropped. Waits 10 seconds at most for who does so.
     ///
     /// # Errors
-    /// A filesystem without locks.
+    /// A filesystem without locks; somebody removes layers all the time.
     pub fn hold(&self) -> Result<Held> {
-        self.locked(File::lock_shared)
+        self.locked(
+            File::try_lock_shared,
+            "an image gc has held them for 10 seconds",
+        )
     }
 
-    /// Waits until nobody holds the store, and keeps others from holding it until the result is dropped.
+    /// Keeps others from holding the store until the result is dropped. Waits 10 seconds at most until nobody does.
     ///
     /// # Errors
-    /// As [`Self::hold`].
+    /// A filesystem without locks; somebody holds the layers all the time: an import or a pull does to its end.
     pub fn hold_alone(&self) -> Result<Held> {
-        self.locked(File::lock)
+        self.locked(
+            File::try_lock,
+            "an import, pull or export has held them for 10 seconds",
+        )
     }
 
-    fn locked(&self, lock: fn(&File) -> io::Result<()>) -> Result<Held> {
-        // A lock belongs to the open file, so each holder has one of its own.
-        let file = open_below(&self.directory, ".").map_err(io::Error::from);
-        let file = file.and_then(|file| {
-            loop {
-                match lock(&file) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other.map(|()| file),
-                }
-            }
-        });
-        let file = file.map_err(|error| {
+    fn locked(
+        &self,
+        lock: fn(&File) -> std::result::Result<(), TryLockError>,
+        why_not: &'static str,
+    ) -> Result<Held> {
+        let failed = |error: io::Error| {
             Error::io("lock layers", self.path.display(), &error).hint(
                 "the filesystem of the data directory needs flock(2); choose another with --data",
             )
-        })?;
-        Ok(Held { _file: file })
+        };
+        // A lock belongs to the open file, so each holder has one of its own.
+        let file = open_below(&self.directory, ".").map_err(|errno| failed(errno.into()))?;
+        if lock::take(&file, lock, lock::DEADLINE).map_err(failed)? {
+            return Ok(Held { _file: file });
+        }
+        Err(Error::new("lock layers")
+            .on(self.path.display())
+            .because(why_not)
+            .hint("try again when it has ended; fuser tells who it is"))
     }
 
     /// The directory itself, which the trees are reached from as `KEY/fs`.
