@@ -438,7 +438,7 @@ impl<'below> Unpacker<'below> {
             _ => SFlag::S_IFIFO,
         };
         let device = makedev(member.device.0.into(), member.device.1.into());
-        if self.tree.is_layer() && member.kind == Kind::Char && device == 0 {
+        if member.kind == Kind::Char && device == 0 {
             return self.put_whiteout(member, directory, name);
         }
         let made = self.create(member, directory, name, || {
@@ -460,7 +460,7 @@ impl<'below> Unpacker<'below> {
         Ok(())
     }
 
-    /// A device 0:0 in a layer: overlay takes it for a whiteout, and nobody can open it anyway.
+    /// A device 0:0: overlay takes it for a whiteout, and nobody can open it anyway. So it is left out, also of a directory.
     fn put_whiteout(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
         self.left_out.devices += 1;
         let failed = |errno| meta::failed("make device", member, errno);
