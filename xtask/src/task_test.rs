@@ -146,7 +146,7 @@ pub(crate) fn install_programs(needed: &[(&str, &str)]) -> Vec<String> {
 /// has what it starts in the background ignore it, that is inherited, and there are tests that press ^C.
 fn clean(command: &Command) -> Command {
     let mut env = programs::program("env");
-    env.arg("--default-signal=INT,QUIT")
+    env.arg("--default-signal=HUP,INT,QUIT")
         .arg(command.get_program())
         .args(command.get_args());
     if let Some(directory) = command.get_current_dir() {

@@ -4,10 +4,11 @@ use std::fs::File;
 
 use shim::Result;
 
+use super::import::{Chosen, finish, reading};
 use super::layers::Layers;
 use super::pieces::Pieces;
 use super::store::Store;
-use super::{Chosen, Format, ImportRequest, Imported, finish, layered, oci, reading};
+use super::{Format, ImportRequest, Imported, layered, oci};
 
 /// A piece of an image: `sha256:` and hex, what it is, and its size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

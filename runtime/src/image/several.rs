@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use shim::{Error, Result};
 
+use super::import::{Chosen, finish, reading};
 use super::source::Source;
-use super::{Chosen, ImportRequest, Imported, Store, finish, reading, source};
+use super::store::Store;
+use super::{ImportRequest, Imported, source};
 use crate::ids::ImageId;
 
 /// How much of a digest is enough for an id.
