@@ -204,10 +204,13 @@ fn list(place: &Path, dir: &Path, lines: &mut BTreeSet<String>) {
         let relative = path.strip_prefix(place).expect("below place");
         // Image trees are large and the runtime only reads them; the test that writes through says so itself.
         let image = relative.components().count() > 2 && relative.starts_with("images");
-        // What procfs lists are processes, which are counted above, and how far PID 1 has got with closing its files.
-        let procfs = relative.starts_with("subcontainers")
-            && relative.components().nth(2) == Some(Component::Normal("proc".as_ref()));
-        if image || procfs {
+        // What procfs lists are processes, which are counted above, and how far PID 1 has got with closing its files; and
+        // in a sysfs are the mounts of others.
+        let kernels = relative.starts_with("subcontainers")
+            && ["proc", "sys"]
+                .map(|name| Some(Component::Normal(name.as_ref())))
+                .contains(&relative.components().nth(2));
+        if image || kernels {
             continue;
         }
         if !FIXED.iter().any(|fixed| relative == Path::new(fixed)) {

@@ -33,7 +33,7 @@ pub use layered::{Layered, opaque, whiteout};
 pub use pty::Pty;
 pub use run::{Run, Wire};
 pub use sentinel::Sentinel;
-pub use world::{World, binary, tool};
+pub use world::{World, binary, install, tool};
 
 use std::time::{Duration, Instant};
 

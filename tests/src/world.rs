@@ -65,6 +65,16 @@ pub fn tool(name: &str) -> PathBuf {
         })
 }
 
+/// Copies a program that is going to be executed. By another process: a descriptor that is open for writing here is, for
+/// a moment, also open in whatever child another test starts, and who executes the copy then gets ETXTBSY.
+///
+/// # Panics
+/// When that fails.
+pub fn install(program: &Path, place: &Path) {
+    let copy = Run::new(tool("cp")).cmd(["--preserve=mode"]);
+    let _ = copy.cmd([program, place]).text();
+}
+
 /// Directories, images and containers of one test.
 #[derive(Debug)]
 pub struct World {
@@ -160,7 +170,7 @@ impl World {
             fs::rename(images.join(name), self.dir.join(name)).expect("rename");
         }
         self.caller = words.into_iter().map(Into::into).collect();
-        fs::copy(binary(), self.copy()).expect("copy of the binary");
+        install(binary(), &self.copy());
         let import = self.bare(["image", "import", "--id=img", "--flat"]);
         let base = format!("--base={}", self.base.display());
         let _ = import.verb([base]).cmd([&archive]).text();

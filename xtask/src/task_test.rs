@@ -69,6 +69,8 @@ pub(crate) fn run() -> Result<()> {
         debug: programs::build("start-container", "start-container", &[])?,
         guest: task_guest::program()?,
     };
+    // It has to be beside the binary that is tested.
+    task_build::release_pull()?;
     let mut outcomes = Vec::new();
     let mut run = |command: &Command, binary: &Path| {
         let mut command = clean(command);
@@ -142,8 +144,8 @@ pub(crate) fn install_programs(needed: &[(&str, &str)]) -> Vec<String> {
         .collect()
 }
 
-/// The command, below one that gives ^C its default meaning again. A shell without job control (a script, a CI runner)
-/// has what it starts in the background ignore it, that is inherited, and there are tests that press ^C.
+/// The command, below one that gives ^C and a hang-up their default meaning again. A shell without job control (a script, a CI
+/// runner) and nohup have what they start ignore them, that is inherited, and there are tests that rely on them.
 fn clean(command: &Command) -> Command {
     let mut env = programs::program("env");
     env.arg("--default-signal=HUP,INT,QUIT")

@@ -82,7 +82,7 @@ fn a_map_beyond_the_ids_of_its_filesystems_owner() {
         let user = format!("--user=/proc/{}/ns/user", holder.pid());
         let image = world.base.join("images/img");
         let binary = world.dir.join("start-container");
-        fs::copy(tests::binary(), &binary).expect("binary");
+        tests::install(tests::binary(), &binary);
         let script = format!(
             "set -e; mount -t tmpfs world /mnt; mkdir -p /mnt/b/images; cp -r {} /mnt/b/images/img; \
              create() {{ {} subcontainer create-fs --base=/mnt/b --state=/mnt/s --data=/mnt/d --userns=$1 img; }}; {script}",

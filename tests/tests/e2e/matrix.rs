@@ -61,12 +61,10 @@ fn script(
     options: [&str; 2],
     volume: &Path,
 ) -> String {
-    let base = places.split(' ').find(|word| word.starts_with("--base"));
     format!(
-        "SC={} TAR={} S='{places}' B='{}' C='{}' L='{}' V={}\n{SCRIPT}",
+        "SC={} TAR={} S='{places}' C='{}' L='{}' V={}\n{SCRIPT}",
         binary.display(),
         archive.display(),
-        base.unwrap_or_default(),
         options[0],
         options[1],
         volume.display()
@@ -113,7 +111,7 @@ fn without_root() -> Option<Done> {
     let archive = archive(&user.world);
     // The user may not be able to enter the directory that it was built in.
     let own = user.home.join("start-container");
-    fs::copy(binary(), &own).expect("copy of the binary");
+    tests::install(binary(), &own);
     let script = script(&own, &archive, "", ["", ""], &user.home.join("volume"));
     let done = Run::new(tool("sh"))
         .wrap(user.wrap(user.uid))
@@ -128,7 +126,7 @@ fn in_lxc(world: &World) -> Done {
     const IDS: &str = "0 100000 65536";
     let root = world.dir.join("lxc");
     let image = world.base.join("images/img");
-    fs::copy(binary(), image.join("sc")).expect("binary");
+    tests::install(binary(), &image.join("sc"));
     fs::copy(archive(world), image.join("img.tar")).expect("archive");
     let mut shifted = world.bare(["bind-mount"]).verb(world.places());
     shifted = shifted

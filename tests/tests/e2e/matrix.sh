@@ -2,7 +2,7 @@
 # SC is the binary, TAR an image, S its places, C and L options of create-fs and launch, V a directory to be made.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p "$V" && echo volume > "$V/file" || exit 1
-$SC image import "$TAR" --id matrix $B > "$V.out" 2>&1 || { cat "$V.out"; exit 1; }
+$SC image import "$TAR" --id matrix $S > "$V.out" 2>&1 || { cat "$V.out"; exit 1; }
 
 no() { echo "$1 no: $(grep -v '^start-container: warning' "$V.err" | tr '\n' ' ')"; }
 exec_in() { $SC subcontainer exec --env=PATH=/bin $S "$R" "$@" 2> "$V.err"; }

@@ -18,7 +18,7 @@ const LIFE: &str = r#"
     set -e
     export PATH=/bin
     S='--base=/b --state=/s --data=/d'
-    /sc image import /img.tar --id img --base=/b
+    /sc image import /img.tar --id img $S
     R=$(/sc subcontainer create-fs $S img)
     /sc subcontainer launch $S $R & L=$!
     E="/sc subcontainer exec --env=PATH=/bin $S $R"
@@ -33,7 +33,7 @@ const LIFE: &str = r#"
     wait $L
     echo "launch $?"
     /sc subcontainer destroy-fs $S ${R##*/}
-    echo "left $(find /b/subcontainers /d /s -mindepth 2 | wc -l)"
+    echo "left $(find /b/subcontainers /d/containers -mindepth 1 | wc -l) $(find /s -mindepth 2 | wc -l)"
 "#;
 
 /// The image of all tests as an archive.
@@ -57,7 +57,7 @@ fn assert_lived(done: &Done, first: &str) {
         "who 0 1000",
         &format!("first {first}"),
         "launch 0",
-        "left 0",
+        "left 0 0",
     ] {
         assert!(
             out.lines().any(|said| said == line),

@@ -190,7 +190,7 @@ fn what_keeps_user_namespaces_away_is_named() {
 fn set_user_id_is_refused() {
     let Some(world) = World::new() else { return };
     let copy = world.dir.join("start-container");
-    fs::copy(binary(), &copy).expect("copy");
+    tests::install(binary(), &copy);
     // Should it ever be launched, it shall do no harm.
     let root = world.create();
     let run = |mode: u32| {
