@@ -48,7 +48,11 @@ fn perform(stage: &mut Stage, guest: &std::path::Path) -> Result<()> {
         imported(stage)
     })?;
     let before = stage.traces()?;
-    stage.step("subcontainer create-fs", |stage| stage.create_fs("demo"))?;
+    stage.step("subcontainer create-fs", |stage| {
+        let guid = stage.create_fs("demo")?;
+        merged(stage)?;
+        Ok(guid)
+    })?;
     stage.step("subcontainer launch", |stage| {
         stage.launch()?;
         stage.wait_until_visible()
@@ -63,19 +67,27 @@ fn perform(stage: &mut Stage, guest: &std::path::Path) -> Result<()> {
     })
 }
 
-/// The two layers have become one tree, beside the image's environment and configuration.
+/// The two layers are one tree.
+fn merged(stage: &Stage) -> Result<()> {
+    let path = stage.rootfs().join(demo_image::APP_FILE);
+    let text = fs::read_to_string(&path);
+    let text = text.map_err(|error| format!("read {}: {error}", path.display()))?;
+    expect(&text, demo_image::APP_TEXT)?;
+    if stage.rootfs().join("etc").join(demo_image::GONE).exists() {
+        return Err("a file that the second layer takes away is still there".into());
+    }
+    Ok(())
+}
+
+/// The image has its record, and its environment and configuration beside it.
 fn imported(stage: &Stage) -> Result<String> {
     let images = stage.base().join("images");
     let read = |path: String| {
         let path = images.join(path);
         fs::read_to_string(&path).map_err(|error| format!("read {}: {error}", path.display()))
     };
-    expect(
-        &read(format!("demo/{}", demo_image::APP_FILE))?,
-        demo_image::APP_TEXT,
-    )?;
-    if images.join("demo/etc").join(demo_image::GONE).exists() {
-        return Err("a file that the second layer takes away is still there".into());
+    if !images.join("demo.image").is_file() {
+        return Err("there is no record of the image".into());
     }
     expect(
         &read("demo.env".into())?,
@@ -85,7 +97,7 @@ fn imported(stage: &Stage) -> Result<String> {
         .map_err(|error| format!("demo.json is not JSON: {error}"))?;
     expect(config["user"].as_str().unwrap_or_default(), "app")?;
     expect(config["workdir"].as_str().unwrap_or_default(), "/home/app")?;
-    Ok("images/demo, demo.env, demo.json".into())
+    Ok("images/demo.image, demo.env, demo.json".into())
 }
 
 /// Commands in the running container: identity, environment, exit codes, signals, streams.
