@@ -123,6 +123,14 @@ impl Run {
         self
     }
 
+    /// Runs all of it, with what it is wrapped in so far, through another program.
+    #[must_use]
+    pub fn wrap_around<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_owned());
+        self.wrap.splice(0..0, words);
+        self
+    }
+
     /// Adds a variable to the otherwise empty environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
