@@ -1,3 +1,5 @@
+//! The walk of [`super`] beside the kernel's own openat2(2): the same answer for the same path, flags and way.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
