@@ -55,5 +55,7 @@ mod decimal;
 mod defaults;
 mod discover;
 mod dry_run;
+mod identity;
+mod lock;
 mod suggest;
 mod userns;

@@ -31,7 +31,6 @@ pub mod layers;
 mod limits;
 mod list;
 mod listing;
-mod lock;
 mod lower;
 mod member;
 mod meta;

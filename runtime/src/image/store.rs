@@ -20,10 +20,10 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use shim::{Error, Result};
 
-use super::lock;
 use super::record::file_name;
 use super::remove;
 use super::tree::disk_hint;
+use crate::lock;
 
 /// The open directory `BASE/images`.
 #[derive(Debug)]

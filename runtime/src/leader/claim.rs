@@ -16,7 +16,8 @@ use shim::{Error, Result};
 
 use super::PAUSE;
 use super::granted::{self, Granted};
-use super::record::{Identity, Record, boot_id, has_ended, live, read_record, record_path};
+use super::record::{Record, live, read_record, record_path};
+use crate::identity::{Identity, boot_id, has_ended};
 
 /// How long a container may take to end after SIGTERM before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -104,11 +105,7 @@ pub fn claim(state: &Path, rootfs: &Path, own_view: bool) -> Result<Claim> {
         .create(&directory)
         .map_err(|error| cannot(&error))?;
     let boot_id = boot_id()?;
-    let own = Identity::of(nix::unistd::getpid().as_raw()).ok_or_else(|| {
-        Error::new("read")
-            .on("/proc/self/stat")
-            .hint("/proc must be mounted")
-    })?;
+    let own = Identity::own()?;
 
     let mut stopping = Stopping::default();
     loop {

@@ -18,7 +18,8 @@ use shim::exec::Leader;
 use shim::plan::{IdMaps, IdRange, Namespaces, Privileges};
 use shim::{Error, Result, RootDir, own_userns};
 
-use self::record::{boot_id, is_claimed, live, open_record, read_record, record_path};
+use self::record::{is_claimed, live, open_record, read_record, record_path};
+use crate::identity::boot_id;
 use crate::rootless;
 
 /// How long exec waits for a leader when no launch is under way: it may just have been spawned.

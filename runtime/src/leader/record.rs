@@ -5,51 +5,21 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shim::plan::Namespaces;
-use shim::sys::pidfd;
-use shim::{Error, Result};
 
 use super::granted::Granted;
+use crate::identity::Identity;
 
 /// No record is longer.
 const RECORD_MAX: u64 = 4096;
-
-/// A process, by what cannot be reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pub(super) pid: i32,
-    /// In clock ticks since boot: field 22 of proc_pid_stat(5).
-    pub(super) start_time: u64,
-}
-
-impl Identity {
-    pub(super) fn of(pid: i32) -> Option<Self> {
-        let start_time = procfs::process::Process::new(pid)
-            .ok()?
-            .stat()
-            .ok()?
-            .starttime;
-        Some(Self { pid, start_time })
-    }
-
-    /// A handle to the process, if it is still the one that was meant and has not ended.
-    pub(super) fn open(self) -> Option<OwnedFd> {
-        let pidfd = pidfd::open(Pid::from_raw(self.pid)).ok()?;
-        // Compared after the handle was taken: if it agrees now, the handle refers to it.
-        (Self::of(self.pid) == Some(self) && !has_ended(&pidfd, Duration::ZERO)).then_some(pidfd)
-    }
-}
 
 /// What launch writes down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,13 +56,6 @@ pub(super) fn record_path(state: &Path, rootfs: &Path) -> PathBuf {
     state.join("leaders").join(name)
 }
 
-pub(super) fn boot_id() -> Result<String> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(PATH)
-        .map(|text| text.trim().to_owned())
-        .map_err(|error| Error::io("read", PATH, &error).hint("/proc must be mounted"))
-}
-
 pub(super) fn read_record(mut file: &File) -> Option<Record> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).ok()?;
@@ -107,18 +70,6 @@ pub(super) fn live(record: &Record, boot_id: &str) -> Option<(OwnedFd, Namespace
     }
     let namespaces = Namespaces::from_names(record.namespaces.iter().map(String::as_str))?;
     Some((record.leader?.open()?, namespaces))
-}
-
-/// Whether a process ends within `patience`; a zombie has ended.
-pub(super) fn has_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    matches!(
-        poll(
-            &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
-            timeout
-        ),
-        Ok(1..)
-    )
 }
 
 pub(super) fn open_record(path: &Path) -> Option<File> {

@@ -18,6 +18,7 @@ use super::lower::Lower;
 use super::overlay::{Refusal, Stack};
 use super::{Places, destroy, errno_of, inside, overlay, probe, ranges, remove};
 use crate::config::Dirs;
+use crate::identity::boot_id;
 use crate::verity::Wanted;
 use crate::{host, leader};
 
@@ -201,7 +202,7 @@ fn make_data(places: &Places) -> Result<RootDir> {
         .mode(0o700)
         .create(&places.data)
         .map_err(|error| failed(&error))?;
-    std::fs::write(places.data.join(BOOT), journal::boot_id()?).map_err(|error| failed(&error))?;
+    std::fs::write(places.data.join(BOOT), boot_id()?).map_err(|error| failed(&error))?;
     RootDir::open(&places.data).map_err(|errno| failed(&errno.into()))
 }
 
@@ -348,7 +349,7 @@ fn is_guid(name: &str) -> bool {
 }
 
 fn is_of_earlier_boot(data: &Path) -> bool {
-    match (std::fs::read_to_string(data.join(BOOT)), journal::boot_id()) {
+    match (std::fs::read_to_string(data.join(BOOT)), boot_id()) {
         // Empty: it is being written at this moment.
         (Ok(then), Ok(now)) => !then.is_empty() && then.trim() != now,
         _ => false,

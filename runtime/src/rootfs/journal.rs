@@ -1,26 +1,32 @@
 //! The journal of create-fs: one JSON record per root filesystem in `STATE/subcontainers`.
 //!
 //! A record is written before the first side effect, under the name `GUID.creating`, and locked (flock(2)) as long as
-//! its creator lives: who gets the lock knows that the creator is dead, however it died. When the root filesystem is
-//! complete the record is renamed to `GUID`, which is atomic. It is the last thing that `destroy` removes. Where the root
-//! filesystem shall not outlive its creator the record has both names, and stays locked.
+//! its creator lives: who gets the lock knows that the creator is dead, however it died. A child that the creator has
+//! cloned has the lock as well until it executes something, and may die a moment later than its parent: the record names
+//! the creator, so that this moment is waited for. When the root filesystem is complete the record is renamed to `GUID`,
+//! which is atomic. It is the last thing that `destroy` removes. Where the root filesystem shall not outlive its creator
+//! the record has both names, and stays locked.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use shim::plan::IdMaps;
 use shim::{Error, Result};
 
 use super::{Places, errno_of};
+use crate::identity::{Identity, boot_id};
+use crate::lock;
 
 /// Ends the name of a record whose root filesystem is not complete.
 const CREATING: &str = ".creating";
+/// How long the children of a creator that was killed may take to die of it.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// What is known about a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +48,9 @@ pub struct Record {
     pub created: u64,
     /// In which boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// Who has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) creator: Option<Identity>,
     /// The ids that its layers are mapped to, which are those of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_maps: Option<IdMaps>,
@@ -62,18 +71,11 @@ impl Record {
             data: places.data.clone(),
             created: since.map_or(0, |duration| duration.as_secs()),
             boot_id: boot_id()?,
+            creator: Some(Identity::own()?),
             id_maps: None,
             deferred: false,
         })
     }
-}
-
-/// The number of this boot.
-pub(super) fn boot_id() -> Result<String> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(PATH)
-        .map_err(|error| Error::io("read boot id", PATH, &error).hint("is /proc mounted?"))?;
-    Ok(text.trim().to_owned())
 }
 
 /// A record whose root filesystem is being made (or taken back) by us alone.
@@ -81,7 +83,7 @@ pub(super) fn boot_id() -> Result<String> {
 pub(super) struct Journal {
     creating: PathBuf,
     complete: PathBuf,
-    lock: Flock<File>,
+    file: File,
 }
 
 impl Journal {
@@ -97,15 +99,13 @@ impl Journal {
             .mode(0o600)
             .open(&creating)
             .map_err(|error| failed(&error).hint("check --state"))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) if is_same_file(&lock, &creating) => lock,
-            Ok(_) | Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(Error::sys("lock record", creating.display(), errno)),
-        };
+        if !try_lock(&file, &creating, Duration::ZERO)? || !is_same_file(&file, &creating) {
+            return Ok(None);
+        }
         let mut this = Self {
             complete: places.records.join(&places.guid),
             creating,
-            lock,
+            file,
         };
         if let Err(error) = this.write(record) {
             this.forget()?;
@@ -118,10 +118,10 @@ impl Journal {
     pub(super) fn write(&mut self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::new("write record").because(error.to_string()))?;
-        self.lock
+        self.file
             .set_len(0)
-            .and_then(|()| self.lock.rewind())
-            .and_then(|()| self.lock.write_all(&text))
+            .and_then(|()| self.file.rewind())
+            .and_then(|()| self.file.write_all(&text))
             .map_err(|error| {
                 Error::io("write record", self.creating.display(), &error)
                     .hint("check the space that --state has")
@@ -189,24 +189,36 @@ pub(super) fn state(places: &Places) -> Result<State> {
                 .hint("needs root; check --state"));
         }
     };
-    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((_, Errno::EWOULDBLOCK)) => {
-            return Ok(State::Busy {
-                complete: complete.exists(),
-            });
-        }
-        Err((_, errno)) => return Err(Error::sys("lock record", creating.display(), errno)),
-    };
+    let locked = try_lock(&file, &creating, Duration::ZERO)?
+        || (has_dead_creator(&file) && try_lock(&file, &creating, LAST_MOMENT)?);
+    if !locked {
+        return Ok(State::Busy {
+            complete: complete.exists(),
+        });
+    }
     // Between opening and locking its creator may have completed it, or somebody else have removed it.
-    if !is_same_file(&lock, &creating) {
+    if !is_same_file(&file, &creating) {
         return Ok(State::Busy { complete: false });
     }
     Ok(State::HalfMade(Journal {
         creating,
         complete,
-        lock,
+        file,
     }))
+}
+
+fn try_lock(file: &File, path: &Path, patience: Duration) -> Result<bool> {
+    lock::take(file, File::try_lock, patience)
+        .map_err(|error| Error::io("lock record", path.display(), &error))
+}
+
+/// Whether the creator that the record names is no more. A record that is not written yet names nobody.
+fn has_dead_creator(mut record: &File) -> bool {
+    let mut text = Vec::new();
+    let read = record.read_to_end(&mut text).ok();
+    read.and_then(|_| serde_json::from_slice::<Record>(&text).ok())
+        .and_then(|record| record.creator)
+        .is_some_and(|creator| creator.open().is_none())
 }
 
 fn is_same_file(open: &File, path: &Path) -> bool {

@@ -30,7 +30,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use shim::{Error, Result, RootDir};
 
-use super::lock;
+use crate::lock;
 
 pub use bases::{Base, bases, forget_base, remember_base};
 pub use info::Info;

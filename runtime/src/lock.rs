@@ -1,16 +1,16 @@
-//! Locks of directories (flock(2)), waited for until a deadline.
+//! Locks of files and directories (flock(2)), waited for until a deadline.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// How long a lock is waited for. Who holds one that is waited for does so for a few system calls, or an import long.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How often a lock that is taken is looked at again.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Takes the lock of `file`; false where somebody else has it all the time until `deadline`.
-pub(super) fn take(
+pub(crate) fn take(
     file: &File,
     lock: fn(&File) -> Result<(), TryLockError>,
     deadline: Duration,
