@@ -9,7 +9,7 @@ use super::Asked;
 use super::image::Image;
 use super::measure;
 use super::stats::{Series, table};
-use super::unpack::{Place, import, places};
+use super::unpack::{import, places};
 use crate::oci_layout::{self, Entry};
 use crate::{Result, programs};
 
@@ -18,10 +18,8 @@ const SIZES: [usize; 3] = [10, 1_000, 10_000];
 /// Runs of each for one run of the long contest: these take milliseconds.
 const TIMES: usize = 5;
 
-/// Runs them, prints the table and gives the numbers.
-pub(super) fn run(asked: &Asked, binary: &Path, image: &Image) -> Result<Vec<Series>> {
-    let place = Place::new(&asked.dir)?;
-    let into = &place.0;
+/// Runs them in an empty directory, prints the table and gives the numbers.
+pub(super) fn run(asked: &Asked, binary: &Path, image: &Image, into: &Path) -> Result<Vec<Series>> {
     measure::run(&import(binary, &image.layout, into, "bench"))?;
     let mut present = Series::new("import, layers present");
     for number in 0..asked.runs * TIMES {

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
 use crate::{Result, programs};
@@ -18,6 +19,9 @@ const WORD: &str = "--measured-child";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub(super) seconds: f64,
+    /// Of processors, by the program and those that it has waited for.
+    pub(super) user: f64,
+    pub(super) system: f64,
     pub(super) peak_kib: f64,
 }
 
@@ -44,6 +48,8 @@ pub(super) fn run(command: &Command) -> Result<Run> {
     };
     Ok(Run {
         seconds: number("seconds")?,
+        user: number("user")?,
+        system: number("system")?,
         peak_kib: number("peak_kib")?,
     })
 }
@@ -70,8 +76,23 @@ pub(crate) fn measured_child(words: &[String]) -> Option<ExitCode> {
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
-    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
-    println!("{}", json!({"seconds": seconds, "peak_kib": peak}));
+    let usage = match getrusage(UsageWho::RUSAGE_CHILDREN) {
+        Ok(usage) => usage,
+        Err(errno) => {
+            eprintln!("getrusage: {errno}");
+            return Some(ExitCode::FAILURE);
+        }
+    };
+    let of = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    println!(
+        "{}",
+        json!({
+            "seconds": seconds,
+            "user": of(usage.user_time()),
+            "system": of(usage.system_time()),
+            "peak_kib": usage.max_rss(),
+        })
+    );
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Some(ExitCode::from(code.unwrap_or(1)))
 }

@@ -36,6 +36,10 @@ impl Series {
         self.runs.iter().map(|run| run.peak_kib).fold(0.0, f64::max) / 1024.0
     }
 
+    fn median_of(&self, what: fn(&Run) -> f64) -> f64 {
+        quantile(self.runs.iter().map(what).collect(), 0.5)
+    }
+
     fn seconds(&self) -> Vec<f64> {
         self.runs.iter().map(|run| run.seconds).collect()
     }
@@ -45,6 +49,8 @@ impl Series {
             "name": self.name,
             "median_s": self.median(),
             "p95_s": self.p95(),
+            "user_median_s": self.median_of(|run| run.user),
+            "system_median_s": self.median_of(|run| run.system),
             "peak_mib": self.peak_mib(),
             "sync_median_s": quantile(self.syncs.clone(), 0.5),
             "runs_s": self.seconds(),
@@ -68,16 +74,18 @@ pub(super) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
 pub(super) fn table(all: &[Series]) -> String {
     let first = all.first().map_or(0.0, Series::median);
     let mut text = format!(
-        "{:<34} {:>9} {:>9} {:>7} {:>9} {:>9}\n",
-        "", "median s", "p95 s", "ratio", "sync s", "peak MiB"
+        "{:<34} {:>9} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9}\n",
+        "", "median s", "p95 s", "ratio", "user s", "system s", "sync s", "peak MiB"
     );
     for series in all {
         text.push_str(&format!(
-            "{:<34} {:>9.4} {:>9.4} {:>7.2} {:>9.2} {:>9.1}\n",
+            "{:<34} {:>9.4} {:>9.4} {:>7.2} {:>9.3} {:>9.3} {:>9.2} {:>9.1}\n",
             series.name,
             series.median(),
             series.p95(),
             series.median() / first,
+            series.median_of(|run| run.user),
+            series.median_of(|run| run.system),
             quantile(series.syncs.clone(), 0.5),
             series.peak_mib()
         ));
@@ -115,6 +123,8 @@ mod tests {
         let series = |name: &str, seconds: f64| Series {
             runs: vec![Run {
                 seconds,
+                user: 0.5,
+                system: 0.25,
                 peak_kib: 2048.0,
             }],
             ..Series::new(name)
@@ -123,5 +133,6 @@ mod tests {
         let text = table(&both);
         assert!(text.contains("2.50"), "{text}");
         assert_eq!(document(&both)[1]["peak_mib"], 2.0);
+        assert_eq!(document(&both)[1]["system_median_s"], 0.25);
     }
 }

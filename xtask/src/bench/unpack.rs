@@ -115,6 +115,8 @@ pub(super) fn run(asked: &Asked) -> Result<()> {
         .collect();
     let seed = std::process::id();
     let mut random = Random(u64::from(seed) + 1);
+    let mut scratch = Scratch::new(&asked.dir)?;
+    scratch.must_hold(asked.runs * all.len())?;
     for round in 1..=asked.runs {
         let mut order: Vec<usize> = (0..all.len()).collect();
         for at in (1..order.len()).rev() {
@@ -122,16 +124,16 @@ pub(super) fn run(asked: &Asked) -> Result<()> {
         }
         for at in order {
             let (one, series) = &mut all[at];
-            let place = Place::new(&asked.dir)?;
-            let run = measure::run(&(one.make)(&binary, &image, &place.0))?;
+            let place = scratch.next()?;
+            let run = measure::run(&(one.make)(&binary, &image, &place))?;
             series.runs.push(run);
-            series.syncs.push(sync(&place.0)?);
+            series.syncs.push(sync(&place)?);
             println!("{round}/{}: {} {:.2} s", asked.runs, one.name, run.seconds);
         }
     }
     let all: Vec<Series> = all.into_iter().map(|(_, series)| series).collect();
     println!("\n{}", table(&all));
-    let small = create_fs::run(asked, &binary, &image)?;
+    let small = create_fs::run(asked, &binary, &image, &scratch.next()?)?;
     if let Some(path) = &asked.json {
         let runs = asked.runs;
         let missing = &missing;
@@ -164,33 +166,64 @@ fn read_all(image: &Image) -> Result<()> {
 }
 
 /// Waits until the filesystem has written everything, and tells how long that took.
-pub(super) fn sync(dir: &Path) -> Result<f64> {
+fn sync(dir: &Path) -> Result<f64> {
     let begun = Instant::now();
     let file = fs::File::open(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     nix::unistd::syncfs(&file).map_err(|errno| format!("syncfs: {errno}"))?;
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// An empty directory on a quiet disk, removed at the end.
-pub(super) struct Place(pub(super) PathBuf);
+/// Empty directories, which stay until the end: ext4 passes over every inode that was freed a minute ago or less (five,
+/// until the disk has it), one by one, so who comes after a removal would pay for it.
+struct Scratch {
+    path: PathBuf,
+    made: usize,
+}
 
-impl Place {
-    pub(super) fn new(dir: &Path) -> Result<Self> {
+impl Scratch {
+    fn new(dir: &Path) -> Result<Self> {
         let path = dir.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let place = Self(path);
-        sync(&place.0)?;
+        Ok(Self { path, made: 0 })
+    }
+
+    /// One more, on a quiet disk.
+    fn next(&mut self) -> Result<PathBuf> {
+        self.made += 1;
+        let place = self.path.join(self.made.to_string());
+        fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+        sync(&place)?;
         Ok(place)
+    }
+
+    /// Whether there is space for `count` of the benchmark's images.
+    fn must_hold(&self, count: usize) -> Result<()> {
+        let shown = self.path.display();
+        let have =
+            nix::sys::statvfs::statvfs(&self.path).map_err(|errno| format!("{shown}: {errno}"))?;
+        let have = have.blocks_available() * have.fragment_size();
+        let need = count as u64 * image::SPACE;
+        if have < need {
+            let gib = |bytes: u64| bytes >> 30;
+            return Err(format!(
+                "{shown} has {} GiB, all runs together need {}: give a smaller N, or --dir",
+                gib(have),
+                gib(need) + 1
+            ));
+        }
+        Ok(())
     }
 }
 
-impl Drop for Place {
+impl Drop for Scratch {
     fn drop(&mut self) {
-        // podman mounts its store onto itself.
-        let _ = nix::mount::umount2(
-            &self.0.join("podman/overlay"),
-            nix::mount::MntFlags::MNT_DETACH,
-        );
-        let _ = fs::remove_dir_all(&self.0);
+        for number in 1..=self.made {
+            // podman mounts its store onto itself.
+            let _ = nix::mount::umount2(
+                &self.path.join(number.to_string()).join("podman/overlay"),
+                nix::mount::MntFlags::MNT_DETACH,
+            );
+        }
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
