@@ -2,6 +2,8 @@
 //!
 //! In a whole root filesystem they remove what lower layers have put there. In one layer of several they become what
 //! overlay obeys, and only where there is something to hide: a whiteout that hides nothing would be seen as a broken name.
+//! To know that, the layers below must be complete. So whiteouts wait for the end of the archive where nothing else in it
+//! asks for those layers, which are unpacked at the same time.
 
 use std::os::fd::AsFd;
 
@@ -16,6 +18,17 @@ use super::member::{Kind, Member};
 use super::meta;
 use super::path::{Mark, Place};
 use super::remove::{self, Keep};
+
+/// How many whiteouts wait, at most: they are kept in memory.
+const WAITING_MAX: usize = 4096;
+
+/// A whiteout that has not been applied yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    member: Member,
+    parent: Vec<u8>,
+    name: Vec<u8>,
+}
 
 impl Unpacker<'_> {
     /// Applies a member that is a mark.
@@ -33,13 +46,44 @@ impl Unpacker<'_> {
             return Err(refused(member, "a whiteout is no file"));
         }
         match hides {
-            Mark::Whiteout(name) if self.tree.is_layer() => self.white_out(member, parent, name),
+            Mark::Whiteout(name) if self.tree.is_layer() => {
+                if !self.tree.depends && self.tree.has(parent) {
+                    self.waiting.push(Waiting {
+                        member: member.clone(),
+                        parent: parent.clone(),
+                        name: name.to_vec(),
+                    });
+                    return match self.waiting.len() {
+                        WAITING_MAX.. => self.hide_waiting(),
+                        _ => Ok(()),
+                    };
+                }
+                self.hide_waiting()?;
+                self.white_out(member, parent, name)
+            }
             Mark::Opaque if self.tree.is_layer() => self.make_opaque(member, parent),
             Mark::Whiteout(_) | Mark::Opaque if meaning == Meaning::Layer => {
                 self.remove_lower(member, parent, hides)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Applies the whiteouts that wait: at the end, and before anything else asks for the layers below or removes a
+    /// directory, so that nobody can tell that they came late.
+    pub(super) fn hide_waiting(&mut self) -> Result<()> {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.white_out(&waiting.member, &waiting.parent, &waiting.name)?;
+        }
+        Ok(())
+    }
+
+    /// The same before `path` is looked for, where this tree does not have it without the layers below.
+    pub(super) fn hide_before(&mut self, path: &[u8]) -> Result<()> {
+        if self.waiting.is_empty() || self.tree.has(path) {
+            return Ok(());
+        }
+        self.hide_waiting()
     }
 
     /// Removes what lower layers have put here.

@@ -18,13 +18,14 @@ use shim::{Error, Result};
 use super::archive::Archive;
 use super::content::Content;
 use super::copy;
+use super::hide::Waiting;
 use super::layers::contents::{Contents, Entry as Line};
 use super::lower::{Entry, is_whiteout, kind};
 use super::member::{Kind, Member};
 use super::meta::{self, Rights};
 use super::path::{Mark, Place, mark, show};
 use super::remove::Names;
-use super::tree::{Directory, Tree, disk_hint};
+use super::tree::{Directory, Tree, disk_hint, joined};
 
 /// What an archive's members mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(super) struct Unpacker<'below> {
     late: HashMap<u64, Late>,
     /// What the layer that is being applied to a whole root filesystem has made so far.
     pub(super) kept: Names,
+    /// Whiteouts that are still to be applied.
+    pub(super) waiting: Vec<Waiting>,
     /// What is in the tree, for who wants to compare it later.
     pub(super) contents: Contents,
     /// Whether the archive lists the root itself.
@@ -87,6 +90,7 @@ impl<'below> Unpacker<'below> {
             tree,
             late,
             kept: Names::new(),
+            waiting: Vec::new(),
             contents,
             lists_root: false,
             literal_marks: false,
@@ -119,7 +123,7 @@ impl<'below> Unpacker<'below> {
             self.put(archive, &member, &place, meaning)?;
             self.members += 1;
         }
-        Ok(())
+        self.hide_waiting()
     }
 
     /// Sets what was left for the end. Deepest first, because a mode may keep us from entering.
@@ -190,6 +194,7 @@ impl<'below> Unpacker<'below> {
         let Place::Below { parent, name } = place else {
             return self.put_root(member);
         };
+        self.hide_before(parent)?;
         let directory = self.tree.directory(parent)?;
         self.take_made();
         self.left_out.attributes += meta::left_out(member, self.rights);
@@ -329,6 +334,7 @@ impl<'below> Unpacker<'below> {
                 existed = kind(&stat) == SFlag::S_IFDIR;
                 replaced = !existed;
                 if replaced {
+                    self.hide_waiting()?;
                     self.tree.remove(directory, name).map_err(failed)?;
                     mkdirat(directory, name, Mode::S_IRWXU).map_err(failed)?;
                 }
@@ -375,6 +381,7 @@ impl<'below> Unpacker<'below> {
                 ),
             )
         };
+        self.hide_before(&joined(parent, target_name))?;
         let mut spot = self.tree.existing(parent)?.ok_or_else(missing)?;
         let look = |directory: &Directory, name: &[u8]| match fstatat(
             directory,
@@ -463,6 +470,7 @@ impl<'below> Unpacker<'below> {
     /// A device 0:0: overlay takes it for a whiteout, and nobody can open it anyway. So it is left out, also of a directory.
     fn put_whiteout(&mut self, member: &Member, directory: &Directory, name: &[u8]) -> Result<()> {
         self.left_out.devices += 1;
+        self.hide_waiting()?;
         let failed = |errno| meta::failed("make device", member, errno);
         self.tree.remove(directory, name).map_err(failed)?;
         let hidden = match self.tree.existing(&directory.path)? {
@@ -484,10 +492,11 @@ impl<'below> Unpacker<'below> {
         name: &[u8],
         make: impl Fn() -> nix::Result<T>,
     ) -> Result<T> {
-        let made = match make() {
-            Err(Errno::EEXIST) => self.tree.remove(directory, name).and_then(|()| make()),
-            other => other,
-        };
+        let mut made = make();
+        if matches!(made, Err(Errno::EEXIST)) {
+            self.hide_waiting()?;
+            made = self.tree.remove(directory, name).and_then(|()| make());
+        }
         self.tree.is_own(directory, name);
         made.map_err(|errno| {
             let op = match member.kind {

@@ -156,6 +156,12 @@ impl<'below> Tree<'below> {
         Ok(own)
     }
 
+    /// Whether `path` is in this tree itself, with no link on the way.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        matches!(&self.last, Some((last, Spot { own: Some(_), .. })) if last == path)
+            || self.plain(path, OFlag::O_PATH).is_ok()
+    }
+
     /// The directory `path` of the view if it is there.
     pub(super) fn existing(&mut self, path: &[u8]) -> Result<Option<Spot>> {
         match self.plain(path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
@@ -558,7 +564,7 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() {
         name.to_vec()
     } else {
