@@ -1,62 +1,34 @@
 //! Turns image archives into root filesystems under `BASE/images`.
 //!
-//! `import` reads in this order: find out what the source is (`source`), choose the image in it (`oci`, `docker`), unpack
-//! its layers (`pipe` -> `archive` -> `layer` -> `tree`), each into the store of layers (`layered`, `layers`) or all of them
-//! into one temporary directory (`store`), and give the image its name (`publish`): a record of its layers, or the directory.
-//! An import that fails leaves nothing; one that is killed leaves what the next import removes.
+//! | room | what |
+//! |---|---|
+//! | `source` | what an archive or a registry offers: which form it is, which image of it is meant |
+//! | `stream` | its bytes: digests, decompression, a thread that reads ahead |
+//! | `archive` | its members: tar headers, names, sparse maps |
+//! | `unpack` | the tree that they make: a whole root filesystem, or one layer |
+//! | `store` | what is on disk: the images' names and records, the layers that they share |
+//! | `import` | the way through all of these, from a source to a name |
+//! | `export` | the way back: an image as an archive |
+//! | `erofs` | a tree as one file for the kernel to mount |
+//! | `verbs` | what else is done with images that are there |
+//! | `disk` | directories and files through descriptors, for all of them |
+//!
+//! `limits`, `platform` and `progress` are what a request says beside its source. An import that fails leaves nothing; one
+//! that is killed leaves what the next import removes.
 
-mod about;
 mod archive;
-mod borrow;
-mod build_erofs;
-mod bundle;
-mod chosen;
-mod config;
-mod content;
-mod copy;
-mod decompress;
-mod docker;
+mod disk;
 mod erofs;
 mod export;
-mod form;
-mod fresh;
-mod gc;
-mod hide;
 mod import;
-mod input;
-mod inspect;
-mod layer;
-mod layered;
-pub mod layers;
 mod limits;
-mod list;
-mod listing;
-mod lower;
-mod member;
-mod meta;
-mod mounted;
-mod oci;
-pub mod parts;
-mod path;
-mod pax;
-mod pieces;
-mod pipe;
 mod platform;
 mod progress;
-mod publish;
-pub mod record;
-mod remote;
-mod remove;
-mod several;
 mod source;
-mod sparse;
-mod squash;
 mod store;
 mod stream;
-mod tag;
-mod tree;
-mod verify;
-mod window;
+mod unpack;
+mod verbs;
 
 use std::path::{Path, PathBuf};
 
@@ -65,23 +37,19 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ImageId;
 use crate::verity::Digest;
 
-pub use about::{About, Healthcheck};
-pub use build_erofs::{BuiltErofs, ErofsRequest, ErofsSource, build_erofs};
 pub use export::{ExportFormat, ExportRequest, Exported, export};
-pub use form::Form;
-pub use gc::{Collected, collect};
-pub use import::import;
-pub use inspect::{Described, inspect};
+pub use import::{import, import_all, import_remote};
 pub(crate) use limits::parse_limit;
 pub use limits::{LimitArgs, Limits};
-pub use list::{Listed, list, remove_image, size, table};
-pub use meta::Rights;
 pub use platform::Platform;
 pub use progress::{Counted, Part, Progress, ProgressMode, Work};
-pub use remote::{Piece, Remote, import_remote};
-pub use several::import_all;
-pub use tag::tag;
-pub use verify::{Problem, Verified, verify};
+pub use source::{Piece, Remote};
+pub use store::{About, Form, Healthcheck, layers, parts, record};
+pub use unpack::Rights;
+pub use verbs::{
+    BuiltErofs, Collected, Described, ErofsRequest, ErofsSource, Listed, Problem, Verified,
+    build_erofs, collect, inspect, list, remove_image, size, table, tag, verify,
+};
 
 /// What to import, and where to.
 #[derive(Debug, Clone)]

@@ -12,10 +12,10 @@ use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::{FileStat, fstat, fstatat};
 use shim::{Error, Result};
 
-use super::super::listing;
-use super::super::meta::is_ours;
 use super::format::{self, NAME_MAX, narrow};
 use super::walk::Walk;
+use crate::image::disk::listing;
+use crate::image::unpack::meta::is_ours;
 
 /// A tree, its root first.
 #[derive(Debug)]

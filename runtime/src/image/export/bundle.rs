@@ -12,8 +12,8 @@ use super::tree::{Packed, unwritable};
 use super::{ExportFormat, Source, Tree};
 use crate::config::Dirs;
 use crate::ids::ImageId;
-use crate::image::about::About;
 use crate::image::platform::Platform;
+use crate::image::store::About;
 use crate::image::stream::sha256;
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
-use crate::image::listing::Attributes;
+use crate::image::disk::listing::Attributes;
 
 /// Members are stored in pieces of this size.
 const BLOCK: usize = 512;

@@ -20,13 +20,11 @@ use shim::error::errno_of;
 use shim::{Error, Result};
 
 use self::tree::{Meaning, Packed, pack, unwritable};
-use super::form::Found;
-use super::fresh::Fresh;
-use super::layers::{Held, Layers};
-use super::record::Record;
-use super::store::temporary;
 use crate::config::Dirs;
 use crate::ids::ImageId;
+use crate::image::disk::Fresh;
+use crate::image::store::layers::{Held, Layers};
+use crate::image::store::{Found, Record, temporary};
 use crate::rootfs;
 
 /// What kind of archive is written.

@@ -1,0 +1,338 @@
+//! The directory `BASE/images`: temporary names in it, who is alive, and making an import appear at once or not at all.
+//!
+//! An import unpacks into `.ID.<random>.tmp`, which it keeps locked (flock(2)), so that a later import of the same ID can
+//! tell a killed one from a live one. The directory itself is locked only while names in it are made or exchanged.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use shim::{Error, Result};
+
+use super::record::file_name;
+use crate::image::disk::remove;
+use crate::image::unpack::disk_hint;
+use crate::lock;
+
+/// The open directory `BASE/images`.
+#[derive(Debug)]
+pub(in crate::image) struct Store {
+    pub(in crate::image) images: File,
+    pub(in crate::image) path: PathBuf,
+    /// Directories that were made for it, outermost first.
+    made: Vec<PathBuf>,
+}
+
+/// A locked directory under a temporary name, which is removed unless it is given its own name.
+#[derive(Debug)]
+pub(in crate::image) struct Staging<'store> {
+    pub(in crate::image) store: &'store Store,
+    pub(super) id: &'store str,
+    pub(in crate::image) name: String,
+    pub(in crate::image) directory: File,
+    pub(super) published: bool,
+}
+
+impl Store {
+    /// Opens `BASE/images`, and makes what is missing of it. Root filesystems contain set-user-ID programs, so `images`
+    /// is for its owner alone.
+    pub(in crate::image) fn open(base: &Path) -> Result<Self> {
+        let path = base.join("images");
+        let failed = |error: &io::Error| {
+            with_disk_hint(
+                Error::io("open image store", path.display(), error)
+                    .hint("--base has to be a directory, or a place where one can be made"),
+            )
+        };
+        let mut made = Vec::new();
+        let missing = path
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
+        let opened = missing.iter().rev().try_for_each(|directory| {
+            let mode = if *directory == path { 0o700 } else { 0o755 };
+            match DirBuilder::new().mode(mode).create(directory) {
+                Ok(()) => made.push(directory.clone()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        });
+        let images = opened.and_then(|()| File::open(&path)).and_then(|images| {
+            if images.metadata()?.is_dir() {
+                Ok(images)
+            } else {
+                Err(io::Error::from_raw_os_error(nix::libc::ENOTDIR))
+            }
+        });
+        match images {
+            Ok(images) => Ok(Self { images, path, made }),
+            Err(error) => {
+                retract(&made);
+                Err(failed(&error))
+            }
+        }
+    }
+
+    /// Removes the directories that were made for the store, if nothing is in them.
+    pub(in crate::image) fn retract(&self) {
+        retract(&self.made);
+    }
+
+    /// Locks the directory until the result is dropped.
+    pub(in crate::image) fn lock(&self) -> Result<File> {
+        let failed = |error: &io::Error| {
+            with_disk_hint(Error::io("lock image store", self.path.display(), error))
+        };
+        // A lock belongs to the open file, so a new one is opened: the store's own stays unlocked.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let file = openat(&self.images, ".", flags, Mode::empty())
+            .map_err(|errno| failed(&errno.into()))?;
+        let file = File::from(file);
+        if lock::take(&file, File::try_lock, lock::DEADLINE).map_err(|error| failed(&error))? {
+            return Ok(file);
+        }
+        Err(Error::new("lock image store")
+            .on(self.path.display())
+            .because("another import has held it for 10 seconds")
+            .hint("see who it is with fuser; it may be stopped or its disk may hang"))
+    }
+
+    /// Whether `name` is there, whatever it is.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        match fstatat(&self.images, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(self.failed("look up image", name, errno)),
+        }
+    }
+
+    /// Fails if an image `id` is there that must not be replaced by a directory or a record.
+    pub(in crate::image) fn check_free(&self, id: &str, replace: bool) -> Result<()> {
+        self.check_names(id, &[id, &file_name(id)], replace)
+    }
+
+    /// The same for an image that is the file `own`.
+    pub(in crate::image) fn check_free_for(
+        &self,
+        id: &str,
+        own: &str,
+        replace: bool,
+    ) -> Result<()> {
+        self.check_names(id, &[own], replace)
+    }
+
+    /// An image under a name that is not one of `own` is of another kind, and never replaced.
+    fn check_names(&self, id: &str, own: &[&str], replace: bool) -> Result<()> {
+        for kind in ["", ".image", ".squashfs", ".erofs"] {
+            let name = format!("{id}{kind}");
+            let is_own = own.contains(&name.as_str());
+            if (is_own && replace) || !self.has(&name)? {
+                continue;
+            }
+            let error = Error::new("import image").on(id);
+            return Err(if is_own {
+                error
+                    .because("an image of that id exists")
+                    .hint("replace it with --replace, remove it first, or import under another id")
+            } else {
+                error
+                    .because(format!("{name} exists"))
+                    .hint("remove it first, or import under another id")
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes what killed imports of `id` left.
+    pub(in crate::image) fn clean(&self, id: &str) -> Result<()> {
+        let lock = self.lock()?;
+        let dead = self.find_dead(id)?;
+        drop(lock);
+        self.remove_dead(&dead)
+    }
+
+    /// They stay locked until they are gone, so that nobody else removes them at the same time.
+    fn remove_dead(&self, dead: &[(String, Option<File>)]) -> Result<()> {
+        for (name, _locked) in dead {
+            remove::remove(&self.images, name.as_bytes())
+                .map_err(|errno| self.failed("remove what a killed import left", name, errno))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory that `id` is unpacked into, and removes what killed imports of `id` left.
+    pub(in crate::image) fn stage<'store>(
+        &'store self,
+        id: &'store str,
+    ) -> Result<Staging<'store>> {
+        let lock = self.lock()?;
+        let dead = self.find_dead(id)?;
+        let name = temporary(id, "");
+        let failed = |errno| self.failed("make directory", &name, errno);
+        mkdirat(&self.images, name.as_str(), Mode::S_IRWXU).map_err(failed)?;
+        let directory = self.open_directory(&name).map_err(failed)?;
+        directory
+            .try_lock()
+            .map_err(|error| with_disk_hint(Error::io("lock directory", &name, &error.into())))?;
+        drop(lock);
+        let staging = Staging {
+            store: self,
+            id,
+            name,
+            directory,
+            published: false,
+        };
+        self.remove_dead(&dead)?;
+        Ok(staging)
+    }
+
+    /// A temporary file that has no name, in the store's filesystem.
+    pub(in crate::image) fn spool(&self, id: &str) -> Result<File> {
+        let failed = |errno| self.failed("make temporary file for", id, errno);
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        match openat(
+            &self.images,
+            ".",
+            OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC,
+            mode,
+        ) {
+            Ok(file) => return Ok(file.into()),
+            // Filesystems without O_TMPFILE, open(2).
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let name = temporary(id, ".spool");
+        let file = self.create(&name).map_err(failed)?;
+        match unlinkat(&self.images, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(file),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Makes a new file.
+    pub(super) fn create(&self, name: &str) -> nix::Result<File> {
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.images, name, flags, Mode::from_bits_truncate(0o644)).map(File::from)
+    }
+
+    /// Opens a directory that is no link.
+    pub(super) fn open_directory(&self, name: &str) -> nix::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.images, name, flags, Mode::empty()).map(File::from)
+    }
+
+    /// A failure to do `op` to a name in the store.
+    pub(in crate::image) fn failed(&self, op: &'static str, name: &str, errno: Errno) -> Error {
+        disk_hint(Error::sys(op, self.path.join(name).display(), errno), errno)
+    }
+
+    /// The temporary names of `id` that no live import has, with the lock on each that is a directory. The store must be
+    /// locked: a name that was just made is locked by then.
+    fn find_dead(&self, id: &str) -> Result<Vec<(String, Option<File>)>> {
+        let failed = |errno| self.failed("list image store", "", errno);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = Dir::openat(&self.images, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut dead = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if !is_temporary(id, name) {
+                continue;
+            }
+            match self.open_directory(name) {
+                Ok(directory) => match directory.try_lock() {
+                    Ok(()) => dead.push((name.to_owned(), Some(directory))),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => {
+                        return Err(with_disk_hint(Error::io("lock directory", name, &error)));
+                    }
+                },
+                // Files have such names only while the store is locked, so this one's maker is dead.
+                Err(Errno::ENOTDIR | Errno::ELOOP) => dead.push((name.to_owned(), None)),
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(self.failed("open", name, errno)),
+            }
+        }
+        Ok(dead)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // The error that led here is the one to report; what cannot be removed now, the next import removes.
+            let _ = remove::remove(self.store.images.as_fd(), self.name.as_bytes());
+        }
+    }
+}
+
+/// A name that no other import has.
+pub(in crate::image) fn temporary(id: &str, what: &str) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!(".{id}.{random:016x}{what}.tmp")
+}
+
+/// Whether `name` is a temporary name of just this `id`: ids may contain dots.
+fn is_temporary(id: &str, name: &str) -> bool {
+    let rest = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_prefix(id))
+        .and_then(|name| name.strip_prefix('.'));
+    let Some(rest) = rest.and_then(|rest| rest.strip_suffix(".tmp")) else {
+        return false;
+    };
+    let (random, what) = rest.split_once('.').unwrap_or((rest, ""));
+    random.len() == 16
+        && random
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && matches!(what, "" | "env" | "json" | "image" | "spool")
+}
+
+fn with_disk_hint(error: Error) -> Error {
+    match error.raw_errno() {
+        Some(errno) => disk_hint(error, errno),
+        None => error.or_hint("check the base directory, --base"),
+    }
+}
+
+/// Removes directories, outermost first, if nothing is in them.
+pub(super) fn retract(made: &[PathBuf]) {
+    for directory in made.iter().rev() {
+        // Fails where somebody else uses it by now, which is right.
+        let _ = std::fs::remove_dir(OsStr::from_bytes(directory.as_os_str().as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_belong_to_one_id() {
+        for what in ["", ".env", ".json", ".image", ".spool"] {
+            assert!(is_temporary("a", &temporary("a", what)));
+            assert!(!is_temporary("a", &temporary("a.b", what)));
+            assert!(!is_temporary("a.b", &temporary("a", what)));
+            assert!(!is_temporary("a", &temporary("a.0123456789abcdef", what)));
+        }
+        assert!(!is_temporary("a", "a"));
+        assert!(!is_temporary("a", ".a.tmp"));
+        assert!(!is_temporary("a", ".a.0123456789abcdef.other.tmp"));
+    }
+}
