@@ -139,6 +139,10 @@ fn members() -> Vec<(String, Vec<u8>)> {
             ("an attribute without a name", with("SCHILY.xattr.", "x")),
             ("an attribute of no kind", with("SCHILY.xattr.none", "x")),
             (
+                "capabilities that are none",
+                with("SCHILY.xattr.security.capability", ""),
+            ),
+            (
                 "an attribute of 70 kB",
                 with("SCHILY.xattr.user.large", &"x".repeat(70_000)),
             ),

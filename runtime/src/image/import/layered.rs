@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use shim::{Error, Result};
 
 use crate::image::archive::show;
+use crate::image::disk::flush::{self, Flusher};
 use crate::image::limits::WINDOWS;
 use crate::image::source::Image;
 use crate::image::store::layers::claim::{Claim, Place};
@@ -77,21 +78,12 @@ pub(super) fn unpack(
         .map_or(1, usize::from)
         .min(side_by_side(image, &missing)?)
         .min(missing.len());
-    let failures = std::thread::scope(|scope| {
-        let work = || board.work(durable);
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-        let mut failures: Vec<_> = work().into_iter().collect();
-        for other in others {
-            failures.extend(other.join().ok().flatten());
-        }
-        failures
-    });
-    // The lowest: those above may have failed because of it.
-    if let Some((_, error)) = failures.into_iter().min_by_key(|(number, _)| *number) {
-        return Err(error);
-    }
-    if durable && !missing.is_empty() {
-        layers.sync()?;
+    if !missing.is_empty() {
+        flush::to_disk(
+            durable,
+            || layers.sync(),
+            |flusher| board.work_all(workers, flusher),
+        )?;
     }
     let unpacked = board.publish()?;
     if durable && !missing.is_empty() {
@@ -215,19 +207,33 @@ impl<'import> Board<'import> {
         found.ok_or_else(|| self.layers.failed("claim layer", diff_id, Errno::ENOENT))
     }
 
+    /// Unpacks all that is missing with so many threads.
+    fn work_all(&self, workers: usize, flusher: &Flusher) -> Result<()> {
+        let failures = std::thread::scope(|scope| {
+            let work = || self.work(flusher);
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut failures: Vec<_> = work().into_iter().collect();
+            for other in others {
+                failures.extend(other.join().ok().flatten());
+            }
+            failures
+        });
+        // The lowest: those above may have failed because of it.
+        match failures.into_iter().min_by_key(|(number, _)| *number) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     /// Unpacks layers until there is nothing left to do; the first failure.
-    fn work(&self, durable: bool) -> Option<(usize, Error)> {
+    fn work(&self, flusher: &Flusher) -> Option<(usize, Error)> {
         while let Some(number) = self.take() {
-            let fresh = self.unpack(number);
-            let done = fresh.map(|fresh| self.set(number, State::Fresh(Box::new(fresh))));
-            // What one layer leaves to the disk is written while others are unpacked.
-            let written = done.and_then(|()| match durable && self.is_busy() {
-                true => self.layers.sync(),
-                false => Ok(()),
-            });
-            if let Err(error) = written {
-                self.set(number, State::Failed);
-                return Some((number, error));
+            match self.unpack(number, flusher) {
+                Ok(fresh) => self.set(number, State::Fresh(Box::new(fresh))),
+                Err(error) => {
+                    self.set(number, State::Failed);
+                    return Some((number, error));
+                }
             }
         }
         None
@@ -289,12 +295,6 @@ impl<'import> Board<'import> {
             .pop()
     }
 
-    /// Whether a layer is still being unpacked.
-    fn is_busy(&self) -> bool {
-        let states = self.states();
-        states.iter().any(|state| matches!(state, State::Pending))
-    }
-
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,11 +339,12 @@ impl<'import> Board<'import> {
         }
     }
 
-    fn unpack(&self, number: usize) -> Result<Fresh> {
+    fn unpack(&self, number: usize, flusher: &Flusher) -> Result<Fresh> {
         let (layer, diff_id) = (&self.image.layers[number], self.diff_id(number));
         let place = self.claim(number)?.place(&number.to_string())?;
         let below: Source<'_> = Box::new(|| self.below(number));
-        let (filled, ()) = fill(self.layers, &place, self.rights, Some(below), |unpacker| {
+        let fresh = (&place, self.rights, flusher);
+        let (filled, ()) = fill(self.layers, fresh, below, |unpacker| {
             layer.apply(unpacker, Meaning::Layer, diff_id)
         })?;
         let info = filled.info(diff_id);
@@ -359,9 +360,8 @@ impl<'import> Board<'import> {
 /// Fills a place with what `apply` brings; says whether the layers below had a say in it.
 fn fill<T>(
     layers: &Layers,
-    place: &Place,
-    rights: Rights,
-    below: Option<Source<'_>>,
+    (place, rights, flusher): (&Place, Rights, &Flusher),
+    below: Source<'_>,
     apply: impl FnOnce(&mut Unpacker<'_>) -> Result<T>,
 ) -> Result<(Filled, T)> {
     let failed = |errno| layers.failed("make directory", "", errno);
@@ -369,7 +369,7 @@ fn fill<T>(
     let root = open_again(&place.tree).map_err(failed)?;
     let tree = Tree::layer(root, Lower::new(below, marks), marks).map_err(failed)?;
     let contents = place.create("contents").map_err(failed)?;
-    let mut unpacker = Unpacker::new(tree, rights, Contents::new(Some(contents)));
+    let mut unpacker = Unpacker::new(tree, rights, Contents::new(Some(contents)), flusher);
     let applied = apply(&mut unpacker)?;
     unpacker.settle()?;
     let scanned_root = open_again(&place.tree).map_err(failed)?;
@@ -445,19 +445,23 @@ pub(super) fn unpack_one(
     let claim = layers.claim_new()?;
     let place = claim.place("0")?;
     let below: Source<'_> = Box::new(|| Ok(Vec::new()));
-    let (filled, diff_id) = fill(layers, &place, rights, Some(below), apply)?;
-    let info = filled.info(&diff_id);
-    place.write_info(&info)?;
-    if durable {
-        layers.sync()?;
-    }
+    let (filled, info) = flush::to_disk(
+        durable,
+        || layers.sync(),
+        |flusher| {
+            let (filled, diff_id) = fill(layers, (&place, rights, flusher), below, apply)?;
+            let info = filled.info(&diff_id);
+            place.write_info(&info)?;
+            Ok((filled, info))
+        },
+    )?;
     let nothing = nothing();
     let basis = match (filled.literal_marks, filled.depends) {
         (true, _) => Basis::Literal,
         (false, true) => Basis::On(&nothing),
         (false, false) => Basis::Alone,
     };
-    let key = LayerKey::new(&diff_id, basis, rights)?;
+    let key = LayerKey::new(&info.diff_id, basis, rights)?;
     claim.publish(&place, &key)?;
     if durable {
         layers.sync_names()?;

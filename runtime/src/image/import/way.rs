@@ -6,6 +6,7 @@ use shim::{Error, Result};
 
 use super::{layered, mounted};
 use crate::image::archive::{Archive, Squash, corrupt};
+use crate::image::disk::flush::{self, Flusher};
 use crate::image::limits::Budget;
 use crate::image::source::{Config, Image, Input, Reading, Source};
 use crate::image::store::layers::contents::Contents;
@@ -158,10 +159,17 @@ fn import_flat(
 ) -> Result<Imported> {
     let id = request.id.as_str();
     let staging = store.stage(id)?;
-    let (members, bytes, left_out) = unpack(&staging, request.rights, |unpacker| match chosen {
-        Chosen::Image(_, image) => image.unpack(unpacker),
-        Chosen::Rootfs(rootfs) => rootfs.unpack(unpacker).map(drop),
-    })?;
+    let unpacked = flush::to_disk(
+        request.durable,
+        || store.sync(),
+        |flusher| {
+            unpack(&staging, request.rights, flusher, |unpacker| match chosen {
+                Chosen::Image(_, image) => image.unpack(unpacker),
+                Chosen::Rootfs(rootfs) => rootfs.unpack(unpacker).map(drop),
+            })
+        },
+    );
+    let (members, bytes, left_out) = unpacked?;
     staging.publish(beside, request.replace, request.durable)?;
     Ok(chosen.imported(store.path.join(id), members, bytes, left_out))
 }
@@ -238,6 +246,7 @@ fn words(left_out: LeftOut) -> Option<String> {
 fn unpack(
     staging: &Staging<'_>,
     rights: Rights,
+    flusher: &Flusher,
     fill: impl FnOnce(&mut Unpacker<'_>) -> Result<()>,
 ) -> Result<(u64, u64, LeftOut)> {
     let failed = |errno| staging.store.failed("open", &staging.name, errno);
@@ -246,7 +255,7 @@ fn unpack(
         failed(nix::errno::Errno::try_from(error).unwrap_or(nix::errno::Errno::EIO))
     })?;
     let tree = Tree::whole(root.into()).map_err(failed)?;
-    let mut unpacker = Unpacker::new(tree, rights, Contents::new(None));
+    let mut unpacker = Unpacker::new(tree, rights, Contents::new(None), flusher);
     fill(&mut unpacker)?;
     unpacker.settle()?;
     Ok((unpacker.members, unpacker.bytes, unpacker.left_out))

@@ -17,7 +17,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use shim::{Error, Result};
 
 use super::record::file_name;
@@ -232,6 +232,11 @@ impl Store {
     pub(super) fn open_directory(&self, name: &str) -> nix::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         openat(&self.images, name, flags, Mode::empty()).map(File::from)
+    }
+
+    /// Waits until all that was written is on disk.
+    pub(in crate::image) fn sync(&self) -> Result<()> {
+        syncfs(&self.images).map_err(|errno| self.failed("write to disk", "", errno))
     }
 
     /// A failure to do `op` to a name in the store.

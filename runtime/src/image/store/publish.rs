@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
-use nix::unistd::{UnlinkatFlags, fsync, syncfs, unlinkat};
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use shim::{Error, Result};
 
 use super::images::{Staging, Store, temporary};
@@ -52,7 +52,7 @@ pub(in crate::image) struct Step {
 }
 
 impl Staging<'_> {
-    /// Gives the unpacked directory its name. With `durable` everything is on disk before that.
+    /// Gives the unpacked directory its name, when what is in it is on disk. With `durable` the name is as well.
     pub(in crate::image) fn publish(
         mut self,
         beside: &Beside,
@@ -60,11 +60,6 @@ impl Staging<'_> {
         durable: bool,
     ) -> Result<()> {
         let store = self.store;
-        if durable {
-            // One call for all files; before the lock, because it may take long.
-            syncfs(&store.images)
-                .map_err(|errno| store.failed("write to disk", &self.name, errno))?;
-        }
         let lock = store.lock()?;
         store.check_free(self.id, replace)?;
         // What is replaced stays locked while it is removed, so that no other import takes it for its own to remove.

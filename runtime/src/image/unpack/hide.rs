@@ -144,3 +144,7 @@ impl Unpacker<'_> {
         self.tree.set_opaque(&*own).map_err(failed)
     }
 }
+
+#[cfg(test)]
+#[path = "hide_tests.rs"]
+mod tests;

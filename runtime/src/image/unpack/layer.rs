@@ -22,6 +22,7 @@ use super::lower::{Entry, is_whiteout, kind};
 use super::meta::{self, Rights};
 use super::tree::{Directory, Tree, disk_hint, joined};
 use crate::image::archive::{Archive, Kind, Mark, Member, Place, mark, show};
+use crate::image::disk::flush::Flusher;
 use crate::image::disk::remove::Names;
 use crate::image::store::layers::contents::{Contents, Entry as Line};
 
@@ -64,6 +65,7 @@ pub(in crate::image) struct Unpacker<'below> {
     /// How many bytes of file data were written.
     pub(in crate::image) bytes: u64,
     rights: Rights,
+    flusher: &'below Flusher,
     /// How many devices and attributes were left out for want of rights.
     pub(in crate::image) left_out: LeftOut,
 }
@@ -77,7 +79,12 @@ pub(in crate::image) struct LeftOut {
 
 impl<'below> Unpacker<'below> {
     /// Fills `tree`, whose root gets mode 0755 unless an archive says otherwise.
-    pub(in crate::image) fn new(tree: Tree<'below>, rights: Rights, contents: Contents) -> Self {
+    pub(in crate::image) fn new(
+        tree: Tree<'below>,
+        rights: Rights,
+        contents: Contents,
+        flusher: &'below Flusher,
+    ) -> Self {
         let root = Late {
             path: Vec::new(),
             mode: Mode::from_bits_truncate(0o755),
@@ -95,6 +102,7 @@ impl<'below> Unpacker<'below> {
             members: 0,
             bytes: 0,
             rights,
+            flusher,
             left_out: LeftOut::default(),
         }
     }
@@ -298,6 +306,7 @@ impl<'below> Unpacker<'below> {
                         hash.update(piece);
                     }
                     offset += piece.len() as u64;
+                    self.flusher.wrote(piece.len() as u64);
                     Ok(())
                 })?;
                 self.bytes += extent.length;
@@ -311,6 +320,7 @@ impl<'below> Unpacker<'below> {
                 if let Some(hash) = &mut hash {
                     hash.update(piece);
                 }
+                self.flusher.wrote(piece.len() as u64);
                 file.write_all(piece).map_err(|error| failed(&error))
             })?;
             self.bytes += member.size;

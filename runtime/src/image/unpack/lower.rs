@@ -91,9 +91,9 @@ impl Marks {
 
 impl<'below> Lower<'below> {
     /// The layers that `source` gives; asked for when the first name below is looked for.
-    pub(in crate::image) fn new(source: Option<Source<'below>>, marks: Marks) -> Self {
+    pub(in crate::image) fn new(source: Source<'below>, marks: Marks) -> Self {
         Self {
-            source,
+            source: Some(source),
             roots: Stack::new(),
             marks,
         }

@@ -180,6 +180,7 @@ pub(super) fn wanted(member: &Member, rights: Rights) -> impl Iterator<Item = (&
 
 fn set_attributes(file: &File, member: &Member, rights: Rights) -> Result<()> {
     for (name, value) in wanted(member, rights) {
+        check_attribute(member, name, value)?;
         file.set_xattr(OsStr::from_bytes(name), value)
             .map_err(|error| attribute_failed(member, name, &error))?;
     }
@@ -190,8 +191,18 @@ fn set_attributes(file: &File, member: &Member, rights: Rights) -> Result<()> {
 fn set_attributes_of_path(fd: &OwnedFd, member: &Member, rights: Rights) -> Result<()> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     for (name, value) in wanted(member, rights) {
+        check_attribute(member, name, value)?;
         xattr::set_deref(&path, OsStr::from_bytes(name), value)
             .map_err(|error| attribute_failed(member, name, &error))?;
+    }
+    Ok(())
+}
+
+/// The kernel checks capabilities that are set, but not whether there are any; and reads, and executes, no file whose
+/// capabilities are none (Linux 6.18).
+fn check_attribute(member: &Member, name: &[u8], value: &[u8]) -> Result<()> {
+    if name == b"security.capability" && value.is_empty() {
+        return Err(attribute_failed(member, name, &Errno::EINVAL.into()));
     }
     Ok(())
 }
@@ -224,6 +235,7 @@ fn attribute_failed(member: &Member, name: &[u8], error: &io::Error) -> Error {
             failed.hint("the filesystem of the base directory cannot store it; choose another with --base")
         }
         Some(Errno::EPERM) => failed.hint("setting it needs root of the initial user namespace, or the file's type has no such attribute"),
+        Some(Errno::EINVAL) => failed.hint("the archive is damaged: the kernel takes no such value"),
         Some(Errno::ENOSPC | Errno::E2BIG | Errno::ERANGE) => failed.hint("the attribute is larger than the filesystem of the base directory allows"),
         Some(other) => disk_hint(failed, other),
         None => failed.hint("the archive has an attribute whose name is no name"),
