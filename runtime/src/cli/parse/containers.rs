@@ -8,7 +8,7 @@ use super::super::args::{
 };
 use super::super::scan::{Scan, Stop};
 use super::super::values;
-use super::{Options, required};
+use super::options::{Options, required};
 use crate::ids::{Guid, ImageId};
 use crate::mounts;
 

@@ -1,11 +1,10 @@
 //! Command lines that are refused, and what the messages say.
 
-use super::*;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-fn words(line: &str) -> Vec<OsString> {
-    line.split_whitespace().map(OsString::from).collect()
-}
+use super::words;
+use crate::cli::parse::parse;
 
 /// The message of a command line that must be refused: status 125, one line and a hint line.
 fn refused(words: Vec<OsString>) -> String {
