@@ -5,11 +5,12 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use shim::Result;
 use shim::plan::Plan;
 use shim::step::Side;
-use shim::{Error, Result};
 
 use crate::cli::{Format, Outcome};
+use crate::json;
 
 #[derive(Serialize)]
 struct Document<'p, P: Serialize> {
@@ -65,13 +66,9 @@ fn text(plan: Plan<'_>) -> String {
 }
 
 fn json(verb: &'static str, plan: Plan<'_>, value: &impl Serialize) -> Result<String> {
-    let document = Document {
+    json::pretty(&Document {
         verb,
         plan: value,
         steps: lines(plan).collect(),
-    };
-    let mut text = serde_json::to_string_pretty(&document)
-        .map_err(|error| Error::new("print the plan as JSON").because(error.to_string()))?;
-    text.push('\n');
-    Ok(text)
+    })
 }

@@ -56,6 +56,7 @@ mod defaults;
 mod discover;
 mod dry_run;
 mod identity;
+mod json;
 mod lock;
 mod suggest;
 mod userns;

@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
 use shim::{Error, Result};
 
 use super::Outcome;
 use super::args::{ImageArgs, ImageGcArgs, ImageListArgs};
 use crate::config::Dirs;
+use crate::json;
 use crate::{image, rootless};
 
 /// `image list`
 pub(super) fn list(args: &ImageListArgs, dirs: &Dirs) -> Result<Outcome> {
     let images = image::list(&dirs.base)?;
     Ok(Outcome::text(if args.json {
-        json(&images)?
+        json::line(&images)?
     } else {
         image::table(&images)
     }))
@@ -26,7 +26,9 @@ pub(super) fn remove(args: &ImageArgs, dirs: &Dirs) -> Result<Outcome> {
     let id = args.id.as_str();
     image::remove_image(&dirs.base, id)?;
     if args.json {
-        return Ok(Outcome::text(json(&serde_json::json!({ "removed": id }))?));
+        return Ok(Outcome::text(json::line(
+            &serde_json::json!({ "removed": id }),
+        )?));
     }
     Ok(Outcome::SILENT)
 }
@@ -45,7 +47,7 @@ pub(super) fn collect(args: &ImageGcArgs, dirs: &Dirs) -> Result<Outcome> {
         .collect();
     let collected = image::collect(&dirs.data, &forget?)?;
     if args.json {
-        return Ok(Outcome::text(json(&collected)?));
+        return Ok(Outcome::text(json::line(&collected)?));
     }
     Ok(Outcome::text(format!(
         "removed {} layers, {}; {} are needed\n",
@@ -61,7 +63,7 @@ pub(super) fn verify(args: &ImageArgs, dirs: &Dirs) -> Result<Outcome> {
     let id = args.id.as_str();
     let verified = image::verify(&dirs.base, id)?;
     let text = if args.json {
-        json(&verified)?
+        json::line(&verified)?
     } else {
         lines(&verified)
     };
@@ -90,14 +92,4 @@ fn lines(verified: &image::Verified) -> String {
         );
     }
     text
-}
-
-fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value)
-        .map(|text| text + "\n")
-        .map_err(|error| {
-            Error::new("write JSON")
-                .because(error.to_string())
-                .hint("this is a fault of start-container")
-        })
 }

@@ -16,6 +16,7 @@ use shim::{Error, Result};
 
 use crate::cli::{InspectArgs, Outcome};
 use crate::config::Dirs;
+use crate::json;
 use crate::process::Rootfs;
 use crate::{leader, rootfs};
 
@@ -98,10 +99,7 @@ pub fn inspect(args: &InspectArgs, dirs: &Dirs) -> Result<Outcome> {
         sources: sources(running.profile.is_some()),
     };
     running.pid().ok_or_else(ended)?;
-    let mut text = serde_json::to_string_pretty(&report)
-        .map_err(|error| Error::new("print as JSON").because(error.to_string()))?;
-    text.push('\n');
-    Ok(Outcome::text(text))
+    json::pretty(&report).map(Outcome::text)
 }
 
 fn unreadable(pid: i32, error: &procfs::ProcError) -> Error {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use shim::error::OneLine;
 use shim::{Error, Result};
 
+use crate::json;
 use crate::leader::Running;
 
 /// One mount.
@@ -203,10 +204,7 @@ pub fn table(lines: &[Line]) -> String {
 /// # Errors
 /// None that can happen: every value is text.
 pub fn json(lines: &[Line]) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(lines)
-        .map_err(|error| Error::new("print the mounts as JSON").because(error.to_string()))?;
-    text.push('\n');
-    Ok(text)
+    json::pretty(lines)
 }
 
 #[cfg(test)]

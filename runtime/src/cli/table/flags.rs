@@ -389,16 +389,8 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
         "--all",
         "all images of the archive, under ids that follow from their names",
     ),
-    switch(
-        FlagId::Replace,
-        "--replace",
-        "replace an image of this name",
-    ),
-    switch(
-        FlagId::Flat,
-        "--flat",
-        "one directory instead of layers that images share",
-    ),
+    REPLACE_IMAGE,
+    FLAT,
     valued(
         FlagId::Ref,
         "--ref",
@@ -412,6 +404,18 @@ pub(super) static IMAGE_IMPORT: &[Flag] = &[
         "fs-verity digest that a squashfs or EROFS file must have",
     ),
 ];
+
+pub(super) const REPLACE_IMAGE: Flag = switch(
+    FlagId::Replace,
+    "--replace",
+    "replace an image of this name",
+);
+
+pub(super) const FLAT: Flag = switch(
+    FlagId::Flat,
+    "--flat",
+    "one directory instead of layers that images share",
+);
 
 pub(super) static BUILD_EROFS: &[Flag] = &[REPLACE_FILE];
 

@@ -1,6 +1,6 @@
 //! The options of `image pull`.
 
-use super::flags::{switch, valued, with_default};
+use super::flags::{FLAT, REPLACE_IMAGE, switch, valued, with_default};
 use super::{Flag, FlagId};
 
 pub(super) static IMAGE_PULL: &[Flag] = &[
@@ -10,16 +10,8 @@ pub(super) static IMAGE_PULL: &[Flag] = &[
         "ID",
         "name of the image in the store; the last word of its name where it has none",
     ),
-    switch(
-        FlagId::Replace,
-        "--replace",
-        "replace an image of this name",
-    ),
-    switch(
-        FlagId::Flat,
-        "--flat",
-        "one directory instead of layers that images share",
-    ),
+    REPLACE_IMAGE,
+    FLAT,
     valued(
         FlagId::Platform,
         "--platform",

@@ -6,7 +6,18 @@ use super::flags::{
     SQUASH,
 };
 use super::pull_flags::IMAGE_PULL;
-use super::{Verb, VerbId};
+use super::{Flag, Verb, VerbId};
+
+/// Of a verb that makes a container.
+const LAUNCHED: &[&[Flag]] = &[
+    PROCESS,
+    IMAGE_PROGRAM,
+    LAUNCH,
+    CONFINEMENT,
+    MOUNTS,
+    DRY_RUN,
+    DIRS,
+];
 
 /// All verbs, in the order of the help text.
 pub static VERBS: &[Verb] = &[
@@ -32,15 +43,7 @@ pub static VERBS: &[Verb] = &[
                 filesystem that create-fs has made with the same; a plain directory takes any MAP.\n\
                 In a user namespace of its own (any but --userns=host) a container cannot bind ports below 1024 on\n\
                 the caller's network, unless sysctl net.ipv4.ip_unprivileged_port_start lets everybody.",
-        flags: &[
-            PROCESS,
-            IMAGE_PROGRAM,
-            LAUNCH,
-            CONFINEMENT,
-            MOUNTS,
-            DRY_RUN,
-            DIRS,
-        ],
+        flags: LAUNCHED,
     },
     Verb {
         id: VerbId::Run,
@@ -52,15 +55,7 @@ pub static VERBS: &[Verb] = &[
                 the container is gone then. If start-container is killed, the container ends at once, and its files\n\
                 go with the next create-fs, run or destroy-fs. --dry-run makes a root filesystem as well, and\n\
                 removes it.",
-        flags: &[
-            PROCESS,
-            IMAGE_PROGRAM,
-            LAUNCH,
-            CONFINEMENT,
-            MOUNTS,
-            DRY_RUN,
-            DIRS,
-        ],
+        flags: LAUNCHED,
     },
     Verb {
         id: VerbId::Exec,

@@ -25,6 +25,7 @@ use crate::ids::ImageId;
 use crate::image::disk::Fresh;
 use crate::image::store::layers::{Held, Layers};
 use crate::image::store::{Found, Record, temporary};
+use crate::json;
 use crate::rootfs;
 
 /// What kind of archive is written.
@@ -78,13 +79,7 @@ impl Exported {
     /// # Errors
     /// None that is known.
     pub fn json(&self) -> Result<String> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|error| {
-            Error::new("print what was exported")
-                .because(error.to_string())
-                .hint("this is a fault of start-container")
-        })?;
-        text.push('\n');
-        Ok(text)
+        json::pretty(self)
     }
 }
 

@@ -8,10 +8,11 @@ use std::path::Path;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use shim::{Error, Result};
+use shim::Result;
 
 use crate::ids::ImageId;
 use crate::image::platform::Platform;
+use crate::json;
 use crate::regular::Source;
 
 /// The most that the file may take, in bytes.
@@ -135,12 +136,6 @@ impl About {
     /// # Errors
     /// None is expected.
     pub fn text(&self) -> Result<String> {
-        let mut text = serde_json::to_string(self).map_err(|error| {
-            Error::new("write image metadata")
-                .because(error.to_string())
-                .hint("this is a fault of start-container")
-        })?;
-        text.push('\n');
-        Ok(text)
+        json::line(self)
     }
 }

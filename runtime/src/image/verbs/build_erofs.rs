@@ -18,6 +18,7 @@ use crate::ids::ImageId;
 use crate::image::disk::Fresh;
 use crate::image::erofs;
 use crate::image::store::temporary;
+use crate::json;
 use crate::rootfs;
 use crate::verity::Digest;
 
@@ -66,13 +67,7 @@ impl BuiltErofs {
     /// # Errors
     /// None that is known.
     pub fn json(&self) -> Result<String> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|error| {
-            Error::new("print what was built")
-                .because(error.to_string())
-                .hint("this is a fault of start-container")
-        })?;
-        text.push('\n');
-        Ok(text)
+        json::pretty(self)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::Dirs;
 use crate::ids::ImageId;
 use crate::image::store::{About, Form, Found, LayerRef};
 use crate::image::{Format, Platform};
+use crate::json;
 use crate::verity::Recorded;
 
 /// What is known about it. Names of fields are stable; new ones may be added.
@@ -87,9 +88,7 @@ impl Described {
     /// # Errors
     /// None that is known.
     pub fn json(&self) -> Result<String> {
-        let mut text = serde_json::to_string_pretty(self).map_err(failed)?;
-        text.push('\n');
-        Ok(text)
+        json::pretty(self)
     }
 
     /// For people: a line for each thing that is known. Control characters of the publisher's are shown as JSON has them.
@@ -97,7 +96,7 @@ impl Described {
     /// # Errors
     /// None that is known.
     pub fn text(&self) -> Result<String> {
-        let value = serde_json::to_value(self).map_err(failed)?;
+        let value = serde_json::to_value(self).map_err(|error| json::failed(&error))?;
         let mut text = String::new();
         for (key, value) in value.as_object().into_iter().flatten() {
             let shown = match value {
@@ -113,10 +112,4 @@ impl Described {
         }
         Ok(text)
     }
-}
-
-fn failed(error: serde_json::Error) -> Error {
-    Error::new("print what is known about the image")
-        .because(error.to_string())
-        .hint("this is a fault of start-container")
 }
