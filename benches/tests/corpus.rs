@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use benches::fuzz::{Place, archive, documents, random::Random, seeds};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 /// Runs in a thread with a mount namespace of its own; nothing, which is said, without root.
 fn apart(name: &str, run: impl FnOnce(&mut Place) + Send) {
@@ -28,9 +27,7 @@ fn apart(name: &str, run: impl FnOnce(&mut Place) + Send) {
     std::fs::create_dir(&top.0).unwrap();
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            tests::own_mounts().unwrap();
             let kind = Some("tmpfs");
             mount(kind, &top.0, kind, MsFlags::empty(), Some("size=256m")).unwrap();
             run(&mut Place::new(&top.0).unwrap());

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use benches::fuzz::{Place, archive, documents, random::Random};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 
 /// Inputs of one child; a leak of the process shows, and ends with it.
 const INPUTS: u64 = 20_000;
@@ -58,10 +57,7 @@ fn main() -> ExitCode {
 /// Runs children until the time is over.
 fn outer(kind: &str, time: Duration, first_seed: u64) -> Result<(), String> {
     let text = |error: nix::Error| format!("{error}; needs root");
-    unshare(CloneFlags::CLONE_NEWNS).map_err(text)?;
-    let none = None::<&str>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, private, none).map_err(text)?;
+    tests::own_mounts().map_err(text)?;
     let top = std::env::temp_dir().join(format!("fuzz-{}", std::process::id()));
     std::fs::create_dir(&top).map_err(|error| error.to_string())?;
     let done = children(kind, time, first_seed, &top);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MntFlags, umount2};
 use runtime::ids::ImageId;
 use runtime::image::record::Record;
 use runtime::image::{ImportRequest, import};
@@ -21,7 +21,14 @@ const SHARED: u64 = 50;
 const MERGED: u64 = 8;
 /// What may be beside the tree that nothing may touch.
 const NAMES: [&str; 8] = [
-    "outside", "input", "base", "data", "flat", "layered", "merged", "empty",
+    "outside",
+    "input",
+    "base",
+    "data",
+    "flat",
+    "layered",
+    "merged",
+    "merged.empty",
 ];
 
 /// The store, and the tree outside it that nothing may touch.
@@ -132,29 +139,9 @@ impl Place {
         let record = Record::read(&self.top.join("layered"), "x").map_err(|error| text(&error))?;
         let record = record.ok_or("the record is gone")?;
         let layers = self.data().join("layers");
-        let mut lower: Vec<String> = record
-            .stack
-            .iter()
-            .rev()
-            .map(|key| layers.join(key.tree()).display().to_string())
-            .collect();
+        let tops = record.stack.iter().rev().map(|key| layers.join(key.tree()));
         let merged = self.top.join("merged");
-        let empty = self.top.join("empty");
-        for directory in [&merged, &empty] {
-            fs::create_dir_all(directory).map_err(|error| text(&error))?;
-        }
-        // Without an upper layer an overlay has two lower ones at least.
-        lower.push(empty.display().to_string());
-        let options = format!("lowerdir={}", lower.join(":"));
-        let kind = Some("overlay");
-        mount(
-            kind,
-            &merged,
-            kind,
-            MsFlags::MS_RDONLY,
-            Some(options.as_str()),
-        )
-        .map_err(|error| text(&error))?;
+        tests::merge(tops, &merged, "").map_err(|error| text(&error))?;
         let tree = Tree::of(&merged);
         umount2(&merged, MntFlags::MNT_DETACH).map_err(|error| text(&error))?;
         // The root that overlay shows is the uppermost layer's. Times do not count: a directory that no member is has that

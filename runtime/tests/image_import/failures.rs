@@ -8,6 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, setfsuid};
 use runtime::image::{ImportRequest, Rights, import};
+use tests::own_mounts;
 
 use crate::pack::{Tar, dir, file, oci};
 use crate::place::{Place, id, is_root, list};
@@ -134,15 +135,7 @@ fn a_replacement_that_fails_at_the_last_step_changes_nothing() {
     let before = beside();
     let source = place.source(&archive());
     apart(|| {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .unwrap();
+        own_mounts().unwrap();
         // A mount point cannot be renamed.
         mount(
             Some(&image),
@@ -192,15 +185,7 @@ fn no_space_left() {
     ];
     fs::create_dir(place.base()).unwrap();
     apart(|| {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .unwrap();
+        own_mounts().unwrap();
         mount(
             Some("none"),
             &place.base(),

@@ -5,11 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use runtime::image::layers::Layers;
 use runtime::image::record::Record;
 use runtime::image::{ImportRequest, Imported, import};
+use tests::{merge, own_mounts};
 
 use crate::place::{Place, id, list, may_mount, times, walk};
 
@@ -68,41 +67,13 @@ pub(crate) fn check(place: &Place, request: &ImportRequest, flat: &shim::Result<
 
 /// Merges the layers in a thread whose mounts end with it.
 fn compare(flat: &Path, record: &Record, data: &Path, merged: &Path) {
-    let empty = merged.with_extension("empty");
-    fs::create_dir_all(merged).unwrap();
-    fs::create_dir_all(&empty).unwrap();
     let layers = data.join("layers");
-    let lower: Vec<String> = record
-        .stack
-        .iter()
-        .rev()
-        .map(|key| layers.join(key.tree()).display().to_string())
-        // The kernel wants two at least.
-        .chain([empty.display().to_string()])
-        .collect();
+    let stack = record.stack.iter().rev();
+    let stack: Vec<_> = stack.map(|key| layers.join(key.tree())).collect();
     let root = layers.join(record.root.tree());
     let work = || {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .unwrap();
-        let options = format!(
-            "lowerdir={},nfs_export=off,index=off,xino=off",
-            lower.join(":")
-        );
-        mount(
-            Some("overlay"),
-            merged,
-            Some("overlay"),
-            MsFlags::MS_RDONLY,
-            Some(options.as_str()),
-        )
-        .unwrap();
+        own_mounts().unwrap();
+        merge(stack, merged, ",nfs_export=off,index=off,xino=off").unwrap();
         let mut lines = list(merged);
         // The root directory is that of the layer that lists it.
         lines[0] = list(&root)
@@ -115,7 +86,7 @@ fn compare(flat: &Path, record: &Record, data: &Path, merged: &Path) {
     assert_eq!(groups(flat), together);
     assert_eq!(settled(times(flat)), settled(found));
     fs::remove_dir(merged).unwrap();
-    fs::remove_dir(&empty).unwrap();
+    fs::remove_dir(merged.with_extension("empty")).unwrap();
 }
 
 /// Lines without the number of links: overlay counts names that are hidden, too.

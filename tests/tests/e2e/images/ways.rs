@@ -95,32 +95,14 @@ fn merge(world: &World, record: &Path) -> PathBuf {
     let record: serde_json::Value = serde_json::from_slice(&text).expect("record");
     let stack = record["stack"].as_array().expect("layers");
     let store = world.data.join("layers");
-    let mut lowers: Vec<String> = stack
-        .iter()
-        .rev()
-        .map(|key| {
-            let key = key.as_str().expect("key");
-            store.join(key).join("fs").display().to_string()
-        })
-        .collect();
-    // Without an upper layer an overlay has to have two lower ones.
-    let empty = top(world).join("empty");
-    std::fs::create_dir_all(&empty).expect("directory");
-    lowers.push(empty.display().to_string());
-    let merged = top(world).join("merged");
-    std::fs::create_dir_all(&merged).expect("directory");
+    let layers = stack.iter().rev().map(|key| {
+        let key = key.as_str().expect("key");
+        store.join(key).join("fs")
+    });
     let rootless = !std::fs::metadata(&store).is_ok_and(|store| store.uid() == 0);
-    let user = if rootless { ",userxattr" } else { "" };
-    let options = format!("lowerdir={}{user}", lowers.join(":"));
-    let kind = Some("overlay");
-    mount(
-        kind,
-        &merged,
-        kind,
-        MsFlags::MS_RDONLY,
-        Some(options.as_str()),
-    )
-    .expect("mount overlay");
+    let options = if rootless { ",userxattr" } else { "" };
+    let merged = top(world).join("merged");
+    tests::merge(layers, &merged, options).expect("mount overlay");
     merged
 }
 
