@@ -110,6 +110,25 @@ pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ],
         ),
         (
+            "a directory over a link that was gone through",
+            vec![
+                vec![dir("elsewhere"), symlink("d", "elsewhere")],
+                vec![
+                    file("d/through", ""),
+                    dir("d"),
+                    file("d/here", ""),
+                    hardlink("other", "d/here"),
+                ],
+            ],
+        ),
+        (
+            "a whiteout of a link that was gone through",
+            vec![
+                vec![dir("elsewhere"), symlink("d", "elsewhere")],
+                vec![file("d/through", ""), file(".wh.d", ""), file("d/here", "")],
+            ],
+        ),
+        (
             "the name of a whiteout in the lowest layer",
             vec![vec![
                 file("a", "x"),

@@ -197,6 +197,13 @@ impl<'below> Tree<'below> {
         self.last = None;
     }
 
+    /// Forgets a way through a link of the layers below, which a new name may hide.
+    fn forget_links(&mut self) {
+        if matches!(&self.last, Some((asked, spot)) if spot.path != *asked) {
+            self.last = None;
+        }
+    }
+
     /// Removes `name` in `directory`, whatever it is.
     pub(super) fn remove(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
         self.forget();
@@ -211,6 +218,7 @@ impl<'below> Tree<'below> {
 
     /// Takes note that `name` in `directory` is the archive's own.
     pub(super) fn is_own(&mut self, directory: &Directory, name: &[u8]) {
+        self.forget_links();
         if !self.borrowed.is_empty() {
             self.borrowed.remove(&(directory.inode, name.into()));
         }
@@ -248,6 +256,7 @@ impl<'below> Tree<'below> {
     pub(super) fn white_out(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
         // Linux lets everybody make this one device (5.8).
         mknodat(directory, name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+        self.forget_links();
         self.is_borrowed(directory, name);
         Ok(())
     }
