@@ -33,13 +33,30 @@ fn expect_data(world: &World) {
     assert_eq!(parts(world), Vec::<PathBuf>::new());
 }
 
+/// A front that does this to some requests and passes the others on.
+fn front(
+    registry: &Registry,
+    affected: impl Fn(&Asked) -> bool + Send + Sync + 'static,
+    act: impl Fn() -> Act + Send + Sync + 'static,
+) -> Front {
+    Front::start(registry.address, move |asked| match affected(asked) {
+        true => act(),
+        false => Act::Pass,
+    })
+}
+
+/// Expects a pull of `reference` to be refused with these words.
+fn refused(world: &World, front: &Front, (reference, option): (&str, Option<&str>), words: &str) {
+    let run = pull(world).opt(front.name(reference));
+    let done = run.opts(option).done();
+    done.expect_refused(&[125]);
+    let text = done.err_text();
+    assert!(text.contains(words), "{reference}: {text}");
+}
+
 /// Leaves 2 MiB of the layer behind: kills a pull when it has as much.
 fn leave_a_part(registry: &Registry, world: &World, image: &Pushed) -> u64 {
-    let is_layer = is_layer(image);
-    let front = Front::start(registry.address, move |asked| match is_layer(asked) {
-        true => Act::Stall(2 << 20),
-        false => Act::Pass,
-    });
+    let front = front(registry, is_layer(image), || Act::Stall(2 << 20));
     let client = pull(world).opt(front.name("team/big:1")).spawn();
     let length = until("2 MiB of the layer", || {
         let length = fs::metadata(parts(world).first()?).ok()?.len();
@@ -129,29 +146,17 @@ fn a_registry_that_is_busy_is_asked_again_and_not_for_ever() {
     let _ = registry.push("team/web", "1", &two_layers());
     let busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let asked = AtomicU64::new(0);
-    let front = Front::start(registry.address, move |request| {
-        let first =
-            request.path.contains("/manifests/") && asked.fetch_add(1, Ordering::SeqCst) < 2;
-        if first {
-            Act::Say(busy.to_owned())
-        } else {
-            Act::Pass
-        }
-    });
-    let _ = pull(&world).opt(front.name("team/web:1")).text();
+    let say = move || Act::Say(busy.to_owned());
+    let first = move |request: &Asked| {
+        request.path.contains("/manifests/") && asked.fetch_add(1, Ordering::SeqCst) < 2
+    };
+    let at_first = front(&registry, first, say);
+    let _ = pull(&world).opt(at_first.name("team/web:1")).text();
     assert_eq!(text(&world, "web", "etc/os"), "upper");
-    let front = Front::start(registry.address, move |_| Act::Say(busy.to_owned()));
-    let done = pull(&world)
-        .opt(front.name("team/web:1"))
-        .opt("--id=x")
-        .done();
     // Its answer to the question who may ask is no refusal; the manifest is asked for four times.
-    done.expect_refused(&[125]);
-    assert!(
-        done.err_text().contains("cannot serve it at the moment"),
-        "{}",
-        done.err_text()
-    );
+    let always = front(&registry, |_| true, say);
+    let what = ("team/web:1", Some("--id=x"));
+    refused(&world, &always, what, "cannot serve it at the moment");
 }
 
 #[test]
@@ -160,21 +165,10 @@ fn a_changed_blob_is_refused_and_nothing_of_it_is_left() {
         return;
     };
     let before = Snapshot::of(&world);
-    let is_layer = is_layer(&image);
-    let front = Front::start(registry.address, move |asked| match is_layer(asked) {
-        true => Act::Spoil(2 << 20),
-        false => Act::Pass,
-    });
-    let done = pull(&world).opt(front.name("team/big:1")).done();
-    done.expect_refused(&[125]);
+    let front = front(&registry, is_layer(&image), || Act::Spoil(2 << 20));
     let layer = digest(&image.layers[0]);
-    assert!(
-        done.err_text().contains(&format!(
-            "it should have the digest {layer} and has sha256:"
-        )),
-        "{}",
-        done.err_text()
-    );
+    let words = format!("it should have the digest {layer} and has sha256:");
+    refused(&world, &front, ("team/big:1", None), &words);
     before.assert_same(&world);
 }
 
@@ -192,21 +186,10 @@ fn changed_documents_are_refused() {
         ("/manifests/", "team/web:1"),
     ] {
         // The heads of these answers have less than 600 bytes.
-        let front = Front::start(registry.address, move |asked| {
-            if asked.path.contains(path) {
-                Act::Spoil(600)
-            } else {
-                Act::Pass
-            }
-        });
-        let done = pull(&world).opt(front.name(reference)).done();
-        done.expect_refused(&[125]);
-        assert!(
-            done.err_text()
-                .contains("it should have the digest sha256:"),
-            "{path} {reference}: {}",
-            done.err_text()
-        );
+        let here = move |asked: &Asked| asked.path.contains(path);
+        let front = front(&registry, here, || Act::Spoil(600));
+        let words = "it should have the digest sha256:";
+        refused(&world, &front, (reference, None), words);
     }
     before.assert_same(&world);
 }
@@ -223,25 +206,15 @@ fn silence_has_an_end_wherever_it_begins() {
         ("/blobs/", 1 << 20),
     ] {
         let is_layer = is_layer(&image);
-        let front = Front::start(registry.address, move |asked| {
-            let here = match what {
-                "/v2/" => asked.path == what,
-                "/blobs/" => is_layer(asked),
-                _ => asked.path.contains(what),
-            };
-            if here { Act::Stall(place) } else { Act::Pass }
-        });
-        let done = pull(&world)
-            .opt(front.name("team/big:1"))
-            .opt("--timeout=1")
-            .done();
-        done.expect_refused(&[125]);
-        assert!(
-            done.err_text()
-                .contains(&format!("{} was silent for 1 s", front.address)),
-            "{what}: {}",
-            done.err_text()
-        );
+        let here = move |asked: &Asked| match what {
+            "/v2/" => asked.path == what,
+            "/blobs/" => is_layer(asked),
+            _ => asked.path.contains(what),
+        };
+        let front = front(&registry, here, move || Act::Stall(place));
+        let words = format!("{} was silent for 1 s", front.address);
+        let impatient = ("team/big:1", Some("--timeout=1"));
+        refused(&world, &front, impatient, &words);
     }
     // What has come is not for nothing.
     assert_eq!(parts(&world).len(), 1);
@@ -254,21 +227,9 @@ fn a_trickle_is_silence() {
     let Some((registry, world, image)) = with_large_layer() else {
         return;
     };
-    let is_layer = is_layer(&image);
-    let front = Front::start(registry.address, move |asked| match is_layer(asked) {
-        true => Act::Trickle,
-        false => Act::Pass,
-    });
-    let done = pull(&world)
-        .opt(front.name("team/big:1"))
-        .opt("--timeout=1")
-        .done();
-    done.expect_refused(&[125]);
-    assert!(
-        done.err_text().contains("was silent for 1 s"),
-        "{}",
-        done.err_text()
-    );
+    let front = front(&registry, is_layer(&image), || Act::Trickle);
+    let impatient = ("team/big:1", Some("--timeout=1"));
+    refused(&world, &front, impatient, "was silent for 1 s");
 }
 
 #[test]
@@ -279,20 +240,9 @@ fn an_answer_without_end_does_not_fill_the_memory() {
     let _ = registry.push("team/web", "1", &two_layers());
     let before = Snapshot::of(&world);
     for what in ["/manifests/", "/blobs/"] {
-        let front = Front::start(registry.address, move |asked| {
-            if asked.path.contains(what) {
-                Act::Endless(b"[[[[[[[[")
-            } else {
-                Act::Pass
-            }
-        });
-        let done = pull(&world).opt(front.name("team/web:1")).done();
-        done.expect_refused(&[125]);
-        assert!(
-            done.err_text().contains("is too large"),
-            "{what}: {}",
-            done.err_text()
-        );
+        let here = move |asked: &Asked| asked.path.contains(what);
+        let front = front(&registry, here, || Act::Endless(b"[[[[[[[["));
+        refused(&world, &front, ("team/web:1", None), "is too large");
     }
     before.assert_same(&world);
 }

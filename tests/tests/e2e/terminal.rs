@@ -2,11 +2,33 @@
 
 use nix::sys::signal::Signal;
 use nix::sys::termios::LocalFlags;
-use tests::{Pty, Run, Wire, World, until};
+use tests::{Client, Pty, Run, Wire, World, until};
 
 /// The client sits at this terminal with all three streams.
 fn at(run: Run, pty: &Pty) -> Run {
     run.stdin(pty.wire()).stdout(pty.wire()).stderr(pty.wire())
+}
+
+/// Reads a line and says what it was.
+const READS: &str = "echo up; read line; echo got $line";
+
+/// Runs a script that says "up" first, and waits until it has and the terminal is raw.
+fn spawn_raw(run: Run, pty: &mut Pty, script: &str) -> Client {
+    let client = at(run, pty).sh(script).spawn();
+    pty.expect("up");
+    until_raw(pty);
+    client
+}
+
+/// Types a line for [`READS`], and waits for what it says and its end.
+fn answer(client: Client, pty: &mut Pty) {
+    pty.write(b"hello\r");
+    pty.expect("got hello");
+    client.finish().expect_code(0);
+}
+
+fn until_raw(pty: &Pty) {
+    until("raw mode", || is_raw(pty).then_some(()));
 }
 
 fn is_raw(pty: &Pty) -> bool {
@@ -78,14 +100,8 @@ fn raw_while_it_runs_and_restored_at_the_end() {
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
-    let client = at(world.exec(&root), &pty)
-        .sh("echo up; read line; echo got $line")
-        .spawn();
-    pty.expect("up");
-    until("raw mode", || is_raw(&pty).then_some(()));
-    pty.write(b"hello\r");
-    pty.expect("got hello");
-    client.finish().expect_code(0);
+    let client = spawn_raw(world.exec(&root), &mut pty, READS);
+    answer(client, &mut pty);
     assert_eq!(pty.settings(), before);
 }
 
@@ -96,17 +112,11 @@ fn raw_again_when_it_is_let_go_on() {
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
-    let client = at(world.exec(&root), &pty)
-        .sh("echo up; read line; echo got $line")
-        .spawn();
-    pty.expect("up");
-    until("raw mode", || is_raw(&pty).then_some(()));
+    let client = spawn_raw(world.exec(&root), &mut pty, READS);
     pty.set(&before);
     client.signal(Signal::SIGCONT);
-    until("raw mode again", || is_raw(&pty).then_some(()));
-    pty.write(b"hello\r");
-    pty.expect("got hello");
-    client.finish().expect_code(0);
+    until_raw(&pty);
+    answer(client, &mut pty);
     assert_eq!(pty.settings(), before);
 }
 
@@ -146,11 +156,7 @@ fn restored_on_every_way_out() {
         Signal::SIGINT,
         Signal::SIGUSR1,
     ] {
-        let client = at(world.exec(&root), &pty)
-            .sh("echo up; exec sleep 100000")
-            .spawn();
-        pty.expect("up");
-        until("raw mode", || is_raw(&pty).then_some(()));
+        let client = spawn_raw(world.exec(&root), &mut pty, "echo up; exec sleep 100000");
         client.signal(signal);
         assert_eq!(client.finish().signal(), Some(signal as i32));
         assert_eq!(pty.settings(), before, "{signal} to the client");
@@ -170,11 +176,11 @@ fn launch_restores_the_terminal_too() {
     let mut pty = Pty::new(24, 80);
     let before = pty.settings();
     let root = world.create();
-    let client = at(world.launch_run(&root), &pty)
-        .sh("echo up; read line; exit 6")
-        .spawn();
-    pty.expect("up");
-    until("raw mode", || is_raw(&pty).then_some(()));
+    let client = spawn_raw(
+        world.launch_run(&root),
+        &mut pty,
+        "echo up; read line; exit 6",
+    );
     pty.write(b"x\r");
     client.finish().expect_code(6);
     assert_eq!(pty.settings(), before);
@@ -257,11 +263,11 @@ fn control_c_goes_through_the_terminal() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    let client = at(world.exec(&root), &pty)
-        .sh("trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.05; done")
-        .spawn();
-    pty.expect("up");
-    until("raw mode", || is_raw(&pty).then_some(()));
+    let client = spawn_raw(
+        world.exec(&root),
+        &mut pty,
+        "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.05; done",
+    );
     pty.write(b"\x03");
     pty.expect("caught");
     client.finish().expect_code(9);
@@ -272,11 +278,7 @@ fn control_d_ends_the_input() {
     let Some(world) = World::new() else { return };
     let (root, _leader) = world.idle();
     let mut pty = Pty::new(24, 80);
-    let client = at(world.exec(&root), &pty)
-        .sh("echo up; cat; echo over")
-        .spawn();
-    pty.expect("up");
-    until("raw mode", || is_raw(&pty).then_some(()));
+    let client = spawn_raw(world.exec(&root), &mut pty, "echo up; cat; echo over");
     pty.write(b"line\r");
     pty.expect("line");
     pty.write(b"\x04");
