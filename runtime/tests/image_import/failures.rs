@@ -12,6 +12,7 @@ use tests::own_mounts;
 
 use crate::pack::{Tar, dir, file, oci};
 use crate::place::{Place, id, is_root, list};
+use crate::verdict::refuse;
 
 fn archive() -> Vec<u8> {
     Tar::of([dir("etc"), file("etc/a", "1")])
@@ -203,6 +204,15 @@ fn no_space_left() {
             assert_eq!(fs::read_dir(place.base()).unwrap().count(), 0, "{name}");
         }
     });
+}
+
+/// tmpfs takes a file of any size; filesystems on a disk do not.
+#[test]
+fn a_file_that_is_larger_than_the_filesystem_takes() {
+    let holes = file("s", "12345678")
+        .pax("GNU.sparse.size", "9223372036854775807")
+        .pax("GNU.sparse.map", "0,8");
+    refuse("holes", &Tar::of([holes]), "EFBIG");
 }
 
 #[test]

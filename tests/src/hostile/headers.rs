@@ -81,6 +81,14 @@ fn headers() -> Vec<(String, Vec<u8>)> {
     second.extend_from_slice(&[b'x'; 512]);
     let x = EntryType::XHeader;
     let twice = records(x, "path", "a").records(x, &[("path".into(), b"b".to_vec())]);
+    let comment = |tar: Tar, _| {
+        let record = [("comment".to_owned(), vec![b'x'; 30_000])];
+        tar.records(EntryType::XGlobalHeader, &record)
+    };
+    let comments = |count| {
+        let tar = (0..count).fold(Tar::default(), comment);
+        tar.with(file("a", "x")).end()
+    };
     let mut long = item(EntryType::GNULongName, "././@LongLink").size(9 << 20);
     let mut long_of_nothing = item(EntryType::GNULongName, "././@LongLink").size(2);
     let raw = |text: &[u8]| {
@@ -106,6 +114,8 @@ fn headers() -> Vec<(String, Vec<u8>)> {
                     .with(file("a", "x"))
                     .end(),
             ),
+            ("30 kB for all", comments(1)),
+            ("90 kB for all, in three headers", comments(3)),
             (
                 "two names",
                 one(file("a".repeat(101), "x").pax("path", "b")),

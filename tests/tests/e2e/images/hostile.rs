@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use tests::hostile::archives;
@@ -73,7 +73,7 @@ fn outcome(world: &World, caller: &Caller, way: Way, data: &[u8], outside: &Path
     prepare(world, caller, outside);
     let source = top.join("input.tar");
     write_file(&source, data);
-    let before = Tree::of(outside);
+    let before = (Tree::of(outside), changes(outside));
     let import = Run::new(binary())
         .wrap(&caller.wrap)
         .verb(["image", "import"])
@@ -82,7 +82,12 @@ fn outcome(world: &World, caller: &Caller, way: Way, data: &[u8], outside: &Path
         .cwd(top)
         .cmd([&source]);
     let done = import.done();
-    before.assert_same("before", &Tree::of(outside), "after");
+    before.0.assert_same("before", &Tree::of(outside), "after");
+    assert_eq!(
+        before.1,
+        changes(outside),
+        "something was set to what it was"
+    );
     if done.code() == Some(0) {
         return format!("imported: {}", shape(&way.tree(world), outside));
     }
@@ -111,6 +116,14 @@ fn shape(tree: &Tree, outside: &Path) -> String {
     line.replace(outside, "@").replace(inside, "(@)")
 }
 
+/// When each name of the tree outside was changed last, its mode and owner included.
+fn changes(outside: &Path) -> [(i64, i64); 6] {
+    [".", "victim", "sub", "sub/inner", "passwd", "link"].map(|name| {
+        let found = fs::symlink_metadata(outside.join(name)).expect("a name outside");
+        (found.ctime(), found.ctime_nsec())
+    })
+}
+
 /// The tree outside, and empty directories of the store, all of them the caller's own.
 fn prepare(world: &World, caller: &Caller, outside: &Path) {
     let _ = fs::remove_dir_all(outside);
@@ -128,11 +141,7 @@ fn prepare(world: &World, caller: &Caller, outside: &Path) {
         chown(path, Some(caller.uid), Some(caller.uid)).expect("chown");
     }
     // A root filesystem may be entered by everybody, and so may what leads to it.
-    fs::set_permissions(
-        top(world),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .expect("mode");
+    fs::set_permissions(top(world), fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
 /// The first line of the error, without what differs from run to run.
