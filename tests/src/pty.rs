@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 
@@ -89,6 +90,16 @@ impl Pty {
     /// When that fails.
     pub fn set(&self, settings: &Termios) {
         tcsetattr(&self.slave, SetArg::TCSANOW, settings).expect("tcsetattr");
+    }
+
+    /// Whether what was typed could be read at the slave end now: in the usual mode a whole line.
+    ///
+    /// # Panics
+    /// When poll(2) fails.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        let mut set = [PollFd::new(self.slave.as_fd(), PollFlags::POLLIN)];
+        poll(&mut set, PollTimeout::ZERO).expect("poll") > 0
     }
 
     /// Types `bytes`.

@@ -2,7 +2,7 @@
 
 use runtime::cli::{ImagePullArgs, Outcome, import_as_caller};
 use runtime::config::{self, Config};
-use runtime::image::{ImportRequest, Platform, Progress, import_remote, parts::Parts};
+use runtime::image::{ImportRequest, Platform, Progress, import_remote, inspect, parts::Parts};
 use runtime::rootless;
 use shim::Result;
 use std::path::Path;
@@ -20,7 +20,8 @@ pub(crate) fn pull(args: ImagePullArgs) -> Result<Outcome> {
     let config = Config::load(Path::new(config::PATH))?;
     let dirs = config.dirs(&args.dirs)?;
     let plan = Plan::make(&args, &config.pull)?;
-    let mut request = ImportRequest::new(&args.reference, plan.id.clone(), dirs.base, dirs.data);
+    let (base, data) = (dirs.base.clone(), dirs.data.clone());
+    let mut request = ImportRequest::new(&args.reference, plan.id.clone(), base, data);
     request.limits = request.limits.with(&config.import).with(&args.limits);
     request.flat = args.flat;
     request.replace = args.replace;
@@ -34,6 +35,11 @@ pub(crate) fn pull(args: ImagePullArgs) -> Result<Outcome> {
         let registry = Registry::new(plan, parts, progress)?;
         let imported = import_remote(request, &registry);
         registry.clear()?;
-        imported.map(|imported| (String::new(), vec![imported]))
+        let imported = imported?;
+        let text = match args.json {
+            true => inspect(&dirs, &request.id)?.json()?,
+            false => String::new(),
+        };
+        Ok((text, vec![imported]))
     })
 }

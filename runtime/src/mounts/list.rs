@@ -84,7 +84,7 @@ pub(super) fn table_of(running: &Running) -> Result<Vec<MountInfo>> {
     Ok(entries(&String::from_utf8_lossy(&table)))
 }
 
-fn entries(table: &str) -> Vec<MountInfo> {
+pub(super) fn entries(table: &str) -> Vec<MountInfo> {
     let lines = table.lines();
     lines
         .filter_map(|line| MountInfo::from_line(line).ok())

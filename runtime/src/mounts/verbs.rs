@@ -24,9 +24,10 @@ pub fn add(rootfs: &Path, spec: &MountSpec, dirs: &Dirs) -> Result<()> {
 /// Takes away the topmost mount at `target` in the container of `rootfs`.
 ///
 /// # Errors
-/// No running container, and as [`shim::mounts::remove`].
+/// No running container, a target that would be unmounted on the host too, and as [`shim::mounts::remove`].
 pub fn remove(rootfs: &Path, target: &Target, dirs: &Dirs) -> Result<()> {
     let running = leader::find(&dirs.state, &Rootfs::open(rootfs)?.path)?;
+    peers::spare(target, &running)?;
     shim::mounts::remove(&running.leader.pidfd, running.namespaces, target)
 }
 

@@ -4,10 +4,10 @@
 //! knows nothing of terminals, except that a background process may not read its own.
 
 use nix::errno::Errno;
-use nix::unistd::{getpgrp, tcgetpgrp};
 
 use super::buffer::{Buffer, USUAL};
 use super::end::End;
+use super::raw_mode::is_behind;
 
 /// How often one call goes round, so that a flood in one direction does not starve the others.
 const ROUNDS: usize = 16;
@@ -75,9 +75,14 @@ impl Flow {
         self.paused = false;
     }
 
-    /// Tries a paused source again.
+    /// Whether the source is not read until [`Flow::resume`].
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Goes on with a paused source if it may be read again.
     pub(super) fn resume(&mut self) {
-        self.paused = false;
+        self.paused = self.paused && self.source.as_ref().is_some_and(in_background);
     }
 
     /// The source, for questions about it.
@@ -157,12 +162,10 @@ impl Flow {
     }
 }
 
-/// Whether this is our controlling terminal and another process group has it: reading then fails with EIO because
-/// SIGTTIN is blocked (termios(3)); ENOTTY: not ours, no job control. Of a pty master the kernel answers for the slave,
-/// so only the caller's terminals are asked.
+/// Whether another process group has the caller's terminal: reading then fails with EIO because SIGTTIN is blocked
+/// (termios(3)). Of a pty master the kernel answers for the slave, so only the caller's terminals are asked.
 fn in_background(source: &End) -> bool {
-    source.is_callers_terminal()
-        && tcgetpgrp(source).is_ok_and(|foreground| foreground != getpgrp())
+    source.is_callers_terminal() && is_behind(source)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The caller's terminal while the workload has one of its own: every byte goes through, nothing is echoed, and ^C is
 //! a byte for the inner terminal. Restored when dropped.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
@@ -14,6 +14,7 @@ pub(super) struct RawMode {
     terminal: OwnedFd,
     saved: Termios,
     entered: bool,
+    behind: bool,
 }
 
 impl RawMode {
@@ -28,9 +29,15 @@ impl RawMode {
             terminal,
             saved,
             entered: false,
+            behind: false,
         };
         this.enter()?;
         Ok(this)
+    }
+
+    /// Whether it was another process group's at the last try.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Makes it raw; once more after the caller's shell has had it back (job control).
@@ -39,7 +46,8 @@ impl RawMode {
     /// EIO when the terminal was hung up.
     pub(super) fn enter(&mut self) -> Result<()> {
         // A background process would take the terminal away from the shell that its user is typing into.
-        if tcgetpgrp(&self.terminal).is_ok_and(|foreground| foreground != getpgrp()) {
+        self.behind = is_behind(&self.terminal);
+        if self.behind {
             return Ok(());
         }
         let mut raw = self.saved.clone();
@@ -50,6 +58,11 @@ impl RawMode {
         self.entered = true;
         Ok(())
     }
+}
+
+/// Whether this is our controlling terminal and another process group has it. ENOTTY: not ours, no job control.
+pub(super) fn is_behind(terminal: impl AsFd) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|foreground| foreground != getpgrp())
 }
 
 impl Drop for RawMode {

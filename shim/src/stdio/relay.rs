@@ -199,15 +199,21 @@ impl Relay {
     }
 
     /// How long to wait for an event at most. There is none when the caller has read what a stream that the workload has
-    /// closed still held, and none when the workload changes its terminal's mode, after which the end of input has to be
-    /// typed once more: that is looked at often at first, and then every 1.28 s.
+    /// closed still held, none when a shell brings a job to the front that was running already, and none when the workload
+    /// changes its terminal's mode, after which the end of input has to be typed once more: these two are looked at often
+    /// at first, and then every 1.28 s.
     pub fn patience(&mut self) -> PollTimeout {
         const OFTEN: u16 = 10;
         const DOUBLINGS: u8 = 7;
         if self.readers.let_go() {
             return PollTimeout::from(OFTEN);
         }
-        if self.end_typed.is_none() || self.pty.is_none() || self.input.is_none() {
+        if self.is_behind() {
+            // A terminal that is gone by now has an end of input to read.
+            let _ = self.continued();
+        }
+        let is_typed = self.end_typed.is_some() && self.pty.is_some() && self.input.is_some();
+        if !is_typed && !self.is_behind() {
             return PollTimeout::NONE;
         }
         let patience = OFTEN << self.looks.min(DOUBLINGS);
@@ -238,6 +244,12 @@ impl Relay {
             Some(raw) => raw.enter(),
             None => Ok(()),
         }
+    }
+
+    /// Whether another process group has the caller's terminal, as far as is known.
+    fn is_behind(&self) -> bool {
+        self.input.as_ref().is_some_and(Flow::is_paused)
+            || self.raw.as_ref().is_some_and(RawMode::is_behind)
     }
 
     fn output_limit(&self) -> usize {

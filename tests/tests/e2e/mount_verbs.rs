@@ -170,6 +170,48 @@ fn what_must_stay_is_not_taken_away() {
     );
 }
 
+/// What is mounted in a shared mount is the host's as well, and in every other copy: unmounting it would travel there.
+#[test]
+fn what_is_taken_away_stays_on_the_host() {
+    let Some(world) = World::new() else { return };
+    let data = source(&world, "data");
+    bind(&data, &data);
+    let shared = MsFlags::MS_SHARED;
+    nix::mount::mount(None::<&str>, &data, None::<&str>, shared, None::<&str>).expect("share");
+    bind(&source(&world, "sub"), &data.join("sub"));
+    let peer = world.dir.join("peer");
+    bind(&data, &peer);
+    for options in [
+        &["--profile=none"][..],
+        &["--profile=none", "--userns=host"],
+    ] {
+        let root = world.create();
+        let entry = format!(
+            "--mount=type=bind,src={},dst=/x,propagation=shared",
+            data.display()
+        );
+        let leader = launch(&world, &root, &[&[entry.as_str()], options].concat());
+        let before = Snapshot::of(&world);
+        let done = mount(&world, "rm", &root, &["/x/sub"]).done();
+        refused(&done, &["it lies in /x, which is shared"]);
+        before.assert_same(&world);
+        assert_eq!(world.exec(&root).cmd(["cat", "/x/sub/file"]).text(), "sub");
+        // The whole of it goes for the container alone.
+        assert_eq!(mount(&world, "rm", &root, &["/x"]).text(), "");
+        before.assert_same(&world);
+        for copy in [&data, &peer] {
+            let text = fs::read_to_string(copy.join("sub/file")).expect("file");
+            assert_eq!(text, "sub\n", "{}", copy.display());
+        }
+        assert!(mountinfo(&root, "/x/sub").is_none());
+        // What is shared inside alone is no obstacle.
+        let _ = world.exec(&root).sh("mount --make-rshared /").text();
+        let _ = mount(&world, "add", &root, &["type=tmpfs,dst=/x"]).text();
+        assert_eq!(mount(&world, "rm", &root, &["/x"]).text(), "");
+        leader.stop().expect_code(0);
+    }
+}
+
 #[test]
 fn the_list_is_the_kernels() {
     let Some(world) = World::new() else { return };

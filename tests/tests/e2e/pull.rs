@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use serde_json::Value;
 use tests::front::{Act, Front};
 use tests::registry::{Layer, Registry, digest};
 use tests::{Run, Snapshot, World, binary};
@@ -268,6 +269,34 @@ fn progress_is_told_where_it_is_asked_for() {
             told.err_text()
         );
     }
+}
+
+#[test]
+fn what_was_pulled_is_told_as_inspect_tells_it() {
+    let Some((registry, world)) = with_registry() else {
+        return;
+    };
+    let image = registry.push("team/web", "1", &two_layers());
+    let name = registry.name("team/web:1");
+    let told = pull_layers(&world)
+        .opts([&name, "--json", "--progress=json"])
+        .text();
+    let inspect = world.bare(["image", "inspect", "--json", "web"]);
+    assert_eq!(told, inspect.verb(world.places()).text());
+    let told: Value = serde_json::from_str(&told).expect("one document");
+    assert_eq!(told["id"], "web");
+    assert_eq!(told["form"], "layers");
+    assert_eq!(told["manifest"], image.digest);
+    assert_eq!(told["layers"].as_array().map(Vec::len), Some(2));
+    let flat = pull(&world).opts([&name, "--json", "--id=flat"]).text();
+    let flat: Value = serde_json::from_str(&flat).expect("one document");
+    assert_eq!(
+        (&flat["id"], &flat["form"]),
+        (&"flat".into(), &"directory".into())
+    );
+    // It is there already, and is not replaced.
+    let done = pull_layers(&world).opts([&name, "--json"]).done();
+    done.expect_refused(&[125]);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! CONTRACT 4: terminals.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::sys::termios::LocalFlags;
-use tests::{Client, Pty, Run, Wire, World, until};
+use nix::unistd::mkfifo;
+use tests::{Client, Pty, Run, Wire, World, tool, until, write_file};
 
 /// The client sits at this terminal with all three streams.
 fn at(run: Run, pty: &Pty) -> Run {
@@ -118,6 +122,44 @@ fn raw_again_when_it_is_let_go_on() {
     until_raw(&pty);
     answer(client, &mut pty);
     assert_eq!(pty.settings(), before);
+}
+
+/// A shell has the terminal and the client is its background job: what is typed is the shell's, and the client neither
+/// changes the terminal nor takes a read that is refused for the end of its input. In front it goes on reading, also
+/// where the shell sends no SIGCONT because the job was running (bash).
+#[test]
+fn in_the_background_input_is_left_to_the_shell_and_in_front_it_is_read() {
+    let Some(world) = World::new() else { return };
+    let (root, _leader) = world.idle();
+    let script = "echo up; until [ -e /go ]; do sleep 0.01; done; echo still there; read line; echo got $line; exit 5";
+    let job_control =
+        "set -m; \"$@\" & read word < \"$0\"; read line; echo shell has $line; fg; echo code $?";
+    let fifo = world.dir.join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).expect("mkfifo");
+    for shell in ["sh", "bash"] {
+        let mut pty = Pty::new(24, 80);
+        let before = pty.settings();
+        let wrap = [tool("setsid"), "--ctty".into(), tool(shell), "-c".into()];
+        let run = world.exec(&root).wrap(&wrap);
+        let run = run.wrap([job_control.as_ref(), fifo.as_os_str()]);
+        let shell = at(run, &pty).sh(script).spawn();
+        pty.expect("up");
+        pty.write(b"first\n");
+        until("a line to read", || pty.is_readable().then_some(()));
+        // The client sees that there is output and that there is input in one look, and tries to read before it writes.
+        write_file(root.join("go"), "");
+        pty.expect("still there");
+        assert_eq!(pty.settings(), before, "a background job changed the mode");
+        write_file(&fifo, "go on\n");
+        pty.expect("shell has first");
+        until("raw mode in front", || is_raw(&pty).then_some(()));
+        pty.write(b"second\r");
+        pty.expect("got second");
+        pty.expect("code 5");
+        shell.finish().expect_code(0);
+        assert_eq!(pty.settings(), before);
+        fs::remove_file(root.join("go")).expect("remove");
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct ImagePullArgs {
     pub registry: RegistryArgs,
     /// `--progress`
     pub progress: ProgressMode,
+    /// `--json`
+    pub json: bool,
     /// `--base`, `--state`, `--data`
     pub dirs: DirFlags,
 }

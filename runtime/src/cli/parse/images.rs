@@ -43,6 +43,7 @@ pub(super) fn pull(mut options: Options, mut scan: Scan) -> Result<Invocation, S
         limits: options.limits,
         registry: options.registry,
         progress: options.progress,
+        json: options.json,
         dirs: options.dirs,
     }))
 }

@@ -195,9 +195,10 @@ pub static VERBS: &[Verb] = &[
         about: "fetch an image from a registry into the store",
         notes: "REFERENCE is [REGISTRY/]NAME[:TAG][@sha256:DIGEST], of docker.io where no registry is named.\n\
                 Credentials are those that docker login and podman login wrote for the calling user.\n\
-                Needs the program start-container-pull beside start-container.\n\n\
+                Needs the program start-container-pull beside start-container.\n\
+                With --json prints what image inspect --json does.\n\n\
                 Example:\n  start-container image pull ghcr.io/example/web:1.2 --id web",
-        flags: &[IMAGE_PULL, SQUASH, LIMITS, PROGRESS, DIRS],
+        flags: &[IMAGE_PULL, SQUASH, LIMITS, PROGRESS, JSON, DIRS],
     },
     Verb {
         id: VerbId::BuildErofs,
