@@ -1,9 +1,14 @@
-//! What several rooms do with directories and files on disk, always through descriptors: list and remove trees, make
-//! files that appear complete or not at all, and have it all written while there is still something to do.
+//! What several rooms do with directories and files on disk, always through descriptors: open, list and remove what is
+//! below a directory, make files that appear complete or not at all, have it all written while there is still something to
+//! do, and say what to do where the disk fails.
 
 pub(super) mod flush;
 mod fresh;
+mod hint;
 pub(super) mod listing;
+mod open;
 pub(super) mod remove;
 
 pub(super) use fresh::Fresh;
+pub(super) use hint::disk_hint;
+pub(super) use open::{PATH_MAX, open_plain, resolve_in};

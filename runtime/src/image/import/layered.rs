@@ -2,26 +2,22 @@
 //! and all of them given their names when everything is verified and on disk. The record comes last.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 use shim::{Error, Result};
 
-use crate::image::archive::show;
+use super::one_layer::{fill, open_again};
 use crate::image::disk::flush::{self, Flusher};
 use crate::image::limits::WINDOWS;
 use crate::image::source::Image;
+use crate::image::store::layers::chain::chains;
 use crate::image::store::layers::claim::{Claim, Place};
-use crate::image::store::layers::contents::{Contents, Entry};
-use crate::image::store::layers::scan::scan;
 use crate::image::store::layers::{Basis, Info, LayerKey, Layers};
-use crate::image::stream::sha256;
-use crate::image::unpack::lower::{Lower, Marks, Source};
-use crate::image::unpack::{LeftOut, Meaning, Rights, Tree, Unpacker, disk_hint};
+use crate::image::unpack::lower::Source;
+use crate::image::unpack::{LeftOut, Meaning, Rights};
 
 /// What the layers of an image are now.
 pub(super) struct Unpacked {
@@ -130,26 +126,6 @@ fn find(layers: &Layers, diff_id: &str, below: &str, rights: Rights) -> Result<O
         }
     }
     Ok(None)
-}
-
-/// The digest of nothing: the chain id of no layers, and the DiffID of a layer where an image has none.
-pub(super) fn nothing() -> String {
-    format!("sha256:{}", sha256(b""))
-}
-
-/// For each layer the chain id of those below (image-spec config.md); for the lowest the digest of nothing.
-fn chains(diff_ids: &[String]) -> Vec<String> {
-    let mut chains = vec![nothing()];
-    for diff_id in diff_ids {
-        let chain = match chains.last() {
-            Some(below) if chains.len() > 1 => {
-                format!("sha256:{}", sha256(format!("{below} {diff_id}").as_bytes()))
-            }
-            _ => diff_id.clone(),
-        };
-        chains.push(chain);
-    }
-    chains
 }
 
 impl<'import> Board<'import> {
@@ -354,150 +330,5 @@ impl<'import> Board<'import> {
             info,
             depends: filled.depends,
         })
-    }
-}
-
-/// Fills a place with what `apply` brings; says whether the layers below had a say in it.
-fn fill<T>(
-    layers: &Layers,
-    (place, rights, flusher): (&Place, Rights, &Flusher),
-    below: Source<'_>,
-    apply: impl FnOnce(&mut Unpacker<'_>) -> Result<T>,
-) -> Result<(Filled, T)> {
-    let failed = |errno| layers.failed("make directory", "", errno);
-    let marks = Marks::of(rights);
-    let root = open_again(&place.tree).map_err(failed)?;
-    let tree = Tree::layer(root, Lower::new(below, marks), marks).map_err(failed)?;
-    let contents = place.create("contents").map_err(failed)?;
-    let mut unpacker = Unpacker::new(tree, rights, Contents::new(Some(contents)), flusher);
-    let applied = apply(&mut unpacker)?;
-    unpacker.settle()?;
-    let scanned_root = open_again(&place.tree).map_err(failed)?;
-    let opaque_root = marks.is_opaque(&scanned_root).map_err(failed)?;
-    if !unpacker.lists_root {
-        let root = Entry {
-            kind: "dir",
-            ..Entry::default()
-        };
-        unpacker.contents.add(b"", &root);
-    }
-    if unpacker.tree.removed {
-        let contents = &mut unpacker.contents;
-        contents.restart();
-        scan(&scanned_root, marks, |path, entry, _| {
-            contents.add(path, &entry)
-        })
-        .map_err(|(path, errno)| disk_hint(Error::sys("list layer", show(&path), errno), errno))?;
-    }
-    let filled = Filled {
-        members: unpacker.members,
-        size: unpacker.bytes,
-        lists_root: unpacker.lists_root,
-        opaque_root,
-        left_out: unpacker.left_out,
-        depends: unpacker.tree.depends,
-        literal_marks: unpacker.literal_marks,
-    };
-    unpacker
-        .contents
-        .finish()
-        .map_err(|error| Error::io("write contents of layer", "", &error))
-        .map_err(|error| match error.raw_errno() {
-            Some(errno) => disk_hint(error, errno),
-            None => error,
-        })?;
-    Ok((filled, applied))
-}
-
-/// What is known of a layer that was unpacked.
-struct Filled {
-    members: u64,
-    size: u64,
-    lists_root: bool,
-    opaque_root: bool,
-    left_out: LeftOut,
-    depends: bool,
-    literal_marks: bool,
-}
-
-impl Filled {
-    fn info(&self, diff_id: &str) -> Info {
-        Info {
-            version: 1,
-            diff_id: diff_id.to_owned(),
-            members: self.members,
-            size: self.size,
-            lists_root: self.lists_root,
-            opaque_root: self.opaque_root,
-            devices_left_out: self.left_out.devices,
-            attributes_left_out: self.left_out.attributes,
-        }
-    }
-}
-
-/// Makes a layer of what `apply` brings, whose DiffID it only knows at the end. The store must be held.
-pub(super) fn unpack_one(
-    layers: &Layers,
-    rights: Rights,
-    durable: bool,
-    apply: impl FnOnce(&mut Unpacker<'_>) -> Result<String>,
-) -> Result<Unpacked> {
-    let claim = layers.claim_new()?;
-    let place = claim.place("0")?;
-    let below: Source<'_> = Box::new(|| Ok(Vec::new()));
-    let (filled, info) = flush::to_disk(
-        durable,
-        || layers.sync(),
-        |flusher| {
-            let (filled, diff_id) = fill(layers, (&place, rights, flusher), below, apply)?;
-            let info = filled.info(&diff_id);
-            place.write_info(&info)?;
-            Ok((filled, info))
-        },
-    )?;
-    let nothing = nothing();
-    let basis = match (filled.literal_marks, filled.depends) {
-        (true, _) => Basis::Literal,
-        (false, true) => Basis::On(&nothing),
-        (false, false) => Basis::Alone,
-    };
-    let key = LayerKey::new(&info.diff_id, basis, rights)?;
-    claim.publish(&place, &key)?;
-    if durable {
-        layers.sync_names()?;
-    }
-    Ok(Unpacked {
-        members: info.members,
-        bytes: info.size,
-        left_out: filled.left_out,
-        layers: vec![(key, info)],
-    })
-}
-
-fn open_again(directory: impl AsFd) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(directory, ".", flags, Mode::empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chain_ids_are_those_of_the_specification() {
-        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
-        let chains = chains(&[digest("a"), digest("b"), digest("c")]);
-        assert_eq!(chains[0], format!("sha256:{}", sha256(b"")));
-        assert_eq!(chains[1], digest("a"));
-        let second = format!(
-            "sha256:{}",
-            sha256(format!("{} {}", digest("a"), digest("b")).as_bytes())
-        );
-        assert_eq!(chains[2], second);
-        let third = format!(
-            "sha256:{}",
-            sha256(format!("{second} {}", digest("c")).as_bytes())
-        );
-        assert_eq!(chains[3], third);
     }
 }

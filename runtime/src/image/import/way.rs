@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use shim::{Error, Result};
 
-use super::{layered, mounted};
+use super::{layered, mounted, one_layer};
 use crate::image::archive::{Archive, Squash, corrupt};
 use crate::image::disk::flush::{self, Flusher};
 use crate::image::limits::Budget;
 use crate::image::source::{Config, Image, Input, Reading, Source};
 use crate::image::store::layers::contents::Contents;
-use crate::image::store::layers::{Layers, remember_base};
+use crate::image::store::layers::{Layers, chain, remember_base};
 use crate::image::store::{Beside, Record, Staging, Store, record};
 use crate::image::stream::{Compression, pipe};
 use crate::image::unpack::{LeftOut, Meaning, Tree, Unpacker};
@@ -192,11 +192,11 @@ fn import_layers(
         let unpacked = match &mut chosen {
             Chosen::Image(_, image) if image.config.rootfs.diff_ids.is_empty() => {
                 image.check_layers()?;
-                layered::unpack_one(&layers, rights, durable, |_| Ok(layered::nothing()))?
+                one_layer::unpack_one(&layers, rights, durable, |_| Ok(chain::nothing()))?
             }
             Chosen::Image(_, image) => layered::unpack(image, &layers, rights, durable)?,
             Chosen::Rootfs(rootfs) => {
-                layered::unpack_one(&layers, rights, durable, |unpacker| rootfs.unpack(unpacker))?
+                one_layer::unpack_one(&layers, rights, durable, |unpacker| rootfs.unpack(unpacker))?
             }
         };
         let record = record_of(request, &chosen, &unpacked)?;

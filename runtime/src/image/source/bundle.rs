@@ -12,8 +12,8 @@ use nix::fcntl::{OFlag, ResolveFlag};
 use shim::{Error, Result};
 
 use crate::image::archive::{Archive, Kind, Place, read_failed, show};
+use crate::image::disk::resolve_in;
 use crate::image::stream::{Section, buffered, skip_section};
-use crate::image::unpack::resolve_in;
 
 /// The most that a manifest or a configuration may take, in bytes. Registries stop at 4 MiB.
 pub(super) const DOCUMENT_MAX: u64 = 8 << 20;

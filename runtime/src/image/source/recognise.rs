@@ -15,11 +15,11 @@ use super::pieces::Pieces;
 use super::{docker, oci};
 use crate::image::Format;
 use crate::image::archive::{Archive, Place, Squash, checksum_holds, read_failed};
+use crate::image::disk::disk_hint;
 use crate::image::limits::{Budget, Limits};
 use crate::image::platform::Platform;
 use crate::image::progress::{Progress, Work};
 use crate::image::stream::{Compression, Section, buffered, decoder, start_of};
-use crate::image::unpack::disk_hint;
 use crate::rootfs::image_file::Kind;
 
 /// What a source is.

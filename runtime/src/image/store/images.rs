@@ -21,8 +21,8 @@ use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use shim::{Error, Result};
 
 use super::record::file_name;
+use crate::image::disk::disk_hint;
 use crate::image::disk::remove;
-use crate::image::unpack::disk_hint;
 use crate::lock;
 
 /// The open directory `BASE/images`.

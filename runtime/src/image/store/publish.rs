@@ -16,9 +16,9 @@ use shim::{Error, Result};
 
 use super::images::{Staging, Store, temporary};
 use super::record::file_name;
+use crate::image::disk::disk_hint;
 use crate::image::disk::remove;
 use crate::image::source::Config;
-use crate::image::unpack::disk_hint;
 
 /// What is written beside the directory or the record.
 pub(in crate::image) struct Beside {

@@ -13,9 +13,10 @@ use shim::Result;
 
 use super::layer::Unpacker;
 use super::lower::Entry;
-use super::tree::{Directory, open_plain};
+use super::tree::Directory;
 use super::{copy, meta};
 use crate::image::archive::Member;
+use crate::image::disk::open_plain;
 use crate::image::store::layers::contents::Entry as Line;
 
 impl Unpacker<'_> {

@@ -17,8 +17,9 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 use shim::{Error, Result};
 use xattr::FileExt;
 
-use super::tree::{Directory, disk_hint};
+use super::tree::Directory;
 use crate::image::archive::{Kind, Member, show};
+use crate::image::disk::disk_hint;
 
 /// Attributes that describe the packer's machine, not the file: the state of its overlay mounts, which a mount of ours
 /// would obey, and the labels of its SELinux policy.

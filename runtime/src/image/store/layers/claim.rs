@@ -16,8 +16,8 @@ use shim::{Error, Result};
 
 use super::info::Info;
 use super::{LayerKey, Layers, open_below};
+use crate::image::disk::disk_hint;
 use crate::image::disk::remove;
-use crate::image::unpack::disk_hint;
 
 /// The right to unpack a layer; removed with what is in it unless that was published.
 #[derive(Debug)]

@@ -12,6 +12,7 @@
 //! who removes layers. A lock goes with its holder, however it ends.
 
 mod bases;
+pub(in crate::image) mod chain;
 pub(in crate::image) mod claim;
 pub(in crate::image) mod contents;
 mod info;
