@@ -225,8 +225,9 @@ pub(super) fn make_overlay(
         Some(ids) => lower.mapped(ids)?,
     };
     let layer = Layer {
-        dir: RootDir::open(&places.data)
-            .map_err(|errno| Error::sys("open", places.data.display(), errno))?,
+        dir: RootDir::open(&places.data).map_err(|errno| {
+            Error::sys("open", places.data.display(), errno).hint("check --data")
+        })?,
         detached: false,
     };
     let layer = match &ids {

@@ -92,7 +92,10 @@ impl Journal {
     pub(super) fn begin(places: &Places, record: &Record) -> Result<Option<Self>> {
         make_private(&places.records)?;
         let creating = places.records.join(format!("{}{CREATING}", places.guid));
-        let failed = |error: &std::io::Error| Error::io("write record", creating.display(), error);
+        let failed = |error: &std::io::Error| {
+            Error::io("write record", creating.display(), error)
+                .hint("check the directory that --state names")
+        };
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -116,8 +119,7 @@ impl Journal {
 
     /// Writes the record, again perhaps: nobody reads it before it is complete.
     pub(super) fn write(&mut self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|error| Error::new("write record").because(error.to_string()))?;
+        let text = serde_json::to_vec(record).map_err(|error| crate::json::failed(&error))?;
         self.file
             .set_len(0)
             .and_then(|()| self.file.rewind())
@@ -130,8 +132,10 @@ impl Journal {
 
     /// The root filesystem is complete.
     pub(super) fn finish(&self) -> Result<()> {
-        std::fs::rename(&self.creating, &self.complete)
-            .map_err(|error| Error::io("complete record", self.creating.display(), &error))
+        std::fs::rename(&self.creating, &self.complete).map_err(|error| {
+            Error::io("complete record", self.creating.display(), &error)
+                .hint("check the directory that --state names")
+        })
     }
 
     /// The root filesystem is complete, and goes with us: the journal stays locked beside the record.
@@ -208,8 +212,10 @@ pub(super) fn state(places: &Places) -> Result<State> {
 }
 
 fn try_lock(file: &File, path: &Path, patience: Duration) -> Result<bool> {
-    lock::take(file, File::try_lock, patience)
-        .map_err(|error| Error::io("lock record", path.display(), &error))
+    lock::take(file, File::try_lock, patience).map_err(|error| {
+        Error::io("lock record", path.display(), &error)
+            .hint("check the directory that --state names")
+    })
 }
 
 /// Whether the creator that the record names is no more. A record that is not written yet names nobody.

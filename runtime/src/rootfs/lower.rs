@@ -92,7 +92,9 @@ impl Lower {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", path.display(), &error)),
+            Err(error) => {
+                return Err(Error::io("read", path.display(), &error).hint("check --data"));
+            }
         };
         let failed = |why: &'static str| {
             Error::new("find layers of root filesystem")

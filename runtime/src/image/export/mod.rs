@@ -28,6 +28,9 @@ use crate::image::store::{Found, Record, temporary};
 use crate::json;
 use crate::rootfs;
 
+/// A descriptor that is there could not be had twice.
+const OPEN_FILES: &str = "raise the limit of open files, ulimit -n";
+
 /// What kind of archive is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -209,7 +212,8 @@ impl Source {
             let info = layers.info(key)?;
             let root = layers.tree(key)?;
             let root = root.ok_or_else(|| missing(format!("layer {key}")))?;
-            let failed = |error: std::io::Error| Error::io("open layer", key, &error);
+            let failed =
+                |error: std::io::Error| Error::io("open layer", key, &error).hint(OPEN_FILES);
             let root = OwnedFd::from(root);
             trees.push(Tree {
                 top: root.try_clone().map_err(failed)?,
@@ -231,7 +235,7 @@ impl Source {
     /// As a container sees it.
     fn merged(dirs: &Dirs, id: &ImageId) -> Result<Self> {
         let merged = rootfs::merged(dirs, id.as_str())?;
-        let failed = |error: std::io::Error| Error::io("open image", id, &error);
+        let failed = |error: std::io::Error| Error::io("open image", id, &error).hint(OPEN_FILES);
         let copy = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(failed);
         let tree = Tree {
             root: copy(merged.root.as_fd())?,

@@ -82,7 +82,8 @@ pub(super) fn import(
 /// Compares the copy with the digest, and has the kernel do so from now on if it can.
 fn check(fresh: &mut Fresh<'_>, request: &ImportRequest, expected: Digest) -> Result<Recorded> {
     let label = request.source.display();
-    let failed = |errno| Error::sys("check digest of", &label, errno);
+    let failed =
+        |errno| Error::sys("check digest of", &label, errno).hint("check the disk below --base");
     let read = fresh.file.seek(SeekFrom::Start(0)).map(drop);
     let digest = read.and_then(|()| Digest::of(&fresh.file));
     let digest = digest.map_err(|error| failed(errno_of(&error)))?;

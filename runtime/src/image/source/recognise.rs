@@ -289,5 +289,5 @@ fn unknown(label: &str, why: &'static str) -> Error {
     Error::new("open image source")
         .on(label)
         .because(why)
-        .hint("an image is an OCI layout, a docker-archive or a root filesystem, as tar, plain or compressed with gzip, zstd, xz or bzip2")
+        .hint("an image is an OCI layout, a docker-archive or a root filesystem, as tar, plain or compressed with gzip, zstd, xz or bzip2; or a squashfs or EROFS file")
 }

@@ -4,12 +4,10 @@
 //! tell a killed one from a live one. The directory itself is locked only while names in it are made or exchanged.
 
 use std::collections::hash_map::RandomState;
-use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -306,7 +304,7 @@ fn is_temporary(id: &str, name: &str) -> bool {
         && random
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && matches!(what, "" | "env" | "json" | "image" | "spool")
+        && matches!(what, "" | "env" | "json" | "image" | "verity" | "spool")
 }
 
 fn with_disk_hint(error: Error) -> Error {
@@ -320,7 +318,7 @@ fn with_disk_hint(error: Error) -> Error {
 pub(super) fn retract(made: &[PathBuf]) {
     for directory in made.iter().rev() {
         // Fails where somebody else uses it by now, which is right.
-        let _ = std::fs::remove_dir(OsStr::from_bytes(directory.as_os_str().as_bytes()));
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -330,7 +328,7 @@ mod tests {
 
     #[test]
     fn temporary_names_belong_to_one_id() {
-        for what in ["", ".env", ".json", ".image", ".spool"] {
+        for what in ["", ".env", ".json", ".image", ".verity", ".spool"] {
             assert!(is_temporary("a", &temporary("a", what)));
             assert!(!is_temporary("a", &temporary("a.b", what)));
             assert!(!is_temporary("a.b", &temporary("a", what)));
