@@ -129,6 +129,10 @@ pub(super) fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
             ],
         ),
         (
+            "a whiteout through a circle of links in the lowest layer",
+            vec![vec![symlink("l", "l/.wh.a"), file("l/.wh.a", "")]],
+        ),
+        (
             "the name of a whiteout in the lowest layer",
             vec![vec![
                 file("a", "x"),

@@ -321,7 +321,7 @@ impl<'import> Board<'import> {
         let below: Source<'_> = Box::new(|| self.below(number));
         let fresh = (&place, self.rights, flusher);
         let (filled, ()) = fill(self.layers, fresh, below, |unpacker| {
-            layer.apply(unpacker, Meaning::Layer, diff_id)
+            layer.apply(unpacker, Meaning::of_layer(number), diff_id)
         })?;
         let info = filled.info(diff_id);
         place.write_info(&info)?;

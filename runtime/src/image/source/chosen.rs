@@ -64,12 +64,7 @@ impl Image {
         self.check_layers()?;
         let diff_ids = &self.config.rootfs.diff_ids;
         for (number, (layer, diff_id)) in self.layers.iter().zip(diff_ids).enumerate() {
-            let meaning = if number == 0 {
-                Meaning::FirstLayer
-            } else {
-                Meaning::Layer
-            };
-            layer.apply(unpacker, meaning, diff_id)?;
+            layer.apply(unpacker, Meaning::of_layer(number), diff_id)?;
         }
         Ok(())
     }

@@ -45,6 +45,11 @@ impl Unpacker<'_> {
             return Err(refused(member, "a whiteout is no file"));
         }
         match hides {
+            Mark::Whiteout(_) | Mark::Opaque if meaning == Meaning::FirstLayer => {
+                // In another image the layer may have something below it.
+                self.tree.depends = true;
+                Ok(())
+            }
             Mark::Whiteout(name) if self.tree.is_layer() => {
                 if !self.tree.depends && self.tree.has(parent) {
                     self.waiting.push(Waiting {

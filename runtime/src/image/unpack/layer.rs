@@ -35,6 +35,16 @@ pub(in crate::image) enum Meaning {
     Layer,
 }
 
+impl Meaning {
+    /// That of an image's layer, by its place from below.
+    pub(in crate::image) fn of_layer(number: usize) -> Self {
+        match number {
+            0 => Self::FirstLayer,
+            _ => Self::Layer,
+        }
+    }
+}
+
 /// A directory's mode and time, which are set when nothing more is put into it.
 #[derive(Debug)]
 struct Late {
