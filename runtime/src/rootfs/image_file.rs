@@ -93,11 +93,13 @@ fn check_digest(
         (None, Some(recorded)) if recorded.since == Since::Kernel => recorded.digest,
         (None, _) => return Ok(()),
     };
-    let measured = Digest::measured(file).map_err(|errno| error().errno(errno))?;
+    let measured = Digest::measured(file)
+        .map_err(|errno| error().errno(errno).hint("check the disk it is on"))?;
     let found = match measured {
         Some(found) => found,
-        None if wanted.is_some() => Digest::of(file)
-            .map_err(|failed| Error::io("check digest of", path.display(), &failed))?,
+        None if wanted.is_some() => Digest::of(file).map_err(|failed| {
+            Error::io("check digest of", path.display(), &failed).hint("check the disk it is on")
+        })?,
         None => {
             return Err(error()
                 .because("the kernel has checked it since the import, and does not any more")
