@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use shim::{Error, Result};
 
@@ -108,6 +108,8 @@ pub(super) struct Budget {
 struct Taken {
     bytes: AtomicU64,
     files: AtomicU64,
+    /// Something of the image has failed.
+    given_up: AtomicBool,
 }
 
 impl Budget {
@@ -141,6 +143,16 @@ impl Budget {
         }
         let why = format!("it has more than the {most} files that are allowed");
         Err(too_much(label, why, "--max-files=N"))
+    }
+
+    /// Nothing more of the image is wanted: who reads a part of it stops.
+    pub(in crate::image) fn give_up(&self) {
+        self.taken.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more is wanted.
+    pub(in crate::image) fn is_given_up(&self) -> bool {
+        self.taken.given_up.load(Ordering::Relaxed)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::available_parallelism;
 
 use nix::errno::Errno;
@@ -56,6 +56,8 @@ struct Board<'import> {
     claims: Vec<(LayerKey, Claim<'import>)>,
     states: Mutex<Vec<State>>,
     changed: Condvar,
+    /// The first: others may have failed because of it.
+    failure: OnceLock<Error>,
     /// Layers that nobody has taken yet, lowest last.
     todo: Mutex<Vec<usize>>,
 }
@@ -168,6 +170,7 @@ impl<'import> Board<'import> {
             claims,
             states: Mutex::new(states),
             changed: Condvar::new(),
+            failure: OnceLock::new(),
             todo: Mutex::new(todo),
         })
     }
@@ -185,34 +188,31 @@ impl<'import> Board<'import> {
 
     /// Unpacks all that is missing with so many threads.
     fn work_all(&self, workers: usize, flusher: &Flusher) -> Result<()> {
-        let failures = std::thread::scope(|scope| {
-            let work = || self.work(flusher);
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-            let mut failures: Vec<_> = work().into_iter().collect();
-            for other in others {
-                failures.extend(other.join().ok().flatten());
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| self.work(flusher));
             }
-            failures
+            self.work(flusher);
         });
-        // The lowest: those above may have failed because of it.
-        match failures.into_iter().min_by_key(|(number, _)| *number) {
-            Some((_, error)) => Err(error),
+        match self.failure.get() {
+            Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
 
-    /// Unpacks layers until there is nothing left to do; the first failure.
-    fn work(&self, flusher: &Flusher) -> Option<(usize, Error)> {
+    /// Unpacks layers until there is nothing left to do, or no use in it.
+    fn work(&self, flusher: &Flusher) {
         while let Some(number) = self.take() {
             match self.unpack(number, flusher) {
                 Ok(fresh) => self.set(number, State::Fresh(Box::new(fresh))),
                 Err(error) => {
+                    // Before anybody stops because of it.
+                    let _ = self.failure.set(error);
+                    self.image.layers[number].give_up();
                     self.set(number, State::Failed);
-                    return Some((number, error));
                 }
             }
         }
-        None
     }
 
     /// Gives the layers that were unpacked their names.
@@ -258,11 +258,7 @@ impl<'import> Board<'import> {
 
     /// The next layer to unpack; none when there is nothing left to do, or no use in it.
     fn take(&self) -> Option<usize> {
-        if self
-            .states()
-            .iter()
-            .any(|state| matches!(state, State::Failed))
-        {
+        if self.failure.get().is_some() {
             return None;
         }
         self.todo

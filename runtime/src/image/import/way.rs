@@ -264,11 +264,11 @@ fn unpack(
 impl Rootfs {
     /// Applies the archive, and gives its DiffID.
     fn unpack(&mut self, unpacker: &mut Unpacker<'_>) -> Result<String> {
-        let (label, limits) = (self.label.as_str(), &self.reading.budget.limits);
+        let (label, budget) = (self.label.as_str(), &self.reading.budget);
         let length = self.input.length();
         let part = self.reading.progress.part(Work::Unpack, label, length);
         let stream = part.reading(&mut self.input);
-        let ((), digests) = pipe::through(stream, self.compression, limits, |plain| {
+        let ((), digests) = pipe::through(stream, self.compression, budget, |plain| {
             let mut archive = Archive::new(plain, label).within(&self.reading);
             unpacker.apply(&mut archive, Meaning::Rootfs)?;
             // A layer's digest tells whether it is whole; here only the end mark does.

@@ -98,6 +98,11 @@ impl Layer {
             .part(Work::Unpack, &self.label, length)
     }
 
+    /// Has everybody stop who is reading a layer of this image.
+    pub(in crate::image) fn give_up(&self) {
+        self.reading.budget.give_up();
+    }
+
     /// Applies the layer, and fails unless it has the digests that it should have.
     pub(in crate::image) fn apply(
         &self,
@@ -106,10 +111,10 @@ impl Layer {
         diff_id: &str,
     ) -> Result<()> {
         let (compression, _) = self.compression()?;
-        let limits = &self.reading.budget.limits;
+        let budget = &self.reading.budget;
         let part = self.part();
         let stream = part.reading(self.stored()?);
-        let ((), found) = pipe::through(stream, compression, limits, |plain| {
+        let ((), found) = pipe::through(stream, compression, budget, |plain| {
             let mut archive = Archive::new(plain, &self.label).within(&self.reading);
             unpacker.apply(&mut archive, meaning)?;
             archive.drain()

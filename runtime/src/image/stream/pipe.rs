@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::bytes::{Hashed, buffered, hex};
 use super::decompress::{Compression, decoder};
-use crate::image::limits::Limits;
+use crate::image::limits::{Budget, Limits};
 
 /// The size of a buffer, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -25,24 +25,27 @@ pub(in crate::image) struct Digests {
 }
 
 /// The end of the pipe that is read: what was decompressed.
-pub(in crate::image) struct Plain {
+pub(in crate::image) struct Plain<'budget> {
+    budget: &'budget Budget,
     full: Receiver<io::Result<Vec<u8>>>,
     empty: Sender<Vec<u8>>,
     chunk: Vec<u8>,
     position: usize,
 }
 
-/// Hands what `stream` has, decompressed within `limits`, to `consume`. The digests are complete if it has read to the end; what cannot be
-/// read it gets as an error.
-pub(in crate::image) fn through<T>(
+/// Hands what `stream` has, decompressed within the limits of `budget`, to `consume`. The digests are complete if it has
+/// read to the end; what cannot be read it gets as an error, and one when the image was given up.
+pub(in crate::image) fn through<'budget, T>(
     stream: impl Read + Send,
     compression: Compression,
-    limits: &Limits,
-    consume: impl FnOnce(Plain) -> shim::Result<T>,
+    budget: &'budget Budget,
+    consume: impl FnOnce(Plain<'budget>) -> shim::Result<T>,
 ) -> shim::Result<(T, Digests)> {
     let (full, chunks) = sync_channel(CHUNKS);
     let (empty, again) = channel();
+    let limits = &budget.limits;
     let plain = Plain {
+        budget,
         full: chunks,
         empty,
         chunk: Vec::new(),
@@ -128,7 +131,7 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> (usize, Option<io::Result<
     (filled, None)
 }
 
-impl Read for Plain {
+impl Read for Plain<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -136,7 +139,7 @@ impl Read for Plain {
     }
 }
 
-impl BufRead for Plain {
+impl BufRead for Plain<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.chunk.len() {
             let used = std::mem::take(&mut self.chunk);
@@ -145,6 +148,9 @@ impl BufRead for Plain {
                 let _ = self.empty.send(used);
             }
             self.position = 0;
+            if self.budget.is_given_up() {
+                return Err(io::Error::other("another part of the image has failed"));
+            }
             // Without another side the stream has ended.
             if let Ok(chunk) = self.full.recv() {
                 self.chunk = chunk?;

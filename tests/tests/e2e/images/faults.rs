@@ -12,7 +12,7 @@ use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 use tests::pack::{self, Files, Tar, config, dir, file, gzip, image, layout, sha256};
 use tests::tree::Tree;
-use tests::{Client, Done, Seeded, World, spin, write_file};
+use tests::{Client, Done, Seeded, World, lacking, spin, write_file};
 
 use super::ways::{Way, skeleton, top, world_in_memory};
 
@@ -193,6 +193,36 @@ fn wrong_manifest(layers: &[Vec<u8>]) -> Files {
     files.get_mut(&format!("blobs/{name}")).reverse();
     layout(&mut files, &[manifest]);
     files
+}
+
+/// The lowest layer has zeros behind its end, for hours of reading; the one above it is not what it should be.
+#[test]
+fn a_layer_that_fails_ends_the_reading_of_the_others() {
+    const LENGTH: u64 = 4 << 40;
+    let Some(world) = world_in_memory() else {
+        return;
+    };
+    clear(&world);
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        return lacking("layers are read at the same time by two processors");
+    }
+    let tars = ["a", "b"].map(|name| Tar::of([file(name, "1")]));
+    let mut config = config(&tars);
+    config["rootfs"]["diff_ids"][1] = json!(format!("sha256:{}", "0".repeat(64)));
+    let mut files = Files::default();
+    let mut layers = tars.each_ref().map(|tar| files.blob(pack::OCI_LAYER, tar));
+    layers[0]["size"] = json!(LENGTH);
+    let config = files.blob(pack::OCI_CONFIG, config.to_string().as_bytes());
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let manifest = files.blob(pack::OCI_MANIFEST, manifest.to_string().as_bytes());
+    layout(&mut files, &[manifest]);
+    let source = write(&world, "endless", files);
+    let lowest = source.join("blobs/sha256").join(sha256(&tars[0]));
+    let lowest = fs::File::options().write(true).open(lowest).expect("layer");
+    lowest.set_len(LENGTH).expect("a sparse file");
+    let way = Way::Layered;
+    let done = way.importing(&world, way.id()).cmd([&source]).done();
+    expect_refused(&world, way, &done, &"0".repeat(64));
 }
 
 #[test]
