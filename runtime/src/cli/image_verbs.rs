@@ -45,7 +45,7 @@ pub(super) fn collect(args: &ImageGcArgs, dirs: &Dirs) -> Result<Outcome> {
             })
         })
         .collect();
-    let collected = image::collect(&dirs.data, &forget?)?;
+    let collected = image::collect(&dirs.base, &dirs.data, &forget?)?;
     if args.json {
         return Ok(Outcome::text(json::line(&collected)?));
     }

@@ -27,7 +27,7 @@ mod progress;
 mod source;
 mod store;
 mod stream;
-mod unpack;
+pub(crate) mod unpack;
 mod verbs;
 
 use std::path::{Path, PathBuf};

@@ -179,13 +179,16 @@ fn make(
     let maps = record.id_maps.as_ref();
     let data = make_data(places)?;
     lower.remember(places)?;
+    let like = lower
+        .stat()
+        .map_err(|errno| Error::sys("look at", lower.root_path().display(), errno))?;
     let (mount, warning) = make_overlay(places, &record.image, lower, &data, maps, Writable::make)?;
     let root = RootDir::from(mount);
     if let Some(maps) = maps {
         probe::write(&root, &format!(".probe-{}", places.guid), maps)
             .map_err(|errno| idmapped::cannot_store(&record.image, &places.data, errno))?;
     }
-    inside::complete(&root, &record.image, maps)?;
+    inside::complete(&root, &record.image, &like, maps)?;
     make_mount_point(places)?;
     if !record.deferred {
         attach_shared(places, &root)?;

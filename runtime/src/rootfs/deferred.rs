@@ -80,12 +80,13 @@ impl Deferred {
         }
         let lower = self.lower(dirs)?;
         let data = RootDir::open(&self.places.data).map_err(|errno| self.failed(errno))?;
+        let like = lower.stat().map_err(|errno| self.failed(errno))?;
         let open = |layer, _: &Lower| Writable::open(layer);
         let (mount, warning) = make_overlay(&self.places, &self.image, lower, &data, None, open)?;
         let root = RootDir::from(mount);
         if warning.is_some() {
             // What create-fs has put into it was in memory as well.
-            inside::complete(&root, &self.image, None)?;
+            inside::complete(&root, &self.image, &like, None)?;
         }
         attach_shared(&self.places, &root)?;
         Ok(warning)

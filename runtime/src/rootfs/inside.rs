@@ -9,12 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fchmod, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use shim::plan::IdMaps;
 use shim::{Error, Result, RootDir};
 
 use super::probe;
+use crate::image::unpack::copy;
 
 /// Who something is given to.
 type Owner = (Uid, Gid);
@@ -31,8 +33,14 @@ const DIRECTORIES: [(&str, u32, bool); 6] = [
 ];
 
 /// Completes the tree at `root`, which is a mount that nobody else can see yet. What is made belongs to root of the
-/// container, whose ids are `maps` where it has its own.
-pub(super) fn complete(root: &RootDir, image: &str, maps: Option<&IdMaps>) -> Result<()> {
+/// container, whose ids are `maps` where it has its own. Whatever was added, the root directory has the time of the image's,
+/// `like`.
+pub(super) fn complete(
+    root: &RootDir,
+    image: &str,
+    like: &FileStat,
+    maps: Option<&IdMaps>,
+) -> Result<()> {
     let owner = maps
         .map(probe::owner)
         .transpose()
@@ -59,7 +67,14 @@ pub(super) fn complete(root: &RootDir, image: &str, maps: Option<&IdMaps>) -> Re
         write(&etc, name, &text, owner)
             .map_err(|errno| refuse(image, &format!("etc/{name}"), errno))?;
     }
-    Ok(())
+    utimensat(
+        root,
+        ".",
+        &TimeSpec::UTIME_OMIT,
+        &copy::time(like),
+        UtimensatFlags::NoFollowSymlink,
+    )
+    .map_err(|errno| refuse(image, "", errno))
 }
 
 fn refuse(image: &str, name: &str, errno: Errno) -> Error {

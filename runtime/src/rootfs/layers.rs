@@ -18,6 +18,7 @@ use super::image_file;
 use super::lower::Lower;
 use crate::config::Dirs;
 use crate::image::record::Record;
+use crate::image::unpack::copy;
 use crate::verity::Wanted;
 
 /// Something that holds one or more layers.
@@ -99,7 +100,7 @@ pub(super) struct Writable {
 
 impl Writable {
     /// Makes `upper` and `work` in `layer`. The upper's root directory is the root directory of the container, so it
-    /// gets the owner and mode of the image's.
+    /// gets the owner, the mode and the attributes of the image's; its time comes when nothing more is put into it.
     pub(super) fn make(layer: Layer, lower: &Lower) -> Result<Self, Errno> {
         let like = lower.stat()?;
         let make = |name: &str| {
@@ -115,6 +116,8 @@ impl Writable {
             Some(Uid::from_raw(like.st_uid)),
             Some(Gid::from_raw(like.st_gid)),
         )?;
+        let model = lower.root_directory()?;
+        copy::attributes_of(model.as_fd(), upper.as_fd())?;
         // After the owner: chown clears the set-id bits.
         fchmod(&upper, Mode::from_bits_truncate(like.st_mode & 0o7777))?;
         Ok(Self { layer, upper, work })

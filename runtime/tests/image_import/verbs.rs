@@ -234,7 +234,11 @@ fn layers_stay_as_long_as_an_image_of_any_base_or_a_root_filesystem_stands_on_th
     .unwrap();
     let keys = place.keys("img");
     assert_eq!(place.there().len(), 3);
-    let gone = |forget: &[PathBuf]| collect(&place.data(), forget).unwrap().removed;
+    let gone = |forget: &[PathBuf]| {
+        collect(&place.base(), &place.data(), forget)
+            .unwrap()
+            .removed
+    };
     assert_eq!(gone(&[]), []);
 
     // As create-fs writes it down.
@@ -248,7 +252,9 @@ fn layers_stay_as_long_as_an_image_of_any_base_or_a_root_filesystem_stands_on_th
     .unwrap();
     assert_eq!(gone(&[]), []);
     fs::write(container.join("layers"), "damaged\n").unwrap();
-    let error = collect(&place.data(), &[]).unwrap_err().to_string();
+    let error = collect(&place.base(), &place.data(), &[])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("damaged"), "{error}");
     fs::remove_dir_all(&container).unwrap();
     assert_eq!(gone(&[]), [keys[1].clone()]);
@@ -257,13 +263,17 @@ fn layers_stay_as_long_as_an_image_of_any_base_or_a_root_filesystem_stands_on_th
     // A base that cannot be seen keeps everything, until it is forgotten.
     let away = place.top.join("away");
     fs::rename(&other_base, &away).unwrap();
-    let error = collect(&place.data(), &[]).unwrap_err().to_string();
+    let error = collect(&place.base(), &place.data(), &[])
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("--forget-base") && error.contains("other"),
         "{error}"
     );
     assert_eq!(place.there().len(), 2);
-    let error = collect(&place.data(), &[away]).unwrap_err().to_string();
+    let error = collect(&place.base(), &place.data(), &[away])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("known are"), "{error}");
     assert_eq!(gone(&[other_base]).len(), 2);
     assert_eq!(place.there(), []);
@@ -280,7 +290,9 @@ fn a_record_that_cannot_be_read_keeps_all_layers() {
     let place = Place::new();
     place.layered("img", &oci(&layers()).into_tar());
     fs::write(place.images().join("img.image"), "{").unwrap();
-    let error = collect(&place.data(), &[]).unwrap_err().to_string();
+    let error = collect(&place.base(), &place.data(), &[])
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("img.image") && error.contains("damaged"),
         "{error}"
@@ -350,6 +362,6 @@ fn many_imports_of_the_same_layers_at_once() {
     for number in 0..sources.len() {
         remove_image(&place.base(), &format!("img{number}")).unwrap();
     }
-    collect(&place.data(), &[]).unwrap();
+    collect(&place.base(), &place.data(), &[]).unwrap();
     assert_eq!(place.there(), []);
 }

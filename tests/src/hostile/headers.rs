@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tar::EntryType;
+use tar::{EntryType, GnuHeader};
 
 use super::rootfs;
 use crate::pack::{Item, Tar, dir, file, gzip, item, zstd};
@@ -207,10 +207,23 @@ fn holes(outside: &Path) -> Vec<(String, Vec<u8>)> {
     let version = file("s", "x")
         .pax("GNU.sparse.major", "2")
         .pax("GNU.sparse.minor", "0");
+    let unasked = |change: fn(&mut GnuHeader)| {
+        let mut item = file("a", "x");
+        change(item.header.as_gnu_mut().expect("GNU"));
+        item
+    };
     rootfs(
         "holes",
         outside,
         [
+            (
+                "a size in the header of a file without",
+                vec![unasked(|gnu| gnu.realsize = *b"00000000100\0")],
+            ),
+            (
+                "a map in the header of a file without",
+                vec![unasked(|gnu| gnu.sparse[0].offset = *b"00000000100\0")],
+            ),
             ("that overlap", vec![sparse("0,4,2,4", "100")]),
             ("beyond the end", vec![sparse("99,8", "100")]),
             ("with more than is stored", vec![sparse("0,9", "100")]),

@@ -73,15 +73,6 @@ impl Tree {
         self
     }
 
-    /// The same with the time of the top set to 0.
-    #[must_use]
-    pub fn without_time_of_top(mut self) -> Self {
-        if let Some(top) = self.0.get_mut(&b"."[..]) {
-            top.mtime = (0, 0);
-        }
-        self
-    }
-
     /// Whether a name is there.
     #[must_use]
     pub fn has(&self, name: impl AsRef<[u8]>) -> bool {

@@ -175,7 +175,8 @@ pub static VERBS: &[Verb] = &[
         operands: "",
         about: "remove the layers that no image and no root filesystem stands on",
         notes: "The images of all base directories count that were imported to with this data directory. Where\n\
-                one of them is not there, nothing is removed.",
+                one of them is not there, no layer is removed. What killed imports and pulls have left is\n\
+                removed too.",
         flags: &[IMAGE_GC, JSON, DIRS],
     },
     Verb {

@@ -7,7 +7,7 @@ use std::io::BufRead;
 use std::io::ErrorKind;
 
 use shim::{Error, Result};
-use tar::Header;
+use tar::{GnuHeader, Header};
 
 use super::member::{Kind, Member, checksum_holds, corrupt, read_failed};
 use super::path::show;
@@ -324,6 +324,10 @@ impl<R: BufRead> Archive<R> {
             budget.take_file(&self.label)?;
             budget.take_bytes(self.remaining, &self.label)?;
         }
+        // libarchive takes these fields for a map whatever the type is, GNU tar does not.
+        if flag != b'S' && header.as_gnu().is_some_and(has_map) {
+            return Err(self.bad("a member has a sparse map although its type has none"));
+        }
         if kind != Kind::File && self.remaining != 0 {
             let why = format!(
                 "member \"{}\" has data although its type has none",
@@ -413,6 +417,11 @@ impl<R: BufRead> Archive<R> {
     }
 }
 
+/// Whether a header has something where GNU's has a sparse file's size and map.
+fn has_map(gnu: &GnuHeader) -> bool {
+    gnu.realsize[0] != 0 || gnu.sparse[0].offset[0] != 0
+}
+
 fn until_nul(mut data: Vec<u8>) -> Vec<u8> {
     if let Some(end) = data.iter().position(|byte| *byte == 0) {
         data.truncate(end);
@@ -436,3 +445,7 @@ fn discard<R: BufRead>(reader: &mut R, mut count: u64) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod against_bsdtar;

@@ -36,12 +36,19 @@ impl<'d> Fresh<'d> {
             }
             other => (other?, false),
         };
-        Ok(Self {
+        let fresh = Self {
             directory,
             file: file.into(),
             temporary,
             named,
-        })
+        };
+        fresh.show_life();
+        Ok(fresh)
+    }
+
+    /// Who finds the temporary name can tell by the lock (flock(2)) that we live. It is nothing to fail for.
+    fn show_life(&self) {
+        let _ = self.file.try_lock();
     }
 
     /// Nobody can write to it any more, not even we.
@@ -49,6 +56,7 @@ impl<'d> Fresh<'d> {
         let path = fd_path(self.file.as_fd());
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         self.file = open(path.as_c_str(), flags, Mode::empty())?.into();
+        self.show_life();
         Ok(())
     }
 

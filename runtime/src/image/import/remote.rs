@@ -33,8 +33,11 @@ fn import_into(store: &Store, request: &ImportRequest, remote: &dyn Remote) -> R
     // What is there now, and therefore not fetched, has to be there until a record names it.
     let _held = layers.as_ref().map(Layers::hold).transpose()?;
     let there = |diff_ids: &[String]| match &layers {
-        Some(layers) => layered::there(layers, diff_ids, request.rights),
-        None => Ok(vec![false; diff_ids.len()]),
+        Some(layers) if diff_ids.len() == 1 || layers.can_hide() => {
+            layered::there(layers, diff_ids, request.rights)
+        }
+        // Where it is going to be one directory, all of it is needed.
+        _ => Ok(vec![false; diff_ids.len()]),
     };
     let pieces = Pieces::Remote {
         remote,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use shim::{Error, Result};
 
 use super::{layered, mounted, one_layer};
+use crate::host;
 use crate::image::archive::{Archive, Squash, corrupt};
 use crate::image::disk::flush::{self, Flusher};
 use crate::image::limits::Budget;
@@ -99,10 +100,24 @@ pub(super) fn finish(
     // Before anything is unpacked, so that what cannot be published fails early.
     let beside = chosen.beside()?;
     if request.flat {
-        import_flat(store, request, &mut chosen, &beside)
-    } else {
-        import_layers(store, request, chosen, &beside)
+        return import_flat(store, request, &mut chosen, &beside);
     }
+    let layers = Layers::make(&request.data)?;
+    if chosen.layers() == 1 || layers.can_hide() {
+        return import_layers(store, request, &layers, chosen, &beside);
+    }
+    let why = format!(
+        "{} at {} takes no whiteouts: the image is one directory that shares nothing, as with --flat",
+        host::filesystem_at(layers.path()),
+        layers.path().display()
+    );
+    layers.retract();
+    let mut imported = import_flat(store, request, &mut chosen, &beside)?;
+    imported.warning = Some(match imported.warning {
+        Some(other) => format!("{why}; {other}"),
+        None => why,
+    });
+    Ok(imported)
 }
 
 /// What was found in the source.
@@ -124,6 +139,14 @@ impl Chosen {
         match self {
             Self::Image(_, image) => Beside::of(&image.config),
             Self::Rootfs(_) => Beside::of(&Config::default()),
+        }
+    }
+
+    /// How many layers it would be kept as.
+    fn layers(&self) -> usize {
+        match self {
+            Self::Image(_, image) => image.layers.len().max(1),
+            Self::Rootfs(_) => 1,
         }
     }
 
@@ -178,11 +201,11 @@ fn import_flat(
 fn import_layers(
     store: &Store,
     request: &ImportRequest,
+    layers: &Layers,
     mut chosen: Chosen,
     beside: &Beside,
 ) -> Result<Imported> {
     let id = request.id.as_str();
-    let layers = Layers::make(&request.data)?;
     let mut import = || -> Result<_> {
         store.clean(id)?;
         // From here to the record nobody may remove a layer.
@@ -192,11 +215,11 @@ fn import_layers(
         let unpacked = match &mut chosen {
             Chosen::Image(_, image) if image.config.rootfs.diff_ids.is_empty() => {
                 image.check_layers()?;
-                one_layer::unpack_one(&layers, rights, durable, |_| Ok(chain::nothing()))?
+                one_layer::unpack_one(layers, rights, durable, |_| Ok(chain::nothing()))?
             }
-            Chosen::Image(_, image) => layered::unpack(image, &layers, rights, durable)?,
+            Chosen::Image(_, image) => layered::unpack(image, layers, rights, durable)?,
             Chosen::Rootfs(rootfs) => {
-                one_layer::unpack_one(&layers, rights, durable, |unpacker| rootfs.unpack(unpacker))?
+                one_layer::unpack_one(layers, rights, durable, |unpacker| rootfs.unpack(unpacker))?
             }
         };
         let record = record_of(request, &chosen, &unpacked)?;

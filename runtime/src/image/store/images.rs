@@ -155,8 +155,17 @@ impl Store {
 
     /// Removes what killed imports of `id` left.
     pub(in crate::image) fn clean(&self, id: &str) -> Result<()> {
+        self.clean_where(|other| other == id)
+    }
+
+    /// Removes what killed imports of any id left.
+    pub(in crate::image) fn clean_all(&self) -> Result<()> {
+        self.clean_where(|_| true)
+    }
+
+    fn clean_where(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let lock = self.lock()?;
-        let dead = self.find_dead(id)?;
+        let dead = self.find_dead(wanted)?;
         drop(lock);
         self.remove_dead(&dead)
     }
@@ -176,7 +185,7 @@ impl Store {
         id: &'store str,
     ) -> Result<Staging<'store>> {
         let lock = self.lock()?;
-        let dead = self.find_dead(id)?;
+        let dead = self.find_dead(|other| other == id)?;
         let name = temporary(id, "");
         let failed = |errno| self.failed("make directory", &name, errno);
         mkdirat(&self.images, name.as_str(), Mode::S_IRWXU).map_err(failed)?;
@@ -242,9 +251,9 @@ impl Store {
         disk_hint(Error::sys(op, self.path.join(name).display(), errno), errno)
     }
 
-    /// The temporary names of `id` that no live import has, with the lock on each that is a directory. The store must be
-    /// locked: a name that was just made is locked by then.
-    fn find_dead(&self, id: &str) -> Result<Vec<(String, Option<File>)>> {
+    /// The temporary names of wanted ids that no live import has, with the lock on each. The store must be locked: a name
+    /// that was just made is locked by then.
+    fn find_dead(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Option<File>)>> {
         let failed = |errno| self.failed("list image store", "", errno);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing = Dir::openat(&self.images, ".", flags, Mode::empty()).map_err(failed)?;
@@ -254,19 +263,20 @@ impl Store {
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            if !is_temporary(id, name) {
+            if !temporary_of(name).is_some_and(&wanted) {
                 continue;
             }
-            match self.open_directory(name) {
-                Ok(directory) => match directory.try_lock() {
-                    Ok(()) => dead.push((name.to_owned(), Some(directory))),
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            match openat(&self.images, name, flags, Mode::empty()).map(File::from) {
+                Ok(file) => match file.try_lock() {
+                    Ok(()) => dead.push((name.to_owned(), Some(file))),
                     Err(TryLockError::WouldBlock) => {}
                     Err(TryLockError::Error(error)) => {
-                        return Err(with_disk_hint(Error::io("lock directory", name, &error)));
+                        return Err(with_disk_hint(Error::io("lock", name, &error)));
                     }
                 },
-                // Files have such names only while the store is locked, so this one's maker is dead.
-                Err(Errno::ENOTDIR | Errno::ELOOP) => dead.push((name.to_owned(), None)),
+                // No import makes a link.
+                Err(Errno::ELOOP) => dead.push((name.to_owned(), None)),
                 Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(self.failed("open", name, errno)),
             }
@@ -290,21 +300,17 @@ pub(in crate::image) fn temporary(id: &str, what: &str) -> String {
     format!(".{id}.{random:016x}{what}.tmp")
 }
 
-/// Whether `name` is a temporary name of just this `id`: ids may contain dots.
-fn is_temporary(id: &str, name: &str) -> bool {
-    let rest = name
-        .strip_prefix('.')
-        .and_then(|name| name.strip_prefix(id))
-        .and_then(|name| name.strip_prefix('.'));
-    let Some(rest) = rest.and_then(|rest| rest.strip_suffix(".tmp")) else {
-        return false;
-    };
-    let (random, what) = rest.split_once('.').unwrap_or((rest, ""));
-    random.len() == 16
-        && random
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && matches!(what, "" | "env" | "json" | "image" | "verity" | "spool")
+/// The id that a temporary name belongs to; ids may contain dots.
+fn temporary_of(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+    let what = [".env", ".json", ".verity", ".image", ".spool"];
+    let name = what
+        .iter()
+        .find_map(|what| name.strip_suffix(what))
+        .unwrap_or(name);
+    let (id, random) = name.rsplit_once('.')?;
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (random.len() == 16 && random.bytes().all(digit)).then_some(id)
 }
 
 fn with_disk_hint(error: Error) -> Error {
@@ -328,14 +334,41 @@ mod tests {
 
     #[test]
     fn temporary_names_belong_to_one_id() {
-        for what in ["", ".env", ".json", ".image", ".verity", ".spool"] {
-            assert!(is_temporary("a", &temporary("a", what)));
-            assert!(!is_temporary("a", &temporary("a.b", what)));
-            assert!(!is_temporary("a.b", &temporary("a", what)));
-            assert!(!is_temporary("a", &temporary("a.0123456789abcdef", what)));
+        for what in ["", ".env", ".json", ".verity", ".image", ".spool"] {
+            for id in ["a", "a.b", "a.env", "a.0123456789abcdef"] {
+                assert_eq!(temporary_of(&temporary(id, what)), Some(id), "{what}");
+            }
         }
-        assert!(!is_temporary("a", "a"));
-        assert!(!is_temporary("a", ".a.tmp"));
-        assert!(!is_temporary("a", ".a.0123456789abcdef.other.tmp"));
+        for name in [
+            "a",
+            ".a.tmp",
+            ".a.0123456789abcdef.other.tmp",
+            ".a.0123456789abcdef",
+        ] {
+            assert_eq!(temporary_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_alive_is_not_removed_and_what_is_dead_is() {
+        let base = std::env::temp_dir().join(format!("store-{}", std::process::id()));
+        let store = Store::open(&base).unwrap();
+        let [live, dead] = [".spool", ".spool"].map(|what| temporary("a", what));
+        let file = store.create(&live).unwrap();
+        file.lock().unwrap();
+        drop(store.create(&dead).unwrap());
+        let staging = store.stage("b").unwrap();
+        let left = temporary("c", "");
+        mkdirat(&store.images, left.as_str(), Mode::S_IRWXU).unwrap();
+        std::fs::write(store.path.join("a.env"), "").unwrap();
+        store.clean("c").unwrap();
+        let has = |name: &str| store.has(name).unwrap();
+        assert!(!has(&left) && has(&dead));
+        store.clean_all().unwrap();
+        assert!(has(&live) && has(&staging.name) && has("a.env") && !has(&dead));
+        drop((file, staging));
+        store.clean_all().unwrap();
+        assert_eq!(std::fs::read_dir(&store.path).unwrap().count(), 1);
+        std::fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -104,8 +104,13 @@ fn file(from: BorrowedFd<'_>, stat: &FileStat, to: &Directory, name: &[u8]) -> n
     futimens(&copy, &TimeSpec::UTIME_OMIT, &time(stat))
 }
 
+/// Gives `to` the attributes of `model` that are an image's own, both of them directories.
+pub(crate) fn attributes_of(model: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<()> {
+    attributes(&path_of(model), &path_of(to))
+}
+
 /// A status's modification time.
-pub(super) fn time(stat: &FileStat) -> TimeSpec {
+pub(crate) fn time(stat: &FileStat) -> TimeSpec {
     TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
 }
 

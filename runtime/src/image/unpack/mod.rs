@@ -6,7 +6,7 @@
 
 mod borrow;
 mod content;
-mod copy;
+pub(crate) mod copy;
 mod hide;
 mod layer;
 pub(super) mod lower;

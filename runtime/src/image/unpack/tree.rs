@@ -11,11 +11,11 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
+use nix::sys::stat::{FileStat, fstat, fstatat};
 use shim::{Error, Result};
 
 use super::borrow;
-use super::lower::{Entry, Lower, Marks, Stack};
+use super::lower::{self, Entry, Lower, Marks, Stack};
 use crate::image::archive::show;
 use crate::image::disk::remove::{self, Keep, Names};
 use crate::image::disk::{PATH_MAX, disk_hint, open_plain};
@@ -247,8 +247,7 @@ impl<'below> Tree<'below> {
 
     /// Hides `name` of the layers below.
     pub(super) fn white_out(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
-        // Linux lets everybody make this one device (5.8).
-        mknodat(directory, name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+        lower::white_out(directory, name)?;
         self.forget_links();
         self.is_borrowed(directory, name);
         Ok(())

@@ -1,7 +1,7 @@
-//! `image gc`: removes the layers that nothing stands on, and what killed imports and pulls have left.
+//! `image gc`: removes the layers that nothing stands on, and what killed imports and pulls have left, beside the images too.
 //!
 //! A layer is needed by the record of an image in any base directory that the data directory knows, and by a root filesystem
-//! that was made of it. Where it cannot be seen what is needed, nothing is removed.
+//! that was made of it. Where it cannot be seen what is needed, no layer is removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 use shim::{Error, Result};
 
-use crate::image::store::Record;
 use crate::image::store::layers::{LayerKey, Layers, bases, forget_base};
 use crate::image::store::parts::Parts;
+use crate::image::store::{Record, Store};
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -27,11 +27,13 @@ pub struct Collected {
     pub kept: usize,
 }
 
-/// Removes the layers of `data` that nothing stands on; `forget` are base directories that do not count any more.
+/// Removes the layers of `data` that nothing stands on, and what killed imports have left there, in `base` and in the other
+/// base directories that `data` knows; `forget` are base directories that do not count any more.
 ///
 /// # Errors
 /// A base directory that is not there and not forgotten, a record that cannot be read: then nothing is removed.
-pub fn collect(data: &Path, forget: &[PathBuf]) -> Result<Collected> {
+pub fn collect(base: &Path, data: &Path, forget: &[PathBuf]) -> Result<Collected> {
+    clean_images(base)?;
     // What of a pull that was broken off is not going to be gone on with.
     if data.join("blobs").is_dir() {
         Parts::open(data)?.remove_older(Duration::ZERO)?;
@@ -61,6 +63,7 @@ pub fn collect(data: &Path, forget: &[PathBuf]) -> Result<Collected> {
                     base.path.display()
                 )));
         }
+        clean_images(&base.path)?;
         needed_by_images(&base.path, &mut needed)?;
     }
     needed_by_root_filesystems(data, &mut needed)?;
@@ -81,6 +84,14 @@ pub fn collect(data: &Path, forget: &[PathBuf]) -> Result<Collected> {
     drop(alone);
     drop(claim);
     Ok(collected)
+}
+
+/// Removes what killed imports have left beside the images.
+fn clean_images(base: &Path) -> Result<()> {
+    if base.join("images").is_dir() {
+        Store::open(base)?.clean_all()?;
+    }
+    Ok(())
 }
 
 fn needed_by_images(base: &Path, needed: &mut BTreeSet<LayerKey>) -> Result<()> {

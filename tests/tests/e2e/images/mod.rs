@@ -4,7 +4,12 @@
 mod debian;
 mod faults;
 mod filesystems;
+mod full;
+mod good;
 mod hostile;
+mod killed;
+mod on_overlay;
 mod packed;
 mod same_tree;
+mod store;
 pub(crate) mod ways;

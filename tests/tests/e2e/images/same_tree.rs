@@ -263,7 +263,15 @@ fn layers_that_stand_on_others() {
         (
             "a root that only the lowest layer has",
             vec![
-                vec![dir("./").mode(0o711).owner(3, 4), file("a", "x")],
+                vec![
+                    dir("./")
+                        .mode(0o711)
+                        .owner(3, 4)
+                        .mtime(77)
+                        .pax("SCHILY.xattr.user.x", "1")
+                        .pax("SCHILY.xattr.trusted.mine", "t"),
+                    file("a", "x"),
+                ],
                 vec![file("b", "x")],
             ],
         ),

@@ -81,12 +81,12 @@ impl Way {
     }
 }
 
-/// What create-fs writes in a root filesystem, or adds a name to.
+/// The root, and what create-fs writes in a root filesystem or adds a name to.
 pub(crate) const WRITTEN: [&str; 4] = [".", "etc", "etc/hostname", "etc/hosts"];
 
-/// A tree without what create-fs changes: the names that it writes, and of the root only the time.
+/// A tree without what create-fs changes: the names that it writes.
 pub(crate) fn seen(tree: Tree) -> Tree {
-    tree.without(&WRITTEN[1..]).without_time_of_top()
+    tree.without(&WRITTEN[1..])
 }
 
 /// Mounts the layers that a record names, without anything above them, and gives the mount point.

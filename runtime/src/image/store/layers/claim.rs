@@ -16,8 +16,8 @@ use shim::{Error, Result};
 
 use super::info::Info;
 use super::{LayerKey, Layers, open_below};
-use crate::image::disk::disk_hint;
-use crate::image::disk::remove;
+use crate::image::disk::{disk_hint, remove};
+use crate::image::unpack::lower::white_out;
 
 /// The right to unpack a layer; removed with what is in it unless that was published.
 #[derive(Debug)]
@@ -77,6 +77,16 @@ impl Layers {
     pub(crate) fn claim_new(&self) -> Result<Claim<'_>> {
         let random = RandomState::new().build_hasher().finish();
         self.claim(&format!("new-{random:016x}"))
+    }
+
+    /// Whether a layer here can hide what those below it have. An overlay, and with it the root filesystem of many a
+    /// container, refuses the device that says so with EPERM (`ovl_mknod` in fs/overlayfs/dir.c). Whatever else is the
+    /// matter, an import finds out by itself.
+    pub(crate) fn can_hide(&self) -> bool {
+        let Ok(claim) = self.claim_new() else {
+            return true;
+        };
+        white_out(&claim.directory, b"whiteout") != Err(Errno::EPERM)
     }
 
     /// Removes what dead importers have left.
