@@ -5,10 +5,12 @@ use std::fs;
 
 use nix::mount::{MsFlags, mount};
 use tests::pack::{Tar, dir, file, oci};
+use tests::registry::Registry;
 use tests::{World, write_file};
 
 use super::store::{expect_none_left, in_store, names, verb};
 use super::ways::{Way, skeleton, top, world_in_memory};
+use crate::pull::{pull_layers, text, two_layers};
 
 /// A world whose store is on an overlay.
 fn world_on_overlay() -> Option<World> {
@@ -110,6 +112,33 @@ fn an_image_of_one_layer_is_shared_there_as_well() {
     assert_eq!(fs::read(root.path.join("gone")).expect("read"), b"below");
     world.destroy(&root);
     for id in ["one", "two"] {
+        let _ = verb(&world, "rm").cmd([id]).text();
+    }
+    let _ = verb(&world, "gc").text();
+    expect_none_left(&world);
+}
+
+#[test]
+fn a_pull_fetches_again_what_is_there_as_a_layer() {
+    let Some(world) = world_on_overlay() else {
+        return;
+    };
+    let registry = Registry::start(&world.dir.join("registry"));
+    let [lower, upper] = two_layers();
+    let _ = registry.push("team/base", "1", std::slice::from_ref(&lower));
+    let _ = registry.push("team/web", "1", &[lower, upper]);
+    let pull = |name: &str, id: &str| {
+        let pull = pull_layers(&world).opt(registry.name(name));
+        let done = pull.opt(format!("--id={id}")).done();
+        let _ = done.expect_ok();
+        done.err_text()
+    };
+    assert_eq!(pull("team/base:1", "base"), "");
+    let said = pull("team/web:1", "web");
+    assert!(said.contains("takes no whiteouts"), "{said}");
+    assert_eq!(text(&world, "web", "etc/os"), "upper");
+    assert_eq!(text(&world, "web", "etc/release"), "lower");
+    for id in ["base", "web"] {
         let _ = verb(&world, "rm").cmd([id]).text();
     }
     let _ = verb(&world, "gc").text();
