@@ -6,6 +6,7 @@
 mod members;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::BufRead;
 
 use nix::errno::Errno;
@@ -13,10 +14,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
 use shim::{Error, Result};
+use xattr::FileExt;
 
 use super::copy;
 use super::hide::Waiting;
-use super::meta::{self, Rights};
+use super::meta::{self, DEFAULT_ACL, Rights};
 use super::tree::Tree;
 use crate::image::archive::{Archive, Kind, Mark, Member, Place, mark, show};
 use crate::image::disk::disk_hint;
@@ -45,12 +47,13 @@ impl Meaning {
     }
 }
 
-/// A directory's mode and time, which are set when nothing more is put into it.
+/// A directory's mode, time and default ACL, which are set when nothing more is put into it.
 #[derive(Debug)]
 struct Late {
     path: Vec<u8>,
     mode: Mode,
     time: Option<TimeSpec>,
+    default_acl: Option<Vec<u8>>,
 }
 
 /// A tree being filled.
@@ -97,6 +100,7 @@ impl<'below> Unpacker<'below> {
             path: Vec::new(),
             mode: Mode::from_bits_truncate(0o755),
             time: None,
+            default_acl: None,
         };
         let late = HashMap::from([(tree.root().inode, root)]);
         Self {
@@ -156,13 +160,17 @@ impl<'below> Unpacker<'below> {
             };
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
             let directory = match self.tree.plain(&late.path, flags) {
-                Ok(directory) => directory,
+                Ok(directory) => File::from(directory),
                 // A later member replaced it.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
                 Err(errno) => return Err(failed(errno)),
             };
             if fstat(&directory).map_err(failed)?.st_ino != inode {
                 continue;
+            }
+            if let Some(acl) = late.default_acl {
+                let set = directory.set_xattr(DEFAULT_ACL, &acl);
+                set.map_err(|error| failed(Errno::try_from(error).unwrap_or(Errno::EIO)))?;
             }
             fchmod(&directory, late.mode).map_err(failed)?;
             if let Some(time) = late.time {
@@ -189,6 +197,7 @@ impl<'below> Unpacker<'below> {
                     path: path.clone(),
                     mode: Mode::from_bits_truncate(mode),
                     time: Some(copy::time(&stat)),
+                    default_acl: made.default_acl,
                 };
                 self.late.insert(made.directory.inode, late);
                 // Its attributes are those of the one below; they are read back at the end.

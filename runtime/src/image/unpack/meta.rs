@@ -64,8 +64,11 @@ pub(super) fn on_file(file: &File, member: &Member, rights: Rights) -> Result<()
         .map_err(|errno| failed("set time of", member, errno))
 }
 
-/// Sets owner and attributes on a directory, and takes away the attributes that it had before; its mode and time come
-/// when nothing more is put into it.
+/// Whatever is made in a directory that has it gets permissions of it.
+pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// Sets owner and attributes on a directory, and takes away the attributes that it had before; its mode, time and default
+/// ACL come when nothing more is put into it.
 pub(super) fn on_directory(
     directory: &File,
     member: &Member,
@@ -78,6 +81,12 @@ pub(super) fn on_directory(
         drop_attributes(directory, member)?;
     }
     set_attributes(directory, member, rights)
+}
+
+/// The default ACL of a directory, as an attribute has it.
+pub(super) fn default_acl(member: &Member, rights: Rights) -> Option<Vec<u8>> {
+    let (_, value) = wanted(member, rights).find(|(name, _)| *name == DEFAULT_ACL.as_bytes())?;
+    Some(value.to_vec())
 }
 
 /// Sets all on what cannot be opened: a link, a device, a named pipe that was just made as `name` in `directory`.
@@ -182,8 +191,13 @@ pub(super) fn wanted(member: &Member, rights: Rights) -> impl Iterator<Item = (&
 fn set_attributes(file: &File, member: &Member, rights: Rights) -> Result<()> {
     for (name, value) in wanted(member, rights) {
         check_attribute(member, name, value)?;
+        let failed = |error: io::Error| attribute_failed(member, name, &error);
         file.set_xattr(OsStr::from_bytes(name), value)
-            .map_err(|error| attribute_failed(member, name, &error))?;
+            .map_err(failed)?;
+        if name == DEFAULT_ACL.as_bytes() {
+            // Set only to find out whether it can be.
+            file.remove_xattr(DEFAULT_ACL).map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -65,6 +65,8 @@ pub(super) struct Made {
     pub(super) directory: Rc<Directory>,
     /// As the one below has it; nothing where there is none.
     pub(super) stat: Option<FileStat>,
+    /// That of the one below.
+    pub(super) default_acl: Option<Vec<u8>>,
     /// Whether it hides what is below.
     pub(super) opaque: bool,
 }

@@ -97,11 +97,17 @@ fn every_type_of_file() {
             .pax("SCHILY.xattr.security.capability", CAPABILITY),
         dir("with-attributes").pax("SCHILY.xattr.user.on", "directory"),
         symlink("link-with", "x").pax("SCHILY.xattr.trusted.on", "link"),
+        dir("inherited").pax("SCHILY.xattr.system.posix_acl_default", DEFAULT_ACL),
+        dir("inherited/nothing"),
+        file("inherited/neither", "x"),
     ]]);
 }
 
 /// `cap_net_raw=ep` as the kernel stores it (version 2).
 const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// `user::rwx,user:1000:rwx,group::r-x,mask::rwx,other::---` as the kernel stores it (version 2).
+const DEFAULT_ACL: &[u8] = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x07\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
 
 #[test]
 fn a_hundred_thousand_small_files() {

@@ -31,6 +31,7 @@ impl Unpacker<'_> {
             path: Vec::new(),
             mode: Mode::from_bits_truncate(member.mode),
             time: Some(meta::time(member)),
+            default_acl: meta::default_acl(member, self.rights),
         };
         self.late.insert(self.tree.root().inode, late);
         self.lists_root = true;
@@ -134,6 +135,7 @@ impl Unpacker<'_> {
             path: directory.below(name),
             mode,
             time: Some(meta::time(member)),
+            default_acl: meta::default_acl(member, self.rights),
         };
         self.late.insert(fstat(&made).map_err(failed)?.st_ino, late);
         Ok(())

@@ -222,6 +222,7 @@ impl Tree<'_> {
         self.made.push(Made {
             directory: Rc::clone(&own),
             stat: None,
+            default_acl: None,
             opaque,
         });
         Ok(Spot {
@@ -240,11 +241,12 @@ impl Tree<'_> {
         mkdirat(&**parent, name, Mode::S_IRWXU).map_err(failed)?;
         let fd = open_directory(parent.as_fd(), name).map_err(failed)?;
         let directory = Directory::new(fd, path.clone()).map_err(failed)?;
-        let stat = copy::directory(model.as_fd(), &directory).map_err(failed)?;
+        let (stat, default_acl) = copy::directory(model.as_fd(), &directory).map_err(failed)?;
         self.is_borrowed(parent, name);
         self.made.push(Made {
             directory: Rc::clone(&directory),
             stat: Some(stat),
+            default_acl,
             opaque: false,
         });
         Ok(Spot {
