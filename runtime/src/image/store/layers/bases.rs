@@ -5,12 +5,16 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
 use shim::{Error, Result};
 
+use crate::image::disk::Fresh;
 use crate::image::store::temporary;
 use crate::image::stream::sha256;
 
@@ -29,23 +33,29 @@ pub struct Base {
 /// # Errors
 /// It cannot be written.
 pub fn remember_base(data: &Path, base: &Path) -> Result<()> {
+    let bytes = base.as_os_str().as_bytes();
     let path = entry(data, base);
-    if fs::read(&path).is_ok_and(|there| there == base.as_os_str().as_bytes()) {
+    let is_written = || fs::read(&path).is_ok_and(|there| there == bytes);
+    if is_written() {
         return Ok(());
     }
     let directory = data.join("bases");
-    // Not the process id: two threads have the same one, and so have processes of two containers.
-    let temporary = directory.join(temporary("base", ""));
     let write = || {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory)?;
-        let mut file = File::create(&temporary)?;
-        file.write_all(base.as_os_str().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&directory)?.sync_all()
+        let directory = File::open(&directory)?;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let mut fresh = Fresh::make(directory.as_fd(), temporary("base", ""), mode)?;
+        fresh.file.write_all(bytes)?;
+        fresh.file.sync_all()?;
+        match fresh.publish(name(base).as_bytes(), path.exists()) {
+            // Somebody else was quicker.
+            Err(Errno::EEXIST) if is_written() => {}
+            other => other?,
+        }
+        directory.sync_all()
     };
     write().map_err(|error| {
         Error::io("write down base directory", path.display(), &error)
@@ -97,7 +107,11 @@ pub fn forget_base(data: &Path, base: &Path) -> Result<bool> {
 }
 
 fn entry(data: &Path, base: &Path) -> PathBuf {
-    data.join("bases").join(sha256(base.as_os_str().as_bytes()))
+    data.join("bases").join(name(base))
+}
+
+fn name(base: &Path) -> String {
+    sha256(base.as_os_str().as_bytes())
 }
 
 #[cfg(test)]
