@@ -61,16 +61,17 @@ export function mountsBelow(dir) {
 }
 
 /**
- * Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. Containers'
- * processes are not files: where one is ending, their procfs answers with all kinds of errors.
+ * Every path below `dir` with its type, mode, owner and size; what goes away while it is listed is left out. What the
+ * kernel shows in a container (its processes, and /sys with what is mounted there) is no file that is left behind, and
+ * cannot always be listed.
  */
 export function tree(dir) {
   const found = []
   const walk = at => {
     const s = fs.lstatSync(at)
     const size = s.isFile() ? s.size : '-'
-    const isProcfs = /\/subcontainers\/[^/]+\/proc$/.test(at)
-    const names = s.isDirectory() && !isProcfs ? fs.readdirSync(at).sort() : []
+    const isKernels = /\/subcontainers\/[^/]+\/(proc|sys)$/.test(at)
+    const names = s.isDirectory() && !isKernels ? fs.readdirSync(at).sort() : []
     found.push(`${at} ${s.mode.toString(8)} ${s.uid}:${s.gid} ${size}`)
     for (const name of names) present(path.join(at, name))
   }
