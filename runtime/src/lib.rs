@@ -51,6 +51,7 @@ pub mod verity;
 /// What is no failure and has to be said.
 pub mod warning;
 
+mod attributes;
 mod decimal;
 mod defaults;
 mod discover;

@@ -27,7 +27,7 @@ mod progress;
 mod source;
 mod store;
 mod stream;
-pub(crate) mod unpack;
+mod unpack;
 mod verbs;
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,6 @@ use shim::plan::IdMaps;
 use shim::{Error, Result, RootDir};
 
 use super::probe;
-use crate::image::unpack::copy;
 
 /// Who something is given to.
 type Owner = (Uid, Gid);
@@ -71,7 +70,7 @@ pub(super) fn complete(
         root,
         ".",
         &TimeSpec::UTIME_OMIT,
-        &copy::time(like),
+        &TimeSpec::new(like.st_mtime, like.st_mtime_nsec),
         UtimensatFlags::NoFollowSymlink,
     )
     .map_err(|errno| refuse(image, "", errno))

@@ -101,7 +101,7 @@ impl Journal {
             .create_new(true)
             .mode(0o600)
             .open(&creating)
-            .map_err(|error| failed(&error).hint("check --state"))?;
+            .map_err(|error| failed(&error))?;
         if !try_lock(&file, &creating, Duration::ZERO)? || !is_same_file(&file, &creating) {
             return Ok(None);
         }

@@ -16,9 +16,9 @@ use shim::{Error, Result, RootDir};
 use super::idmapped::LayerIds;
 use super::image_file;
 use super::lower::Lower;
+use crate::attributes;
 use crate::config::Dirs;
 use crate::image::record::Record;
-use crate::image::unpack::copy;
 use crate::verity::Wanted;
 
 /// Something that holds one or more layers.
@@ -117,7 +117,7 @@ impl Writable {
             Some(Gid::from_raw(like.st_gid)),
         )?;
         let model = lower.root_directory()?;
-        copy::attributes_of(model.as_fd(), upper.as_fd())?;
+        attributes::copy(&model, &upper, |_| true)?;
         // After the owner: chown clears the set-id bits.
         fchmod(&upper, Mode::from_bits_truncate(like.st_mode & 0o7777))?;
         Ok(Self { layer, upper, work })

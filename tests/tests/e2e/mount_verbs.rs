@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
@@ -25,6 +26,30 @@ fn refused(done: &Done, words: &[&str]) {
             "{word:?} in {}",
             done.err_text()
         );
+    }
+}
+
+/// Makes a directory of the host a mount that is shared.
+fn make_shared(data: &Path) {
+    bind(data, data);
+    let shared = MsFlags::MS_SHARED;
+    nix::mount::mount(None::<&str>, data, None::<&str>, shared, None::<&str>).expect("share");
+}
+
+/// Containers with `data` as `/x`, `propagation=shared`, in the two ways that this is possible; each is stopped when it was looked at.
+fn in_shared(world: &World, data: &Path, look: impl Fn(&Rootfs)) {
+    for options in [
+        &["--profile=none"][..],
+        &["--profile=none", "--userns=host"],
+    ] {
+        let root = world.create();
+        let entry = format!(
+            "--mount=type=bind,src={},dst=/x,propagation=shared",
+            data.display()
+        );
+        let leader = launch(world, &root, &[&[entry.as_str()], options].concat());
+        look(&root);
+        leader.stop().expect_code(0);
     }
 }
 
@@ -161,7 +186,7 @@ fn what_must_stay_is_not_taken_away() {
     let _ = mount(&world, "rm", &root, &["/sys"]).text();
     assert_eq!(world.exec(&root).sh("ls -A /late; ls -A /sys").text(), "");
     assert_eq!(mounts_below(&world.dir), host);
-    assert!(std::path::Path::new("/sys/kernel").exists());
+    assert!(Path::new("/sys/kernel").exists());
     // Later ones still arrive below what could not be taken away.
     bind(&source(&world, "later"), &root.join("later"));
     assert_eq!(
@@ -175,41 +200,29 @@ fn what_must_stay_is_not_taken_away() {
 fn what_is_taken_away_stays_on_the_host() {
     let Some(world) = World::new() else { return };
     let data = source(&world, "data");
-    bind(&data, &data);
-    let shared = MsFlags::MS_SHARED;
-    nix::mount::mount(None::<&str>, &data, None::<&str>, shared, None::<&str>).expect("share");
+    make_shared(&data);
     bind(&source(&world, "sub"), &data.join("sub"));
     let peer = world.dir.join("peer");
     bind(&data, &peer);
-    for options in [
-        &["--profile=none"][..],
-        &["--profile=none", "--userns=host"],
-    ] {
-        let root = world.create();
-        let entry = format!(
-            "--mount=type=bind,src={},dst=/x,propagation=shared",
-            data.display()
-        );
-        let leader = launch(&world, &root, &[&[entry.as_str()], options].concat());
+    in_shared(&world, &data, |root| {
         let before = Snapshot::of(&world);
-        let done = mount(&world, "rm", &root, &["/x/sub"]).done();
+        let done = mount(&world, "rm", root, &["/x/sub"]).done();
         refused(&done, &["it lies in /x, which is shared"]);
         before.assert_same(&world);
-        assert_eq!(world.exec(&root).cmd(["cat", "/x/sub/file"]).text(), "sub");
+        assert_eq!(world.exec(root).cmd(["cat", "/x/sub/file"]).text(), "sub");
         // The whole of it goes for the container alone.
-        assert_eq!(mount(&world, "rm", &root, &["/x"]).text(), "");
+        assert_eq!(mount(&world, "rm", root, &["/x"]).text(), "");
         before.assert_same(&world);
         for copy in [&data, &peer] {
             let text = fs::read_to_string(copy.join("sub/file")).expect("file");
             assert_eq!(text, "sub\n", "{}", copy.display());
         }
-        assert!(mountinfo(&root, "/x/sub").is_none());
+        assert!(mountinfo(root, "/x/sub").is_none());
         // What is shared inside alone is no obstacle.
-        let _ = world.exec(&root).sh("mount --make-rshared /").text();
-        let _ = mount(&world, "add", &root, &["type=tmpfs,dst=/x"]).text();
-        assert_eq!(mount(&world, "rm", &root, &["/x"]).text(), "");
-        leader.stop().expect_code(0);
-    }
+        let _ = world.exec(root).sh("mount --make-rshared /").text();
+        let _ = mount(&world, "add", root, &["type=tmpfs,dst=/x"]).text();
+        assert_eq!(mount(&world, "rm", root, &["/x"]).text(), "");
+    });
 }
 
 #[test]
@@ -324,32 +337,20 @@ fn an_add_that_is_killed_has_mounted_or_not() {
 fn nothing_is_added_where_it_would_stay_on_the_host() {
     let Some(world) = World::new() else { return };
     let data = source(&world, "data");
-    bind(&data, &data);
-    let shared = MsFlags::MS_SHARED;
-    nix::mount::mount(None::<&str>, &data, None::<&str>, shared, None::<&str>).expect("share");
-    for options in [
-        &["--profile=none"][..],
-        &["--profile=none", "--userns=host"],
-    ] {
-        let root = world.create();
-        let entry = format!(
-            "--mount=type=bind,src={},dst=/x,propagation=shared",
-            data.display()
-        );
-        let leader = launch(&world, &root, &[&[entry.as_str()], options].concat());
+    make_shared(&data);
+    in_shared(&world, &data, |root| {
         let before = Snapshot::of(&world);
-        let done = mount(&world, "add", &root, &["type=tmpfs,dst=/x/y/sub"]).done();
+        let done = mount(&world, "add", root, &["type=tmpfs,dst=/x/y/sub"]).done();
         refused(&done, &["it lies in /x, which is shared"]);
         before.assert_same(&world);
         // What is shared inside alone is no obstacle, as an init system has it.
-        let _ = world.exec(&root).sh("mount --make-rshared /").text();
+        let _ = world.exec(root).sh("mount --make-rshared /").text();
         assert_eq!(
-            mount(&world, "add", &root, &["type=tmpfs,dst=/sub"]).text(),
+            mount(&world, "add", root, &["type=tmpfs,dst=/sub"]).text(),
             ""
         );
-        assert!(mountinfo(&root, "/sub").is_some());
-        leader.stop().expect_code(0);
-    }
+        assert!(mountinfo(root, "/sub").is_some());
+    });
 }
 
 #[test]
@@ -360,7 +361,7 @@ fn no_target_is_made_in_a_directory_that_is_shared_with_the_host() {
     let name = format!("sce2e-{}", std::process::id());
     let entry = format!("type=tmpfs,dst=/dev/{name}");
     let done = mount(&world, "add", &root, &[&entry]).done();
-    let made = std::path::Path::new("/dev").join(&name);
+    let made = Path::new("/dev").join(&name);
     let was_made = fs::remove_dir(made).is_ok();
     refused(&done, &["a directory that is shared with the host"]);
     assert!(!was_made);

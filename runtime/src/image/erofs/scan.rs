@@ -14,8 +14,8 @@ use shim::{Error, Result};
 
 use super::format::{self, NAME_MAX, narrow};
 use super::walk::Walk;
+use crate::attributes::is_ours;
 use crate::image::disk::listing;
-use crate::image::unpack::meta::is_ours;
 
 /// A tree, its root first.
 #[derive(Debug)]

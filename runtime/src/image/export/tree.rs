@@ -19,8 +19,8 @@ use shim::{Error, Result};
 use tar::EntryType;
 
 use super::entry::{self, Entry};
+use crate::attributes::is_ours;
 use crate::image::disk::listing;
-use crate::image::unpack::meta::is_ours;
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)

@@ -18,8 +18,9 @@ use xattr::FileExt;
 
 use super::copy;
 use super::hide::Waiting;
-use super::meta::{self, DEFAULT_ACL, Rights};
+use super::meta::{self, Rights};
 use super::tree::Tree;
+use crate::attributes::DEFAULT_ACL;
 use crate::image::archive::{Archive, Kind, Mark, Member, Place, mark, show};
 use crate::image::disk::disk_hint;
 use crate::image::disk::flush::Flusher;

@@ -18,12 +18,9 @@ use shim::{Error, Result};
 use xattr::FileExt;
 
 use super::tree::Directory;
+use crate::attributes::{DEFAULT_ACL, is_ours};
 use crate::image::archive::{Kind, Member, show};
 use crate::image::disk::disk_hint;
-
-/// Attributes that describe the packer's machine, not the file: the state of its overlay mounts, which a mount of ours
-/// would obey, and the labels of its SELinux policy.
-const NOT_OURS: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
 
 /// What the kernel lets the caller give to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +60,6 @@ pub(super) fn on_file(file: &File, member: &Member, rights: Rights) -> Result<()
     futimens(file, &TimeSpec::UTIME_OMIT, &time(member))
         .map_err(|errno| failed("set time of", member, errno))
 }
-
-/// Whatever is made in a directory that has it gets permissions of it.
-pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// Sets owner and attributes on a directory, and takes away the attributes that it had before; its mode, time and default
 /// ACL come when nothing more is put into it.
@@ -165,10 +159,6 @@ fn owner_failed(member: &Member, errno: Errno) -> Error {
         }
         other => disk_hint(error, other),
     }
-}
-
-pub(in crate::image) fn is_ours(name: &[u8]) -> bool {
-    !NOT_OURS.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// How many attributes of a member are left out for want of rights.

@@ -6,11 +6,11 @@
 
 mod borrow;
 mod content;
-pub(crate) mod copy;
+mod copy;
 mod hide;
 mod layer;
 pub(super) mod lower;
-pub(super) mod meta;
+mod meta;
 mod tree;
 
 pub(super) use content::Content;

@@ -10,11 +10,11 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
 
 use super::contents::Entry;
+use crate::attributes::is_ours;
 use crate::image::disk::listing::{attributes, names};
 use crate::image::disk::open_plain;
 use crate::image::unpack::Content;
 use crate::image::unpack::lower::{Marks, is_whiteout, kind};
-use crate::image::unpack::meta::is_ours;
 
 /// Hands every name below `root`, directories before what is in them, to `each`, with its inode number.
 pub(crate) fn scan(
