@@ -17,9 +17,6 @@ pub const EXIT_NOT_EXECUTABLE: u8 = 126;
 /// Exit status when the command was not found.
 pub const EXIT_NOT_FOUND: u8 = 127;
 
-/// See [`crate::sys::signal::ignore_file_size_limit`].
-const TOO_LARGE: &str = "the size of files is limited: raise the limit (ulimit -f)";
-
 /// A failure that is ready to be shown to a person.
 ///
 /// Printed as `op "subject" (flags): cause (step)`, and on a line of its own the hint:
@@ -148,6 +145,42 @@ impl Error {
     }
 }
 
+/// What to do about an errno, whatever was being done.
+fn always(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        // See [`crate::sys::signal::ignore_file_size_limit`].
+        Errno::EFBIG => "the size of files is limited: raise the limit (ulimit -f)",
+        Errno::EMFILE => {
+            "the process has as many files open as it may: raise the limit (ulimit -n)"
+        }
+        Errno::ENFILE => "the machine has as many files open as it may: see fs.file-max",
+        _ => return None,
+    })
+}
+
+/// The same where nobody who knew what was being done has said more.
+fn otherwise(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EACCES | Errno::EPERM => {
+            "the caller has not the rights for it: root has them, as a rule"
+        }
+        Errno::EAGAIN => {
+            "a limit of processes may be reached: see ulimit -u, and pids.max of the cgroup"
+        }
+        Errno::EIO => "a disk or a filesystem is at fault: see the kernel's log (dmesg)",
+        Errno::ELOOP => "a symbolic link is in the way",
+        Errno::ENODEV | Errno::ENOSYS | Errno::EOPNOTSUPP => {
+            "the kernel does not have it, or not for this filesystem: see docs/kernel-features.md"
+        }
+        Errno::ENOMEM => "memory is short, or a limit of it is reached: see the cgroup's",
+        Errno::ENOSPC | Errno::EDQUOT => {
+            "there is no room, or no inode, left: see df, df -i and quota"
+        }
+        Errno::EROFS => "its filesystem is read-only",
+        _ => return None,
+    })
+}
+
 /// The errno of a `std::io` failure of a system call; EIO where the standard library has made the failure up itself.
 #[must_use]
 pub fn errno_of(error: &std::io::Error) -> Errno {
@@ -188,12 +221,8 @@ impl fmt::Display for Error {
         if let Some((step, of)) = self.step {
             write!(f, " (step {step} of {of})")?;
         }
-        let hint = match self.errno {
-            // Whatever was being written: nothing else is to be done about it.
-            Some(Errno::EFBIG) => Some(TOO_LARGE),
-            _ => self.hint.as_deref(),
-        };
-        if let Some(hint) = hint {
+        let hint = self.errno.and_then(always).or(self.hint.as_deref());
+        if let Some(hint) = hint.or_else(|| self.errno.and_then(otherwise)) {
             write!(f, "\n  hint: {}", OneLine(hint))?;
         }
         Ok(())
@@ -216,6 +245,24 @@ mod tests {
             error.to_string(),
             "mount \"/srv/data\" (bind,nosuid): EACCES: Permission denied (step 7 of 23)\n  hint: check its mode"
         );
+    }
+
+    #[test]
+    fn an_errno_has_a_hint_where_nobody_has_given_a_better_one() {
+        let hint = |error: Error| {
+            let text = error.to_string();
+            text.split_once("\n  hint: ")
+                .map(|(_, hint)| hint.to_owned())
+        };
+        let failed = |errno| Error::sys("open", "x", errno);
+        assert!(hint(failed(Errno::EROFS)).is_some_and(|hint| hint.contains("read-only")));
+        assert_eq!(
+            hint(failed(Errno::EROFS).hint("mount it")).as_deref(),
+            Some("mount it")
+        );
+        let limit = hint(failed(Errno::EMFILE).hint("check its mode"));
+        assert!(limit.is_some_and(|hint| hint.contains("ulimit -n")));
+        assert_eq!(hint(failed(Errno::EDOM)), None);
     }
 
     #[test]
