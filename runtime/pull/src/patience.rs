@@ -8,7 +8,7 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::failure::{Failure, Trouble};
 
-/// How much memory an answer that is read as a whole may take, in bytes: documents have at most 8 MiB.
+/// How much memory an answer that is read as a whole may take, in bytes: documents have at most 4 MiB.
 const ANSWER_MAX: u64 = 96 << 20;
 /// How often that is looked at. A fast network brings some 10 MiB in the meantime.
 const LOOK: Duration = Duration::from_millis(10);

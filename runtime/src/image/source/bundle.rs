@@ -11,12 +11,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
 use shim::{Error, Result};
 
+use super::document;
 use crate::image::archive::{Archive, Kind, Place, read_failed, show};
 use crate::image::disk::resolve_in;
 use crate::image::stream::{Section, buffered, skip_section};
 
-/// The most that a manifest or a configuration may take, in bytes. Registries stop at 4 MiB.
-pub(super) const DOCUMENT_MAX: u64 = 8 << 20;
 /// An archive with more members than this is no image archive but a root filesystem.
 const MEMBERS_MAX: usize = 1 << 16;
 /// So is one whose names take more than this, in bytes.
@@ -117,16 +116,16 @@ impl Bundle {
     /// The whole of a small file.
     pub(super) fn document(&self, name: &str) -> Result<Vec<u8>> {
         let section = self.get(name)?;
-        if section.length() > DOCUMENT_MAX {
-            return Err(self
-                .failed(name)
-                .because("it is larger than 8 MiB")
-                .hint("this is no manifest or configuration of an image"));
+        if let Some(why) = document::too_large(section.length()) {
+            return Err(document::refused(self.failed(name), why));
         }
         let mut data = Vec::new();
         std::io::Read::read_to_end(&mut section.clone(), &mut data)
             .map_err(|error| read_failed(&self.label, &error))?;
-        Ok(data)
+        match document::too_many_words(&data) {
+            Some(why) => Err(document::refused(self.failed(name), why)),
+            None => Ok(data),
+        }
     }
 
     fn find_in_directory(&self, directory: &OwnedFd, name: &str) -> Result<Option<Section>> {

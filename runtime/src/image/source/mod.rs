@@ -2,12 +2,13 @@
 //!
 //! `recognise` tells the forms apart by their content. `input` has the bytes, `bundle` the files of an archive, `pieces` the
 //! blobs of an OCI image wherever they are, and `remote` is what a registry has to offer for that. `oci` and `docker` choose
-//! an image; what they chose is a `chosen::Image`, with its `config`.
+//! an image; what they chose is a `chosen::Image`, with its `config`. `document` bounds what they read for that.
 
 mod bundle;
 mod chosen;
 mod config;
 mod docker;
+mod document;
 mod input;
 pub(super) mod oci;
 mod pieces;

@@ -7,7 +7,8 @@ use oci_spec::image::{Descriptor, Digest, ImageIndex, MediaType};
 use serde::Deserialize;
 use shim::{Error, Result};
 
-use super::bundle::{Bundle, DOCUMENT_MAX};
+use super::bundle::Bundle;
+use super::document;
 use super::oci::{check_size, hex_of, parse};
 use super::remote::{Piece, Remote};
 use crate::image::archive::read_failed;
@@ -89,13 +90,16 @@ impl Pieces<'_> {
         let data = match self {
             Self::Layout(bundle) => bundle.document(&blob_name(descriptor)?)?,
             Self::Remote { remote, .. } => {
-                if descriptor.size() > DOCUMENT_MAX {
-                    return Err(Error::new("fetch")
-                        .on(descriptor.digest())
-                        .because("it is larger than 8 MiB")
-                        .hint("this is no manifest or configuration of an image"));
+                let refused =
+                    |why| document::refused(Error::new("fetch").on(descriptor.digest()), why);
+                if let Some(why) = document::too_large(descriptor.size()) {
+                    return Err(refused(why.into()));
                 }
-                remote.document(&piece(descriptor)?)?
+                let data = remote.document(&piece(descriptor)?)?;
+                match document::too_many_words(&data) {
+                    Some(why) => return Err(refused(why)),
+                    None => data,
+                }
             }
         };
         check_size(descriptor, data.len() as u64)?;

@@ -16,7 +16,7 @@ use crate::regular::Source;
 
 /// The version that this program writes.
 pub const VERSION: u32 = 1;
-/// The most that a record may take, in bytes: two documents of 8 MiB each, escaped, and the layers.
+/// The most that a record may take, in bytes: two documents of 4 MiB each, escaped, and the layers.
 const LIMIT: u64 = 64 << 20;
 
 /// What is known about a layered image.
