@@ -2,18 +2,26 @@
 //!
 //! Bytes and files are counted over all of an image from what the archives' headers say, before the data is read: a header
 //! that claims too much is refused at once. Holes take no space and are not counted.
+//!
+//! Memory is shared among the layers that are unpacked at the same time. What does not fit one's share is no reason to
+//! refuse an image: it is unpacked again, layer by layer, each with all of the memory.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use shim::{Error, Result};
 
 use crate::decimal::decimal;
 use crate::suggest::{Wrong, shown};
 
-/// What the windows of all layers that are decompressed at the same time may take, in bytes.
-pub(super) const WINDOWS: u64 = 40 << 20;
+/// What decompressing all layers that are unpacked at the same time may take, in bytes; more only where `max_window` says
+/// so of one.
+const STREAMS: u64 = 36 << 20;
+/// What decompressing one layer takes besides its window, in bytes: buffers and state.
+const STREAM: u64 = 3 << 20;
+/// What all layers that are unpacked at the same time may keep of themselves, in bytes, before it goes to disk.
+pub(super) const TABLES: usize = 8 << 20;
 
 /// The most that one image may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +39,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What no image in use is known to need, and a disk of an appliance has; the window is what keeps an import below
-    /// 64 MiB (`xz -8`, `zstd -19` and `zstd --ultra -20` fit).
+    /// What no image in use is known to need, and a disk of an appliance has; with this window an import stays below 64 MiB
+    /// (`xz -8`, `zstd -19` and `zstd --ultra -20` fit).
     fn default() -> Self {
         Self {
             size: 256 << 30,
@@ -110,6 +118,10 @@ struct Taken {
     files: AtomicU64,
     /// Something of the image has failed.
     given_up: AtomicBool,
+    /// How many layers share the memory; none is one as well.
+    sharing: AtomicUsize,
+    /// Something does not fit its share of the memory.
+    wants_all: AtomicBool,
 }
 
 impl Budget {
@@ -119,6 +131,57 @@ impl Budget {
             limits,
             taken: Arc::default(),
         }
+    }
+
+    /// How many layers may be unpacked at the same time whose windows are at most this large.
+    pub(in crate::image) fn side_by_side(window: u64) -> usize {
+        let fit = STREAMS / window.saturating_add(STREAM);
+        usize::try_from(fit).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Begins to unpack, so many layers at the same time; what was taken before does not count.
+    pub(in crate::image) fn begin(&self, sharing: usize) {
+        let taken = &self.taken;
+        taken.bytes.store(0, Ordering::Relaxed);
+        taken.files.store(0, Ordering::Relaxed);
+        taken.given_up.store(false, Ordering::Relaxed);
+        taken.sharing.store(sharing, Ordering::Relaxed);
+        taken.wants_all.store(false, Ordering::Relaxed);
+    }
+
+    fn sharing(&self) -> usize {
+        self.taken.sharing.load(Ordering::Relaxed).max(1)
+    }
+
+    /// The window that decompressing one layer may take now.
+    pub(in crate::image) fn window(&self) -> u64 {
+        match self.sharing() {
+            1 => self.limits.window,
+            sharing => (STREAMS / sharing as u64 - STREAM).min(self.limits.window),
+        }
+    }
+
+    /// How many bytes one layer may keep of itself now.
+    pub(in crate::image) fn table(&self) -> usize {
+        TABLES / self.sharing()
+    }
+
+    /// What may be `alone` bytes, or pieces, for one layer, may now be so many.
+    pub(in crate::image) fn part_of(&self, alone: usize) -> usize {
+        match self.sharing() {
+            1 => alone,
+            _ => alone / 64,
+        }
+    }
+
+    /// Something is larger than the share of a layer.
+    pub(in crate::image) fn want_all(&self) {
+        self.taken.wants_all.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a layer failed that would not if it were unpacked alone.
+    pub(in crate::image) fn was_too_little(&self) -> bool {
+        self.sharing() > 1 && self.taken.wants_all.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` of data of the archive `label`.
@@ -196,6 +259,26 @@ mod tests {
         assert!(copy.take_file("a").is_ok() && budget.take_file("b").is_ok());
         let error = copy.take_file("c").unwrap_err().to_string();
         assert!(error.contains("more than the 2 files"), "{error}");
+    }
+
+    #[test]
+    fn memory_is_shared_and_one_alone_has_all() {
+        let budget = Budget::default();
+        let all = budget.limits.window;
+        assert_eq!((budget.window(), budget.table()), (all, TABLES));
+        for window in [0, 32 << 10, 3 << 20, 8 << 20, 15 << 20, all, u64::MAX] {
+            let sharing = Budget::side_by_side(window);
+            budget.begin(sharing);
+            assert!(budget.window() >= window.min(all), "{window}");
+            assert!(budget.window() <= all && budget.table() * sharing <= TABLES);
+            let together = (budget.window() + STREAM) * sharing as u64;
+            assert!(together <= STREAMS, "{window}: {together}");
+            budget.want_all();
+            assert_eq!(budget.was_too_little(), sharing > 1);
+        }
+        assert_eq!(Budget::side_by_side(8 << 20), 3);
+        budget.begin(1);
+        assert!(!budget.was_too_little());
     }
 
     #[test]

@@ -2,20 +2,39 @@
 //!
 //! Records are split by their stated length, never at newlines: a file name or `security.capability` may contain one.
 
+use std::collections::BTreeMap;
+
 /// The keyword prefix under which extended attributes are stored, as star and GNU tar do.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// The records of one extended header, in their order; a keyword may come more than once.
+/// How many records a header may have. Linux lists no more attributes of a file than fit 64 KiB.
+const RECORDS_MAX: usize = 1 << 14;
+
+/// The records of one extended header, in their order; a keyword may come more than once. What is kept of each is where it
+/// is in the text: many are only a few bytes long.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Records(Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) struct Records {
+    text: Vec<u8>,
+    found: Vec<Record>,
+}
+
+/// Where a record is: from the start of its keyword to the end of its value.
+#[derive(Debug, Clone)]
+struct Record {
+    start: usize,
+    equals: usize,
+    end: usize,
+}
 
 impl Records {
     /// Splits an extended header's data into its records.
-    pub(super) fn parse(mut data: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn parse(text: Vec<u8>) -> Result<Self, &'static str> {
         const MALFORMED: &str = "an extended header has a malformed record";
-        let mut records = Vec::new();
+        let mut found = Vec::new();
+        let mut at = 0;
         // Some writers fill the block up with NUL bytes and count them in.
-        while data.first().is_some_and(|byte| *byte != 0) {
+        while text.get(at).is_some_and(|byte| *byte != 0) {
+            let data = &text[at..];
             let space = data
                 .iter()
                 .take(20)
@@ -30,48 +49,65 @@ impl Records {
                 .iter()
                 .position(|byte| *byte == b'=')
                 .ok_or(MALFORMED)?;
-            records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
-            data = &data[length..];
+            if found.len() >= RECORDS_MAX {
+                return Err("an extended header has more than 16384 records");
+            }
+            let start = at + space + 1;
+            found.push(Record {
+                start,
+                equals: start + equals,
+                end: start + record.len(),
+            });
+            at += length;
         }
-        Ok(Self(records))
+        Ok(Self { text, found })
     }
 
     /// The value of `key`: the last one wins, and an empty one means that the header's own field counts.
     pub(super) fn get(&self, key: &str) -> Option<&[u8]> {
         let (_, value) = self
-            .0
             .iter()
             .rev()
-            .find(|(name, _)| name == key.as_bytes())?;
+            .find(|(name, _)| *name == key.as_bytes())?;
         (!value.is_empty()).then_some(value)
     }
 
     /// Every record, in the archive's order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0
-            .iter()
-            .map(|(key, value)| (key.as_slice(), value.as_slice()))
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        self.found.iter().map(|record| {
+            (
+                &self.text[record.start..record.equals],
+                &self.text[record.equals + 1..record.end],
+            )
+        })
     }
 
     /// Adds the records of a later header, which take precedence.
     pub(super) fn extend(&mut self, later: Self) {
-        self.0.extend(later.0);
+        if self.found.is_empty() {
+            *self = later;
+            return;
+        }
+        let shift = self.text.len();
+        self.text.extend(later.text);
+        self.found
+            .extend(later.found.into_iter().map(|record| Record {
+                start: record.start + shift,
+                equals: record.equals + shift,
+                end: record.end + shift,
+            }));
     }
 
-    /// The extended attributes: names and values, the last of each name.
+    /// The extended attributes: names and values, the last of each name, in the order of the names.
     ///
     /// GNU tar writes `=` and `%` in a name as `%3D` and `%25`, because `=` ends the keyword.
     pub(super) fn xattrs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        for (key, value) in self.iter() {
-            let Some(name) = key.strip_prefix(XATTR) else {
-                continue;
-            };
-            let name = unescape(name);
-            found.retain(|(earlier, _)| *earlier != name);
-            found.push((name, value.to_vec()));
-        }
-        found
+        let found: BTreeMap<Vec<u8>, &[u8]> = self
+            .iter()
+            .filter_map(|(key, value)| Some((unescape(key.strip_prefix(XATTR)?), value)))
+            .collect();
+        let own = |(name, value): (Vec<u8>, &[u8])| (name, value.to_vec());
+        found.into_iter().map(own).collect()
     }
 }
 
@@ -153,11 +189,20 @@ pub(super) fn field(bytes: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn parse(text: &[u8]) -> Result<Records, &'static str> {
+        Records::parse(text.to_vec())
+    }
+
+    #[test]
+    fn there_are_not_more_records_than_a_file_can_have() {
+        assert!(parse(&b"5 a=\n".repeat(RECORDS_MAX)).is_ok());
+        assert!(parse(&b"5 a=\n".repeat(RECORDS_MAX + 1)).is_err());
+    }
+
     #[test]
     fn records_are_cut_by_length_not_by_newline() {
         let records =
-            Records::parse(b"12 path=a\nb\n8 uid=7\n34 SCHILY.xattr.user.a%3Db%25=\0\n=\n")
-                .unwrap();
+            parse(b"12 path=a\nb\n8 uid=7\n34 SCHILY.xattr.user.a%3Db%25=\0\n=\n").unwrap();
         assert_eq!(records.get("path"), Some(&b"a\nb"[..]));
         assert_eq!(records.get("uid"), Some(&b"7"[..]));
         assert_eq!(
@@ -178,24 +223,20 @@ mod tests {
             b"-6 a=b\n",
             b"6a=b\n",
         ] {
-            assert!(
-                Records::parse(bad).is_err(),
-                "{:?}",
-                String::from_utf8_lossy(bad)
-            );
+            assert!(parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }
     }
 
     #[test]
     fn the_last_record_wins_and_an_empty_one_deletes() {
-        let records = Records::parse(b"11 path=ab\n9 path=c\n").unwrap();
+        let records = parse(b"11 path=ab\n9 path=c\n").unwrap();
         assert_eq!(records.get("path"), Some(&b"c"[..]));
-        assert_eq!(
-            Records::parse(b"11 path=ab\n8 path=\n")
-                .unwrap()
-                .get("path"),
-            None
-        );
+        assert_eq!(parse(b"11 path=ab\n8 path=\n").unwrap().get("path"), None);
+        let mut both = records;
+        both.extend(parse(b"8 uid=7\n9 path=d\n").unwrap());
+        assert_eq!(both.get("path"), Some(&b"d"[..]));
+        assert_eq!(both.get("uid"), Some(&b"7"[..]));
+        assert_eq!(both.iter().count(), 4);
     }
 
     #[test]

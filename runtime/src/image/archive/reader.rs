@@ -3,6 +3,8 @@
 //! Two parsers that disagree about where a member ends see two different archives, so whatever can be read in two ways is
 //! an error here. Nothing is kept of a member's data, and nothing is decided about where it goes.
 
+mod holes;
+
 use std::io::BufRead;
 use std::io::ErrorKind;
 
@@ -12,13 +14,12 @@ use tar::{GnuHeader, Header};
 use super::member::{Kind, Member, checksum_holds, corrupt, read_failed};
 use super::path::show;
 use super::pax::{self, Records};
-use super::sparse;
 use crate::image::source::Reading;
 
 /// tar's unit: headers are this long, data is padded to it.
 pub(super) const BLOCK: u64 = 512;
-/// The most that an extended header or a long name may take, in bytes. Linux allows 64 KiB per attribute.
-const EXTENSION_MAX: u64 = 8 << 20;
+/// The most that an extended header or a long name may take, in bytes: sixteen of the largest attributes that Linux has.
+const EXTENSION_MAX: usize = 1 << 20;
 /// The most that all headers for all members may take, in bytes: every member carries a copy. Git writes 52.
 const GLOBALS_MAX: usize = 64 << 10;
 /// The largest size that a header's octal field can hold, in bytes.
@@ -92,7 +93,7 @@ impl<R: BufRead> Archive<R> {
             {
                 b'x' => {
                     let data = self.extension(&header)?;
-                    let records = Records::parse(&data).map_err(|why| self.bad(why))?;
+                    let records = Records::parse(data).map_err(|why| self.bad(why))?;
                     if local.replace(records).is_some() {
                         return Err(self.bad(twice));
                     }
@@ -246,10 +247,10 @@ impl<R: BufRead> Archive<R> {
 
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
         self.stored(header, None)?;
-        if self.remaining > EXTENSION_MAX {
-            return Err(self.bad("an extended header is larger than 8 MiB"));
+        if self.remaining > self.part_of(EXTENSION_MAX) as u64 {
+            return Err(self.too_large("an extended header is larger than 1 MiB"));
         }
-        let mut data = Vec::new();
+        let mut data = Vec::with_capacity(usize::try_from(self.remaining).unwrap_or(0));
         self.data(self.remaining, |piece| {
             data.extend_from_slice(piece);
             Ok(())
@@ -263,7 +264,7 @@ impl<R: BufRead> Archive<R> {
         if self.globals_size > GLOBALS_MAX {
             return Err(self.bad("global headers are larger than 64 KiB"));
         }
-        let records = Records::parse(&data).map_err(|why| self.bad(why))?;
+        let records = Records::parse(data).map_err(|why| self.bad(why))?;
         let for_one = |key: &[u8]| {
             matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.")
         };
@@ -355,56 +356,20 @@ impl<R: BufRead> Archive<R> {
         Ok(member)
     }
 
-    fn sparse_map(
-        &mut self,
-        header: &Header,
-        flag: u8,
-        records: &Records,
-        member: &mut Member,
-    ) -> Result<()> {
-        let map = if flag == b'S' {
-            let gnu = header
-                .as_gnu()
-                .ok_or_else(|| self.bad("a sparse member has no GNU header"))?;
-            let mut map =
-                sparse::from_gnu(&gnu.sparse, &gnu.realsize).map_err(|why| self.bad(why))?;
-            let mut extended = gnu.is_extended();
-            while extended {
-                let block = self.block()?.ok_or_else(|| self.truncated())?;
-                extended = map.add_gnu_block(&block).map_err(|why| self.bad(why))?;
-            }
-            map
-        } else if let Some(map) = sparse::from_pax(records).map_err(|why| self.bad(why))? {
-            if let Some(name) = map.name {
-                member.name = name;
-            }
-            if map.stored_in_data {
-                self.sparse_map_in_data(map.map)?
-            } else {
-                map.map
-            }
-        } else {
-            return Ok(());
-        };
-        let (size, extents) = map.check(self.remaining).map_err(|why| self.bad(why))?;
-        member.size = size;
-        member.extents = Some(extents);
-        Ok(())
+    /// How much of what may be `alone` for one archive may be now, as others are read at the same time.
+    fn part_of(&self, alone: usize) -> usize {
+        let reading = self.reading.as_ref();
+        reading.map_or(alone, |reading| reading.budget.part_of(alone))
     }
 
-    /// GNU sparse format 1.0: the map is text at the start of the data, padded to a block.
-    fn sparse_map_in_data(&mut self, mut map: sparse::Map) -> Result<sparse::Map> {
-        let mut reader = sparse::TextMap::default();
-        while !reader.complete() {
-            let mut why = Ok(());
-            self.data(BLOCK, |piece| {
-                why = why.and(reader.feed(piece));
-                Ok(())
-            })?;
-            why.map_err(|why| self.bad(why))?;
+    /// The error for what takes more memory than it may: for ever, or as long as others are read at the same time.
+    fn too_large(&self, why: &'static str) -> Error {
+        if let Some(reading) = &self.reading {
+            reading.budget.want_all();
         }
-        map.take_text(reader).map_err(|why| self.bad(why))?;
-        Ok(map)
+        self.bad(why).hint(
+            "no more is taken, so that no archive can fill the memory; make it again with less",
+        )
     }
 
     fn bad(&self, why: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -8,7 +8,9 @@ use tar::{GnuExtSparseHeader, GnuSparseHeader};
 use super::pax::{self, Records};
 
 /// The most extents a file may have, which bounds the memory for its map.
-const EXTENTS_MAX: usize = 1 << 20;
+pub(super) const EXTENTS_MAX: usize = 1 << 18;
+/// What is said of one with more.
+pub(super) const TOO_MANY: &str = "a sparse file has more than 262144 extents";
 const MALFORMED: &str = "a sparse file's map is malformed";
 
 /// A piece of a file that is stored; everything between is a hole.
@@ -21,10 +23,12 @@ pub(in crate::image) struct Extent {
 }
 
 /// A map as the archive says it, not yet checked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Map {
     size: u64,
     extents: Vec<Extent>,
+    /// How many it may have.
+    most: usize,
 }
 
 /// What a pax header says about holes.
@@ -39,8 +43,8 @@ pub(super) struct PaxMap {
 
 impl Map {
     fn push(&mut self, offset: u64, length: u64) -> Result<(), &'static str> {
-        if self.extents.len() >= EXTENTS_MAX {
-            return Err("a sparse file has more than a million extents");
+        if self.extents.len() >= self.most {
+            return Err(TOO_MANY);
         }
         self.extents.push(Extent { offset, length });
         Ok(())
@@ -69,12 +73,12 @@ impl Map {
         Ok(more.is_extended())
     }
 
-    /// Adds the extents of a map that was stored in the data.
-    pub(super) fn take_text(&mut self, text: TextMap) -> Result<(), &'static str> {
-        for pair in text.numbers.get(1..).unwrap_or_default().chunks_exact(2) {
-            self.push(pair[0], pair[1])?;
+    fn empty(size: u64, most: usize) -> Self {
+        Self {
+            size,
+            extents: Vec::new(),
+            most,
         }
-        Ok(())
     }
 
     /// The file's size and its extents, if they fit `stored` bytes of data.
@@ -98,21 +102,22 @@ impl Map {
     }
 }
 
-/// The map in a GNU header of type `S`.
-pub(super) fn from_gnu(headers: &[GnuSparseHeader], size: &[u8]) -> Result<Map, &'static str> {
+/// The map in a GNU header of type `S`, with so many extents at most.
+pub(super) fn from_gnu(
+    headers: &[GnuSparseHeader],
+    size: &[u8],
+    most: usize,
+) -> Result<Map, &'static str> {
     let size = pax::field(size)
         .and_then(|size| u64::try_from(size).ok())
         .ok_or(MALFORMED)?;
-    let mut map = Map {
-        size,
-        ..Map::default()
-    };
+    let mut map = Map::empty(size, most);
     map.push_gnu(headers)?;
     Ok(map)
 }
 
 /// The map in a pax header, if it has one: format 0.0 (repeated records), 0.1 (one record), 1.0 (in the data).
-pub(super) fn from_pax(records: &Records) -> Result<Option<PaxMap>, &'static str> {
+pub(super) fn from_pax(records: &Records, most: usize) -> Result<Option<PaxMap>, &'static str> {
     let number = |key: &str| {
         records
             .get(key)
@@ -125,10 +130,7 @@ pub(super) fn from_pax(records: &Records) -> Result<Option<PaxMap>, &'static str
             let size = number("GNU.sparse.realsize")?.ok_or(MALFORMED)?;
             return Ok(Some(PaxMap {
                 name,
-                map: Map {
-                    size,
-                    ..Map::default()
-                },
+                map: Map::empty(size, most),
                 stored_in_data: true,
             }));
         }
@@ -142,18 +144,12 @@ pub(super) fn from_pax(records: &Records) -> Result<Option<PaxMap>, &'static str
             Ok(None)
         };
     };
-    let mut map = Map {
-        size,
-        ..Map::default()
-    };
+    let mut map = Map::empty(size, most);
     if let Some(text) = records.get("GNU.sparse.map") {
-        let numbers: Option<Vec<u64>> =
-            text.split(|byte| *byte == b',').map(pax::decimal).collect();
-        let numbers = numbers
-            .filter(|numbers| numbers.len() % 2 == 0)
-            .ok_or(MALFORMED)?;
-        for pair in numbers.chunks_exact(2) {
-            map.push(pair[0], pair[1])?;
+        let mut numbers = text.split(|byte| *byte == b',').map(pax::decimal);
+        while let Some(offset) = numbers.next() {
+            let length = numbers.next().flatten();
+            map.push(offset.ok_or(MALFORMED)?, length.ok_or(MALFORMED)?)?;
         }
     } else {
         let mut offset = None;
@@ -177,11 +173,14 @@ pub(super) fn from_pax(records: &Records) -> Result<Option<PaxMap>, &'static str
     }))
 }
 
-/// Collects the lines of a map that is stored in the data: a count, then an offset and a length for each extent.
+/// Reads the lines of a map that is stored in the data: a count, then an offset and a length for each extent.
 #[derive(Debug, Default)]
 pub(super) struct TextMap {
     line: Vec<u8>,
-    numbers: Vec<u64>,
+    /// How many extents there are going to be.
+    count: Option<u64>,
+    /// Of the extent whose length comes next.
+    offset: Option<u64>,
     complete: bool,
 }
 
@@ -191,8 +190,8 @@ impl TextMap {
         self.complete
     }
 
-    /// Reads on.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), &'static str> {
+    /// Reads on, and adds to `map` what is complete.
+    pub(super) fn feed(&mut self, piece: &[u8], map: &mut Map) -> Result<(), &'static str> {
         for byte in piece {
             if self.complete {
                 break;
@@ -204,14 +203,15 @@ impl TextMap {
                 }
                 continue;
             }
-            self.numbers
-                .push(pax::decimal(&self.line).ok_or(MALFORMED)?);
+            let number = pax::decimal(&self.line).ok_or(MALFORMED)?;
             self.line.clear();
-            let count = usize::try_from(self.numbers[0])
-                .ok()
-                .filter(|count| *count <= EXTENTS_MAX)
-                .ok_or(MALFORMED)?;
-            self.complete = self.numbers.len() == 1 + 2 * count;
+            match (self.count, self.offset.take()) {
+                (None, _) if number > EXTENTS_MAX as u64 => return Err(TOO_MANY),
+                (None, _) => self.count = Some(number),
+                (Some(_), None) => self.offset = Some(number),
+                (Some(_), Some(offset)) => map.push(offset, number)?,
+            }
+            self.complete = self.offset.is_none() && self.count == Some(map.extents.len() as u64);
         }
         Ok(())
     }
@@ -224,15 +224,11 @@ mod tests {
     #[test]
     fn a_map_in_the_data() {
         let mut text = TextMap::default();
-        text.feed(b"2\n0\n51").unwrap();
+        let mut map = Map::empty(4096, 2);
+        text.feed(b"2\n0\n51", &mut map).unwrap();
         assert!(!text.complete());
-        text.feed(b"2\n1024\n8\n\0\0\0").unwrap();
+        text.feed(b"2\n1024\n8\n\0\0\0", &mut map).unwrap();
         assert!(text.complete());
-        let mut map = Map {
-            size: 4096,
-            ..Map::default()
-        };
-        map.take_text(text).unwrap();
         let (size, extents) = map.check(520).unwrap();
         assert_eq!(size, 4096);
         assert_eq!(
@@ -254,6 +250,7 @@ mod tests {
     fn maps_that_do_not_fit_are_refused() {
         let map = |size, pairs: &[(u64, u64)]| Map {
             size,
+            most: EXTENTS_MAX,
             extents: pairs
                 .iter()
                 .map(|(offset, length)| Extent {
@@ -272,8 +269,11 @@ mod tests {
         ] {
             assert!(bad.check(stored).is_err());
         }
-        assert!(TextMap::default().feed(b"x\n").is_err());
-        assert!(TextMap::default().feed(b"99999999\n").is_err());
-        assert!(TextMap::default().feed(&[b'1'; 21]).is_err());
+        let text = |text: &[u8], most| TextMap::default().feed(text, &mut Map::empty(9, most));
+        assert!(text(b"x\n", 1).is_err());
+        assert_eq!(text(b"99999999\n", 1), Err(TOO_MANY));
+        assert!(text(&[b'1'; 21], 1).is_err());
+        assert!(text(b"2\n0\n1\n2\n1\n", 2).is_ok());
+        assert_eq!(text(b"2\n0\n1\n2\n1\n", 1), Err(TOO_MANY));
     }
 }

@@ -1,9 +1,9 @@
 //! Removes directory trees through descriptors, of any depth, without following a link and without leaving the tree.
 //!
-//! One descriptor is open at a time, so that neither the limit on open files nor the stack bounds the depth. The way up
-//! is `..`, which is taken only if it leads to the directory we came from.
+//! Two descriptors are open at a time, so that neither the limit on open files nor the stack bounds the depth. The way up
+//! is `..`, which is taken only if it leads to the directory we came from. The names that are still to be visited go to disk
+//! where they are many.
 
-use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::dir::Dir;
@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use shim::error::errno_of;
 
-/// Names in a tree: the directory's inode number and the name in it.
-pub(in crate::image) type Names = HashSet<(u64, Box<[u8]>)>;
+use super::{Names, Stack};
 
 /// What stays of a tree that is removed.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +35,11 @@ impl Keep<'_> {
         }
     }
 
-    fn keeps(self, directory: u64, name: &[u8]) -> bool {
+    fn keeps(self, directory: u64, name: &[u8]) -> nix::Result<bool> {
         match self {
-            Self::Nothing => false,
-            Self::These(names) => names.contains(&(directory, name.into())),
-            Self::AllBut(names) => !names.contains(&(directory, name.into())),
+            Self::Nothing => Ok(false),
+            Self::These(names) => names.contains(directory, name),
+            Self::AllBut(names) => names.contains(directory, name).map(|there| !there),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(in crate::image) fn remove_but(
     name: &[u8],
     kept: Keep<'_>,
 ) -> nix::Result<()> {
-    let parent_kept = !kept.is_nothing() && kept.keeps(fstat(parent)?.st_ino, name);
+    let parent_kept = !kept.is_nothing() && kept.keeps(fstat(parent)?.st_ino, name)?;
     if !parent_kept {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
             // POSIX has EPERM for a directory, Linux EISDIR; some file systems keep to POSIX.
@@ -88,23 +88,27 @@ pub(in crate::image) fn empty_but(
     empty(open_directory(parent, name)?, kept)
 }
 
-/// A directory on the way down: who it is, and the directories in it that are still to be visited.
+/// A directory on the way down: who it is, and how many directories in it are still to be visited.
 struct Level {
     identity: (u64, u64),
-    pending: Vec<Vec<u8>>,
+    pending: usize,
     /// Its name in the level above, and whether it stays whatever is in it.
     name: Vec<u8>,
     stays: bool,
 }
 
 fn empty(top: OwnedFd, kept: Keep<'_>) -> nix::Result<()> {
-    let mut here = top;
-    let mut levels = vec![enter(&here, Vec::new(), true, kept)?];
+    let mut here = top.try_clone().map_err(|error| errno_of(&error))?;
+    let mut pending = Stack::new(&top);
+    let mut levels = vec![enter(&here, Vec::new(), true, kept, &mut pending)?];
     while let Some(level) = levels.last_mut() {
-        if let Some(name) = level.pending.pop() {
-            let stays = kept.keeps(level.identity.1, &name);
+        if level.pending > 0 {
+            level.pending -= 1;
+            let name = pending.pop().map_err(|error| errno_of(&error))?;
+            let name = name.ok_or(Errno::EIO)?;
+            let stays = kept.keeps(level.identity.1, &name)?;
             here = open_directory(here.as_fd(), &name)?;
-            levels.push(enter(&here, name, stays, kept)?);
+            levels.push(enter(&here, name, stays, kept, &mut pending)?);
             continue;
         }
         let Some(done) = levels.pop() else { break };
@@ -128,12 +132,18 @@ fn empty(top: OwnedFd, kept: Keep<'_>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Unlinks all in `directory` that is no directory and not kept, and lists the directories in it.
-fn enter(directory: &OwnedFd, name: Vec<u8>, stays: bool, kept: Keep<'_>) -> nix::Result<Level> {
+/// Unlinks all in `directory` that is no directory and not kept, and adds the directories in it to `pending`.
+fn enter(
+    directory: &OwnedFd,
+    name: Vec<u8>,
+    stays: bool,
+    kept: Keep<'_>,
+    pending: &mut Stack<'_>,
+) -> nix::Result<Level> {
     let stat = fstat(directory)?;
     let mut level = Level {
         identity: (stat.st_dev, stat.st_ino),
-        pending: Vec::new(),
+        pending: 0,
         name,
         stays,
     };
@@ -154,8 +164,9 @@ fn enter(directory: &OwnedFd, name: Vec<u8>, stays: bool, kept: Keep<'_>) -> nix
             None => is_directory(directory, name)?,
         };
         if is_directory {
-            level.pending.push(name.to_vec());
-        } else if !kept.keeps(stat.st_ino, name) {
+            pending.push(name);
+            level.pending += 1;
+        } else if !kept.keeps(stat.st_ino, name)? {
             unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?;
         }
     }

@@ -11,7 +11,7 @@ use shim::{Error, Result};
 
 use super::one_layer::{fill, open_again};
 use crate::image::disk::flush::{self, Flusher};
-use crate::image::limits::WINDOWS;
+use crate::image::limits::{Budget, TABLES};
 use crate::image::source::Image;
 use crate::image::store::layers::chain::chains;
 use crate::image::store::layers::claim::{Claim, Place};
@@ -70,12 +70,31 @@ pub(super) fn unpack(
     durable: bool,
 ) -> Result<Unpacked> {
     image.check_layers()?;
+    let too_little = || image.budget().is_some_and(Budget::was_too_little);
+    match attempt(image, layers, (rights, durable), usize::MAX) {
+        // Nobody may wait for memory: a layer has its own while it waits for those below it.
+        Err(_) if too_little() => attempt(image, layers, (rights, durable), 1),
+        done => done,
+    }
+}
+
+/// The same with so many threads at most.
+fn attempt(
+    image: &Image,
+    layers: &Layers,
+    (rights, durable): (Rights, bool),
+    threads: usize,
+) -> Result<Unpacked> {
     let board = Board::of(image, layers, rights)?;
     let missing = board.todo.lock().map_or(Vec::new(), |todo| todo.clone());
     let workers = available_parallelism()
         .map_or(1, usize::from)
         .min(side_by_side(image, &missing)?)
-        .min(missing.len());
+        .min(missing.len())
+        .min(threads);
+    if let Some(budget) = image.budget() {
+        budget.begin(workers);
+    }
     if !missing.is_empty() {
         flush::to_disk(
             durable,
@@ -100,16 +119,14 @@ pub(super) fn there(layers: &Layers, diff_ids: &[String], rights: Rights) -> Res
         .collect()
 }
 
-/// How many layers can be decompressed at the same time without taking more memory than one may take alone.
+/// How many layers can be decompressed at the same time without taking more memory than all may take.
 fn side_by_side(image: &Image, todo: &[usize]) -> Result<usize> {
     let mut largest = 1;
     for number in todo {
         let (_, window) = image.layers[*number].compression()?;
-        largest = largest.max(window.unwrap_or(WINDOWS));
+        largest = largest.max(window.unwrap_or(u64::MAX));
     }
-    Ok(usize::try_from(WINDOWS / largest)
-        .unwrap_or(usize::MAX)
-        .max(1))
+    Ok(Budget::side_by_side(largest))
 }
 
 fn damaged(layers: &Layers, key: &LayerKey) -> Error {
@@ -316,7 +333,8 @@ impl<'import> Board<'import> {
         let place = self.claim(number)?.place(&number.to_string())?;
         let below: Source<'_> = Box::new(|| self.below(number));
         let fresh = (&place, self.rights, flusher);
-        let (filled, ()) = fill(self.layers, fresh, below, |unpacker| {
+        let room = self.image.budget().map_or(TABLES, Budget::table);
+        let (filled, ()) = fill(self.layers, fresh, room, below, |unpacker| {
             layer.apply(unpacker, Meaning::of_layer(number), diff_id)
         })?;
         let info = filled.info(diff_id);

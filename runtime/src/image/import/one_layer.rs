@@ -10,6 +10,7 @@ use super::layered::Unpacked;
 use crate::image::archive::show;
 use crate::image::disk::disk_hint;
 use crate::image::disk::flush::{self, Flusher};
+use crate::image::limits::TABLES;
 use crate::image::store::layers::chain::nothing;
 use crate::image::store::layers::claim::Place;
 use crate::image::store::layers::contents::{Contents, Entry};
@@ -32,7 +33,7 @@ pub(super) fn unpack_one(
         durable,
         || layers.sync(),
         |flusher| {
-            let (filled, diff_id) = fill(layers, (&place, rights, flusher), below, apply)?;
+            let (filled, diff_id) = fill(layers, (&place, rights, flusher), TABLES, below, apply)?;
             let info = filled.info(&diff_id);
             place.write_info(&info)?;
             Ok((filled, info))
@@ -57,17 +58,19 @@ pub(super) fn unpack_one(
     })
 }
 
-/// Fills a place with what `apply` brings; says whether the layers below had a say in it.
+/// Fills a place with what `apply` brings; says whether the layers below had a say in it. What has to be known meanwhile
+/// may take `room` bytes of memory.
 pub(super) fn fill<T>(
     layers: &Layers,
     (place, rights, flusher): (&Place, Rights, &Flusher),
+    room: usize,
     below: Source<'_>,
     apply: impl FnOnce(&mut Unpacker<'_>) -> Result<T>,
 ) -> Result<(Filled, T)> {
     let failed = |errno| layers.failed("make directory", "", errno);
     let marks = Marks::of(rights);
     let root = open_again(&place.tree).map_err(failed)?;
-    let tree = Tree::layer(root, Lower::new(below, marks), marks).map_err(failed)?;
+    let tree = Tree::layer(root, Lower::new(below, marks), marks, room).map_err(failed)?;
     let contents = place.create("contents").map_err(failed)?;
     let mut unpacker = Unpacker::new(tree, rights, Contents::new(Some(contents)), flusher);
     let applied = apply(&mut unpacker)?;

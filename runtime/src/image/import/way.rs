@@ -8,7 +8,7 @@ use super::{layered, mounted, one_layer};
 use crate::host;
 use crate::image::archive::{Archive, Squash, corrupt};
 use crate::image::disk::flush::{self, Flusher};
-use crate::image::limits::Budget;
+use crate::image::limits::{Budget, TABLES};
 use crate::image::source::{Config, Image, Input, Reading, Source};
 use crate::image::store::layers::contents::Contents;
 use crate::image::store::layers::{Layers, chain, remember_base};
@@ -60,6 +60,8 @@ fn import_into(store: &Store, request: &ImportRequest) -> Result<Imported> {
     match source {
         Source::Images(images) => {
             let (format, image) = images.select(reference, &request.platform, &reading)?;
+            // The names of an archive's members take memory that its layers may need.
+            drop(images);
             finish(store, request, Chosen::Image(format, Box::new(image)))
         }
         Source::Filesystem(..) | Source::Rootfs(..) if reference.is_some() => {
@@ -186,7 +188,7 @@ fn import_flat(
         request.durable,
         || store.sync(),
         |flusher| {
-            unpack(&staging, request.rights, flusher, |unpacker| match chosen {
+            unpack(&staging, request, flusher, |unpacker| match chosen {
                 Chosen::Image(_, image) => image.unpack(unpacker),
                 Chosen::Rootfs(rootfs) => rootfs.unpack(unpacker).map(drop),
             })
@@ -268,7 +270,7 @@ fn words(left_out: LeftOut) -> Option<String> {
 /// Fills the staging directory; gives the number of members and bytes, and what was left out.
 fn unpack(
     staging: &Staging<'_>,
-    rights: Rights,
+    request: &ImportRequest,
     flusher: &Flusher,
     fill: impl FnOnce(&mut Unpacker<'_>) -> Result<()>,
 ) -> Result<(u64, u64, LeftOut)> {
@@ -277,8 +279,8 @@ fn unpack(
     let root = root.map_err(|error| {
         failed(nix::errno::Errno::try_from(error).unwrap_or(nix::errno::Errno::EIO))
     })?;
-    let tree = Tree::whole(root.into()).map_err(failed)?;
-    let mut unpacker = Unpacker::new(tree, rights, Contents::new(None), flusher);
+    let tree = Tree::whole(root.into(), TABLES).map_err(failed)?;
+    let mut unpacker = Unpacker::new(tree, request.rights, Contents::new(None), flusher);
     fill(&mut unpacker)?;
     unpacker.settle()?;
     Ok((unpacker.members, unpacker.bytes, unpacker.left_out))

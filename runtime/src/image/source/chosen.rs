@@ -5,6 +5,7 @@ use shim::{Error, Result};
 use super::config::Config;
 use super::recognise::Reading;
 use crate::image::archive::{Archive, corrupt, read_failed};
+use crate::image::limits::Budget;
 use crate::image::platform::Platform;
 use crate::image::progress::{Part, Work};
 use crate::image::store::Document;
@@ -59,6 +60,11 @@ impl Image {
             .hint("the image is damaged; fetch or export it again"))
     }
 
+    /// What its layers take, all together.
+    pub(in crate::image) fn budget(&self) -> Option<&Budget> {
+        self.layers.first().map(|layer| &layer.reading.budget)
+    }
+
     /// Applies the layers to a whole root filesystem, lowest first.
     pub(in crate::image) fn unpack(&self, unpacker: &mut Unpacker<'_>) -> Result<()> {
         self.check_layers()?;
@@ -81,13 +87,13 @@ impl Layer {
         })
     }
 
-    /// How it is compressed, and how much memory that takes as far as its beginning says.
+    /// How it is compressed, and how much memory that is going to take as far as its beginning says.
     pub(in crate::image) fn compression(&self) -> Result<(Compression, Option<u64>)> {
         let start = start_of::<64>(self.stored()?);
         let (start, length) = start.map_err(|error| read_failed(&self.label, &error))?;
         let start = &start[..length];
         let compression = Compression::of(start).map_err(|why| corrupt(&self.label, why))?;
-        Ok((compression, compression.window(start)))
+        Ok((compression, compression.expected(start)))
     }
 
     /// Begins to tell how far it is.

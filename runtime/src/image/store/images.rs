@@ -15,12 +15,11 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
+use nix::unistd::syncfs;
 use shim::{Error, Result};
 
 use super::record::file_name;
-use crate::image::disk::disk_hint;
-use crate::image::disk::remove;
+use crate::image::disk::{disk_hint, nameless, remove};
 use crate::lock;
 
 /// The open directory `BASE/images`.
@@ -208,24 +207,7 @@ impl Store {
     /// A temporary file that has no name, in the store's filesystem.
     pub(in crate::image) fn spool(&self, id: &str) -> Result<File> {
         let failed = |errno| self.failed("make temporary file for", id, errno);
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        match openat(
-            &self.images,
-            ".",
-            OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC,
-            mode,
-        ) {
-            Ok(file) => return Ok(file.into()),
-            // Filesystems without O_TMPFILE, open(2).
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        let name = temporary(id, ".spool");
-        let file = self.create(&name).map_err(failed)?;
-        match unlinkat(&self.images, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(file),
-            Err(errno) => Err(failed(errno)),
-        }
+        nameless(self.images.as_fd(), &temporary(id, ".spool")).map_err(failed)
     }
 
     /// Makes a new file.

@@ -16,7 +16,7 @@ use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
-use super::window::{xz_dictionary, zstd_window};
+use super::window::{xz_dictionary, zstd_expected, zstd_window};
 use crate::image::limits::{Limits, Size};
 
 /// What XzReader counts besides the dictionary, in KiB.
@@ -68,8 +68,18 @@ impl Compression {
         }
     }
 
+    /// How much memory a stream that begins so is going to take, as far as that can be known.
+    pub(in crate::image) fn expected(self, start: &[u8]) -> Option<u64> {
+        match self {
+            Self::Zstd => zstd_expected(start),
+            // A later part may have the largest blocks.
+            Self::Bzip2 => self.window(b"BZh9"),
+            other => other.window(start),
+        }
+    }
+
     /// How much memory a stream that begins so says that it takes; the rest of it may take more.
-    pub(in crate::image) fn window(self, start: &[u8]) -> Option<u64> {
+    fn window(self, start: &[u8]) -> Option<u64> {
         match self {
             Self::None => Some(0),
             Self::Gzip => Some(32 << 10),

@@ -239,6 +239,14 @@ fn windows_of_frames_that_say_only_their_content() {
         assert_eq!(zstd_window(&skipped), Some(expected));
     }
     assert_eq!(zstd_window(b"\x28\xb5\x2f\xfd"), None);
+    // Of such a frame's window the next one may have more, and of one that says its own not.
+    let small = zstd::bulk::compress(&data()[..1000], 1).unwrap();
+    assert_eq!(Compression::Zstd.expected(&small), Some(8 << 20));
+    let skipped = [&b"\x50\x2a\x4d\x18\0\0\0\0"[..], &small].concat();
+    assert_eq!(Compression::Zstd.expected(&skipped), Some(8 << 20));
+    let own = zstd_with(b"x", |encoder| encoder.window_log(20).unwrap());
+    assert_eq!(Compression::Zstd.expected(&own), Some(1 << 20));
+    assert_eq!(Compression::Bzip2.expected(b"BZh1"), Some(3_600_000));
     assert_eq!(xz_dictionary(&pack(Compression::Xz, b"")), Some(0));
 }
 

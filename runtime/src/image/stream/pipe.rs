@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use sha2::{Digest, Sha256};
 
 use super::bytes::{Hashed, buffered, hex};
-use super::decompress::{Compression, decoder};
+use super::decompress::{Compression, Undecodable, decoder};
 use crate::image::limits::{Budget, Limits};
 
 /// The size of a buffer, in bytes.
@@ -43,7 +43,6 @@ pub(in crate::image) fn through<'budget, T>(
 ) -> shim::Result<(T, Digests)> {
     let (full, chunks) = sync_channel(CHUNKS);
     let (empty, again) = channel();
-    let limits = &budget.limits;
     let plain = Plain {
         budget,
         full: chunks,
@@ -53,7 +52,7 @@ pub(in crate::image) fn through<'budget, T>(
     };
     std::thread::scope(|scope| {
         let producer = scope.spawn(move || {
-            let produced = produce(stream, compression, limits, &full, &again);
+            let produced = produce(stream, compression, budget, &full, &again);
             produced.unwrap_or_else(|error| {
                 // Nobody is left to tell it to where the reader has stopped.
                 let _ = full.send(Err(error));
@@ -69,7 +68,7 @@ pub(in crate::image) fn through<'budget, T>(
 fn produce(
     stream: impl Read,
     compression: Compression,
-    limits: &Limits,
+    budget: &Budget,
     full: &SyncSender<io::Result<Vec<u8>>>,
     again: &Receiver<Vec<u8>>,
 ) -> io::Result<Digests> {
@@ -110,11 +109,27 @@ fn produce(
         });
     }
     let (stored, tally) = Hashed::new(stream);
-    pass(decoder(buffered(stored), compression, limits)?)?;
+    let share = Limits {
+        window: budget.window(),
+        ..budget.limits
+    };
+    decoder(buffered(stored), compression, &share)
+        .and_then(pass)
+        .inspect_err(|error| {
+            if is_window(error) && share.window < budget.limits.window {
+                budget.want_all();
+            }
+        })?;
     Ok(Digests {
         stored: tally.finish().0,
         plain: hex(&hash.finalize()),
     })
+}
+
+/// Whether a stream cannot be decompressed for want of memory.
+fn is_window(error: &io::Error) -> bool {
+    let why = error.get_ref().and_then(|why| why.downcast_ref());
+    matches!(why, Some(Undecodable::Window(..)))
 }
 
 /// Reads until the buffer is full; or to the end of the stream, or as far as it can be read, and how that was.

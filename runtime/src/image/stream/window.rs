@@ -2,6 +2,22 @@
 //!
 //! Only the first: a later part may say more, which the decoders themselves then refuse.
 
+/// What programs that make many frames of one stream take for those that are not small, in bytes.
+const USUAL: u64 = 8 << 20;
+
+/// The window that is to be expected of a whole stream. A first frame that is all content says nothing of the next ones:
+/// pzstd and zstd:chunked begin with small ones.
+pub(super) fn zstd_expected(start: &[u8]) -> Option<u64> {
+    const SINGLE_SEGMENT: u8 = 0x20;
+    let window = zstd_window(start)?;
+    let is_all_content =
+        matches!(start, [_, _, _, _, descriptor, ..] if descriptor & SINGLE_SEGMENT != 0);
+    Some(match start {
+        [0x28, ..] if !is_all_content => window,
+        _ => window.max(USUAL),
+    })
+}
+
 /// The window in the header of the first frame that is not skipped (RFC 8878, 3.1.1.1).
 pub(super) fn zstd_window(mut start: &[u8]) -> Option<u64> {
     let number = |bytes: &[u8]| {

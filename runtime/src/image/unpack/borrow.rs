@@ -10,13 +10,14 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, fstatat};
 use nix::unistd::linkat;
 use shim::Result;
+use shim::error::errno_of;
 
 use super::layer::Unpacker;
 use super::lower::Entry;
-use super::tree::Directory;
+use super::tree::{Directory, joined};
 use super::{copy, meta};
 use crate::image::archive::Member;
-use crate::image::disk::open_plain;
+use crate::image::disk::{Stack, open_plain};
 use crate::image::store::layers::contents::Entry as Line;
 
 impl Unpacker<'_> {
@@ -31,9 +32,9 @@ impl Unpacker<'_> {
     ) -> Result<FileStat> {
         let failed = |errno| meta::failed("copy link target of", member, errno);
         let own = self.tree.directory(path)?;
-        self.take_made();
+        self.take_made()?;
         copy::leaf(from.as_fd(), stat, &own, name).map_err(failed)?;
-        self.tree.is_borrowed(&own, name);
+        self.tree.is_borrowed(&own, name).map_err(failed)?;
         // What is written down of it is read back at the end.
         self.tree.removed = true;
         if stat.st_nlink > 1 {
@@ -69,7 +70,7 @@ impl Unpacker<'_> {
                 continue;
             }
             let own = self.tree.directory(&path)?;
-            self.take_made();
+            self.take_made()?;
             linkat(
                 &**copied,
                 copied_name,
@@ -78,7 +79,7 @@ impl Unpacker<'_> {
                 AtFlags::empty(),
             )
             .map_err(failed)?;
-            self.tree.is_borrowed(&own, &name);
+            self.tree.is_borrowed(&own, &name).map_err(failed)?;
             let line = Line {
                 kind: "hard",
                 link: Some(copied.below(copied_name)),
@@ -93,8 +94,9 @@ impl Unpacker<'_> {
 /// Every name of a file below `root`: its directory's path, and the name there.
 pub(super) fn names_of(root: &OwnedFd, stat: &FileStat) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
-    let mut todo = vec![Vec::new()];
-    while let Some(path) = todo.pop() {
+    let mut todo = Stack::new(root);
+    todo.push(b"");
+    while let Some(path) = todo.pop().map_err(|error| errno_of(&error))? {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let mut listing = Dir::from_fd(open_plain(root.as_fd(), &path, flags)?)?;
         for entry in listing.iter() {
@@ -102,8 +104,7 @@ pub(super) fn names_of(root: &OwnedFd, stat: &FileStat) -> nix::Result<Vec<(Vec<
             let name = entry.file_name().to_bytes();
             match entry.file_type() {
                 _ if name == b"." || name == b".." => {}
-                Some(nix::dir::Type::Directory) if path.is_empty() => todo.push(name.to_vec()),
-                Some(nix::dir::Type::Directory) => todo.push([&path, &b"/"[..], name].concat()),
+                Some(nix::dir::Type::Directory) => todo.push(&joined(&path, name)),
                 _ if entry.ino() == stat.st_ino => found.push((path.clone(), name.to_vec())),
                 _ => {}
             }

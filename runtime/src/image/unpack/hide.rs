@@ -18,13 +18,21 @@ use super::meta;
 use crate::image::archive::{Kind, Mark, Member, Place};
 use crate::image::disk::remove::{self, Keep};
 
-/// How many whiteouts wait, at most: they are kept in memory.
+/// How many whiteouts wait, at most.
 const WAITING_MAX: usize = 4096;
 
-/// A whiteout that has not been applied yet.
-#[derive(Debug)]
+/// Whiteouts that have not been applied yet.
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
-    member: Member,
+    whiteouts: Vec<Whiteout>,
+    /// What their names take, in bytes.
+    size: usize,
+}
+
+/// A whiteout: its member's name, and what it hides.
+#[derive(Debug)]
+struct Whiteout {
+    member: Vec<u8>,
     parent: Vec<u8>,
     name: Vec<u8>,
 }
@@ -52,18 +60,19 @@ impl Unpacker<'_> {
             }
             Mark::Whiteout(name) if self.tree.is_layer() => {
                 if !self.tree.depends && self.tree.has(parent) {
-                    self.waiting.push(Waiting {
-                        member: member.clone(),
+                    let waiting = &mut self.waiting;
+                    waiting.size += member.name.len() + parent.len() + name.len();
+                    waiting.whiteouts.push(Whiteout {
+                        member: member.name.clone(),
                         parent: parent.clone(),
                         name: name.to_vec(),
                     });
-                    return match self.waiting.len() {
-                        WAITING_MAX.. => self.hide_waiting(),
-                        _ => Ok(()),
-                    };
+                    let enough = waiting.whiteouts.len() >= WAITING_MAX
+                        || waiting.size >= self.tree.room / 8;
+                    return if enough { self.hide_waiting() } else { Ok(()) };
                 }
                 self.hide_waiting()?;
-                self.white_out(member, parent, name)
+                self.white_out(&member.name, parent, name)
             }
             Mark::Opaque if self.tree.is_layer() => self.make_opaque(member, parent),
             Mark::Whiteout(_) | Mark::Opaque if meaning == Meaning::Layer => {
@@ -76,7 +85,7 @@ impl Unpacker<'_> {
     /// Applies the whiteouts that wait: at the end, and before anything else asks for the layers below or removes a
     /// directory, so that nobody can tell that they came late.
     pub(super) fn hide_waiting(&mut self) -> Result<()> {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in std::mem::take(&mut self.waiting).whiteouts {
             self.white_out(&waiting.member, &waiting.parent, &waiting.name)?;
         }
         Ok(())
@@ -84,7 +93,7 @@ impl Unpacker<'_> {
 
     /// The same before `path` is looked for, where this tree does not have it without the layers below.
     pub(super) fn hide_before(&mut self, path: &[u8]) -> Result<()> {
-        if self.waiting.is_empty() || self.tree.has(path) {
+        if self.waiting.whiteouts.is_empty() || self.tree.has(path) {
             return Ok(());
         }
         self.hide_waiting()
@@ -106,8 +115,8 @@ impl Unpacker<'_> {
     }
 
     /// Hides `name`, but not what this layer itself has there.
-    fn white_out(&mut self, member: &Member, parent: &[u8], name: &[u8]) -> Result<()> {
-        let failed = |errno| meta::failed("apply whiteout", member, errno);
+    fn white_out(&mut self, member: &[u8], parent: &[u8], name: &[u8]) -> Result<()> {
+        let failed = |errno| meta::failed_at("apply whiteout", member, errno);
         let Some(mut spot) = self.tree.existing(parent)? else {
             return Ok(());
         };
@@ -131,7 +140,7 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let own = self.tree.directory(&spot.path)?;
-        self.take_made();
+        self.take_made()?;
         self.contents.whiteout(&own.below(name));
         self.tree.white_out(&own, name).map_err(failed)
     }
@@ -143,7 +152,7 @@ impl Unpacker<'_> {
             return Ok(());
         };
         let own = self.tree.directory(&spot.path)?;
-        self.take_made();
+        self.take_made()?;
         self.tree.give_back(&own, b".").map_err(failed)?;
         self.contents.opaque(&own.path);
         self.tree.set_opaque(&*own).map_err(failed)

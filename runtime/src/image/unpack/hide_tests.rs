@@ -14,6 +14,7 @@ use super::super::{Meaning, Rights, Tree, Unpacker};
 use super::WAITING_MAX;
 use crate::image::archive::Archive;
 use crate::image::disk::flush;
+use crate::image::limits::TABLES;
 use crate::image::store::layers::contents::Contents;
 
 /// A layer that is unpacked above another one.
@@ -42,7 +43,8 @@ impl Two {
             Ok(vec![open(&self.below)])
         });
         let marks = Marks::of(Rights::SingleId);
-        let tree = Tree::layer(open(&self.layer), Lower::new(source, marks), marks).unwrap();
+        let tree =
+            Tree::layer(open(&self.layer), Lower::new(source, marks), marks, TABLES).unwrap();
         flush::to_disk(
             false,
             || Ok(()),

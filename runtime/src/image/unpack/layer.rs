@@ -5,26 +5,28 @@
 
 mod members;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufRead;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
+use shim::error::errno_of;
 use shim::{Error, Result};
 use xattr::FileExt;
 
 use super::copy;
 use super::hide::Waiting;
+use super::late::{Late, LateList};
 use super::meta::{self, Rights};
 use super::tree::Tree;
 use crate::attributes::DEFAULT_ACL;
 use crate::image::archive::{Archive, Kind, Mark, Member, Place, mark, show};
-use crate::image::disk::disk_hint;
 use crate::image::disk::flush::Flusher;
-use crate::image::disk::remove::Names;
+use crate::image::disk::{Names, disk_hint};
 use crate::image::store::layers::contents::{Contents, Entry as Line};
 
 /// What an archive's members mean.
@@ -48,24 +50,15 @@ impl Meaning {
     }
 }
 
-/// A directory's mode, time and default ACL, which are set when nothing more is put into it.
-#[derive(Debug)]
-struct Late {
-    path: Vec<u8>,
-    mode: Mode,
-    time: Option<TimeSpec>,
-    default_acl: Option<Vec<u8>>,
-}
-
 /// A tree being filled.
 pub(in crate::image) struct Unpacker<'below> {
     pub(in crate::image) tree: Tree<'below>,
-    /// By inode number: a directory that was replaced by another is found out by it.
-    late: HashMap<u64, Late>,
+    /// The directories, which get mode, time and default ACL when nothing more is put into them.
+    late: LateList,
     /// What the layer that is being applied to a whole root filesystem has made so far.
     pub(super) kept: Names,
     /// Whiteouts that are still to be applied.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Waiting,
     /// What is in the tree, for who wants to compare it later.
     pub(in crate::image) contents: Contents,
     /// Whether the archive lists the root itself.
@@ -99,16 +92,16 @@ impl<'below> Unpacker<'below> {
     ) -> Self {
         let root = Late {
             path: Vec::new(),
+            inode: tree.root().inode,
             mode: Mode::from_bits_truncate(0o755),
             time: None,
             default_acl: None,
         };
-        let late = HashMap::from([(tree.root().inode, root)]);
         Self {
+            late: LateList::new(root, tree.room / 4),
+            kept: Names::new(tree.room / 2),
             tree,
-            late,
-            kept: Names::new(),
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
             contents,
             lists_root: false,
             literal_marks: false,
@@ -147,42 +140,51 @@ impl<'below> Unpacker<'below> {
 
     /// Sets what was left for the end. Deepest first, because a mode may keep us from entering.
     pub(in crate::image) fn settle(&mut self) -> Result<()> {
-        let mut late: Vec<(u64, Late)> = std::mem::take(&mut self.late).into_iter().collect();
-        late.sort_by_key(|(_, late)| {
-            std::cmp::Reverse(late.path.iter().filter(|byte| **byte == b'/').count())
-        });
-        late.sort_by_key(|(_, late)| late.path.is_empty());
-        for (inode, late) in late {
-            let failed = |errno| {
-                disk_hint(
-                    Error::sys("finish directory of the image", show(&late.path), errno),
-                    errno,
-                )
-            };
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-            let directory = match self.tree.plain(&late.path, flags) {
-                Ok(directory) => File::from(directory),
-                // A later member replaced it.
-                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
-                Err(errno) => return Err(failed(errno)),
-            };
-            if fstat(&directory).map_err(failed)?.st_ino != inode {
-                continue;
-            }
-            if let Some(acl) = late.default_acl {
-                let set = directory.set_xattr(DEFAULT_ACL, &acl);
-                set.map_err(|error| failed(Errno::try_from(error).unwrap_or(Errno::EIO)))?;
-            }
-            fchmod(&directory, late.mode).map_err(failed)?;
-            if let Some(time) = late.time {
-                futimens(&directory, &TimeSpec::UTIME_OMIT, &time).map_err(failed)?;
-            }
-        }
-        Ok(())
+        let late = std::mem::take(&mut self.late);
+        let root = self.tree.root().as_fd();
+        late.each(
+            root,
+            |error| late_failed(errno_of(error)),
+            |late, may_repeat| {
+                let failed = |errno| {
+                    disk_hint(
+                        Error::sys("finish directory of the image", show(&late.path), errno),
+                        errno,
+                    )
+                };
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+                let directory = match self.tree.plain(&late.path, flags) {
+                    Ok(directory) => File::from(directory),
+                    // A later member replaced it.
+                    Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+                    Err(errno) => return Err(failed(errno)),
+                };
+                if fstat(&directory).map_err(failed)?.st_ino != late.inode {
+                    return Ok(());
+                }
+                let set = match &late.default_acl {
+                    Some(acl) => directory.set_xattr(DEFAULT_ACL, acl),
+                    None if may_repeat => no_default_acl(&directory),
+                    None => Ok(()),
+                };
+                set.map_err(|error| failed(errno_of(&error)))?;
+                fchmod(&directory, late.mode).map_err(failed)?;
+                if let Some(time) = late.time {
+                    futimens(&directory, &TimeSpec::UTIME_OMIT, &time).map_err(failed)?;
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Takes note of what is to be set on a directory at the end.
+    pub(super) fn set_late(&mut self, late: Late) -> Result<()> {
+        let kept = self.late.insert(late, self.tree.root().as_fd());
+        kept.map_err(|error| late_failed(errno_of(&error)))
     }
 
     /// Takes over the directories that the tree has made like those below: their time comes last as well.
-    pub(super) fn take_made(&mut self) {
+    pub(super) fn take_made(&mut self) -> Result<()> {
         for made in std::mem::take(&mut self.tree.made) {
             let path = made.directory.path.clone();
             let mut line = Line {
@@ -194,18 +196,19 @@ impl<'below> Unpacker<'below> {
                 let mode = stat.st_mode & 0o7777;
                 line.mode = Some(mode);
                 line.owner = Some((stat.st_uid, stat.st_gid));
-                let late = Late {
+                self.set_late(Late {
                     path: path.clone(),
+                    inode: made.directory.inode,
                     mode: Mode::from_bits_truncate(mode),
                     time: Some(copy::time(&stat)),
                     default_acl: made.default_acl,
-                };
-                self.late.insert(made.directory.inode, late);
+                })?;
                 // Its attributes are those of the one below; they are read back at the end.
                 self.tree.removed = true;
             }
             self.contents.add(&path, &line);
         }
+        Ok(())
     }
 
     fn put<R: BufRead>(
@@ -220,7 +223,7 @@ impl<'below> Unpacker<'below> {
         };
         self.hide_before(parent)?;
         let directory = self.tree.directory(parent)?;
-        self.take_made();
+        self.take_made()?;
         self.left_out.attributes += meta::left_out(member, self.rights);
         match member.kind {
             Kind::File => self.put_file(archive, member, &directory, name)?,
@@ -230,7 +233,8 @@ impl<'below> Unpacker<'below> {
             Kind::Char | Kind::Block | Kind::Fifo => self.put_node(member, &directory, name)?,
         }
         if meaning == Meaning::Layer && !self.tree.is_layer() {
-            self.kept.insert((directory.inode, name.as_slice().into()));
+            let kept = self.kept.insert(directory.inode, name, &**self.tree.root());
+            kept.map_err(|errno| meta::failed("take note of", member, errno))?;
         }
         Ok(())
     }
@@ -266,6 +270,22 @@ impl<'below> Unpacker<'below> {
         };
         self.contents.add(path, &line);
     }
+}
+
+/// Takes away what a directory may have been given before.
+fn no_default_acl(directory: &File) -> std::io::Result<()> {
+    match directory.remove_xattr(DEFAULT_ACL) {
+        Err(error) if matches!(errno_of(&error), Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(()),
+        done => done,
+    }
+}
+
+/// The failure to write down the directories, or to read what was written.
+fn late_failed(errno: Errno) -> Error {
+    disk_hint(
+        Error::sys("take note of directories of", "image", errno),
+        errno,
+    )
 }
 
 /// The error for a member that means nothing acceptable.

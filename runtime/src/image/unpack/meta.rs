@@ -116,7 +116,12 @@ pub(super) fn on_special(
 
 /// A failure to do `op` to a member.
 pub(super) fn failed(op: &'static str, member: &Member, errno: Errno) -> Error {
-    disk_hint(Error::sys(op, show(&member.name), errno), errno)
+    failed_at(op, &member.name, errno)
+}
+
+/// The same for one of which only the name is known.
+pub(super) fn failed_at(op: &'static str, name: &[u8], errno: Errno) -> Error {
+    disk_hint(Error::sys(op, show(name), errno), errno)
 }
 
 /// A member's modification time.

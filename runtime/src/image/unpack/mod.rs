@@ -2,12 +2,13 @@
 //!
 //! `layer` says what each member means and makes it, `hide` what a layer's whiteouts do, `tree` where things go, and `lower`
 //! what the layers below show there. `borrow` and `copy` bring up what a layer needs of these. `meta` gives owners, modes,
-//! times and attributes, `content` the digest of a file.
+//! times and attributes, `late` keeps what is set on directories at the end, `content` has the digest of a file.
 
 mod borrow;
 mod content;
 mod copy;
 mod hide;
+mod late;
 mod layer;
 pub(super) mod lower;
 mod meta;

@@ -17,8 +17,8 @@ use shim::{Error, Result};
 use super::borrow;
 use super::lower::{self, Entry, Lower, Marks, Stack};
 use crate::image::archive::show;
-use crate::image::disk::remove::{self, Keep, Names};
-use crate::image::disk::{PATH_MAX, disk_hint, open_plain};
+use crate::image::disk::remove::{self, Keep};
+use crate::image::disk::{Names, PATH_MAX, disk_hint, open_plain};
 
 /// An open directory of the tree.
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub(in crate::image) struct Tree<'below> {
     last: Option<(Vec<u8>, Spot)>,
     /// What is in this tree only because of the layers below: whiteouts, and copies from there.
     borrowed: Names,
+    /// What all that is known of the tree may take in memory, in bytes.
+    pub(super) room: usize,
     /// The directories that were made on the way, until somebody takes them.
     pub(super) made: Vec<Made>,
     /// Whether something was removed again.
@@ -89,14 +91,15 @@ pub(in crate::image) struct Tree<'below> {
 }
 
 impl<'below> Tree<'below> {
-    /// The tree of a whole root filesystem below `root`.
-    pub(in crate::image) fn whole(root: OwnedFd) -> nix::Result<Self> {
+    /// The tree of a whole root filesystem below `root`. So many bytes of memory are for what has to be known of it.
+    pub(in crate::image) fn whole(root: OwnedFd, room: usize) -> nix::Result<Self> {
         Ok(Self {
             root: Directory::new(root, Vec::new())?,
             lower: None,
             depends: false,
             last: None,
-            borrowed: Names::new(),
+            room,
+            borrowed: Names::new(room / 2),
             made: Vec::new(),
             removed: false,
         })
@@ -107,10 +110,11 @@ impl<'below> Tree<'below> {
         root: OwnedFd,
         lower: Lower<'below>,
         marks: Marks,
+        room: usize,
     ) -> nix::Result<Self> {
         Ok(Self {
             lower: Some((lower, marks)),
-            ..Self::whole(root)?
+            ..Self::whole(root, room)?
         })
     }
 
@@ -212,16 +216,17 @@ impl<'below> Tree<'below> {
     }
 
     /// Takes note that `name` in `directory` is the archive's own.
-    pub(super) fn is_own(&mut self, directory: &Directory, name: &[u8]) {
+    pub(super) fn is_own(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
         self.forget_links();
-        if !self.borrowed.is_empty() {
-            self.borrowed.remove(&(directory.inode, name.into()));
+        if self.borrowed.is_empty() {
+            return Ok(());
         }
+        self.borrowed.remove(directory.inode, name)
     }
 
     /// Takes note that `name` in `directory` is only there because of the layers below.
-    pub(super) fn is_borrowed(&mut self, directory: &Directory, name: &[u8]) {
-        self.borrowed.insert((directory.inode, name.into()));
+    pub(super) fn is_borrowed(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
+        self.borrowed.insert(directory.inode, name, &*self.root)
     }
 
     /// Removes what was borrowed of `name` in `directory` and below it; `.` means all in it.
@@ -251,8 +256,7 @@ impl<'below> Tree<'below> {
     pub(super) fn white_out(&mut self, directory: &Directory, name: &[u8]) -> nix::Result<()> {
         lower::white_out(directory, name)?;
         self.forget_links();
-        self.is_borrowed(directory, name);
-        Ok(())
+        self.is_borrowed(directory, name)
     }
 
     /// Every name that the layers below have of a file, seen or hidden: its directory and the name there.

@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
 
+use shim::error::errno_of;
+
 use super::contents::Entry;
 use crate::attributes::is_ours;
 use crate::image::disk::listing::{attributes, names};
-use crate::image::disk::open_plain;
+use crate::image::disk::{Stack, open_plain};
 use crate::image::unpack::Content;
 use crate::image::unpack::lower::{Marks, is_whiteout, kind};
 
@@ -26,8 +28,9 @@ pub(crate) fn scan(
     let mut seen = HashMap::new();
     let top = entry(root, b".", &stat, marks).map_err(|errno| (Vec::new(), errno))?;
     each(b"", top, stat.st_ino);
-    let mut todo = vec![Vec::new()];
-    while let Some(path) = todo.pop() {
+    let mut todo = Stack::new(root);
+    todo.push(b"");
+    while let Some(path) = todo.pop().map_err(|error| (Vec::new(), errno_of(&error)))? {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let directory =
             open_plain(root.as_fd(), &path, flags).map_err(|errno| (path.clone(), errno))?;
@@ -57,7 +60,7 @@ pub(crate) fn scan(
             };
             each(&whole, entry, stat.st_ino);
             if is_directory {
-                todo.push(whole);
+                todo.push(&whole);
             }
         }
     }

@@ -11,10 +11,11 @@ use nix::unistd::{linkat, symlinkat};
 use shim::{Error, Result};
 
 use super::super::content::Content;
+use super::super::late::Late;
 use super::super::lower::{Entry, is_whiteout, kind};
 use super::super::meta::{self, Rights};
 use super::super::tree::{Directory, joined};
-use super::{Late, Unpacker, refused};
+use super::{Unpacker, refused};
 use crate::image::archive::{Archive, Kind, Member, Place, show};
 use crate::image::store::layers::contents::Entry as Line;
 
@@ -27,13 +28,13 @@ impl Unpacker<'_> {
         let root = openat(&**self.tree.root(), ".", flags, Mode::empty());
         let root = File::from(root.map_err(|errno| meta::failed("open", member, errno))?);
         meta::on_directory(&root, member, true, self.rights)?;
-        let late = Late {
+        self.set_late(Late {
             path: Vec::new(),
+            inode: self.tree.root().inode,
             mode: Mode::from_bits_truncate(member.mode),
             time: Some(meta::time(member)),
             default_acl: meta::default_acl(member, self.rights),
-        };
-        self.late.insert(self.tree.root().inode, late);
+        })?;
         self.lists_root = true;
         self.note(member, b"", None);
         Ok(())
@@ -120,7 +121,7 @@ impl Unpacker<'_> {
             Err(errno) => return Err(failed(errno)),
         }
         let made = File::from(openat(directory, name, flags, Mode::empty()).map_err(failed)?);
-        self.tree.is_own(directory, name);
+        self.tree.is_own(directory, name).map_err(failed)?;
         meta::on_directory(&made, member, existed, self.rights)?;
         self.note(member, &directory.below(name), None);
         if replaced && self.tree.is_layer() {
@@ -131,14 +132,13 @@ impl Unpacker<'_> {
         // The owner can always enter while the tree is being made; what the archive says comes at the end.
         let mode = Mode::from_bits_truncate(member.mode);
         fchmod(&made, mode | Mode::S_IRWXU).map_err(failed)?;
-        let late = Late {
+        self.set_late(Late {
             path: directory.below(name),
+            inode: fstat(&made).map_err(failed)?.st_ino,
             mode,
             time: Some(meta::time(member)),
             default_acl: meta::default_acl(member, self.rights),
-        };
-        self.late.insert(fstat(&made).map_err(failed)?.st_ino, late);
-        Ok(())
+        })
     }
 
     /// Links `name` to an earlier member. A link's own header repeats what its target has, so nothing is set.
@@ -300,8 +300,8 @@ impl Unpacker<'_> {
             self.hide_waiting()?;
             made = self.tree.remove(directory, name).and_then(|()| make());
         }
-        self.tree.is_own(directory, name);
-        made.map_err(|errno| {
+        let own = self.tree.is_own(directory, name);
+        made.and_then(|made| own.map(|()| made)).map_err(|errno| {
             let op = match member.kind {
                 Kind::File => "make file",
                 Kind::HardLink => "link",

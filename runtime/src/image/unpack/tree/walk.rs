@@ -206,7 +206,7 @@ impl Tree<'_> {
     fn uncover(&mut self, spot: &Spot, name: &[u8]) -> nix::Result<Next> {
         let own = spot.own.as_deref().ok_or(Errno::ENOENT)?;
         unlinkat(own, name, UnlinkatFlags::NoRemoveDir)?;
-        self.is_own(own, name);
+        self.is_own(own, name)?;
         self.make_implied(spot, name, true).map(Next::Spot)
     }
 
@@ -242,7 +242,7 @@ impl Tree<'_> {
         let fd = open_directory(parent.as_fd(), name).map_err(failed)?;
         let directory = Directory::new(fd, path.clone()).map_err(failed)?;
         let (stat, default_acl) = copy::directory(model.as_fd(), &directory).map_err(failed)?;
-        self.is_borrowed(parent, name);
+        self.is_borrowed(parent, name).map_err(failed)?;
         self.made.push(Made {
             directory: Rc::clone(&directory),
             stat: Some(stat),
