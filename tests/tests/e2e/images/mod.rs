@@ -8,6 +8,7 @@ mod full;
 mod good;
 mod hostile;
 mod killed;
+mod memory;
 mod on_overlay;
 mod packed;
 mod same_tree;
