@@ -1,10 +1,10 @@
 //! What happens between init and the command: session, descriptors, ids, directory, seccomp, capabilities, signals,
-//! `execve`.
+//! the wait for a start that comes later, `execve`.
 //!
 //! Everything here runs in the process that becomes the command. Nothing returns but the step that failed.
 
 use crate::policy::{EACCES, signal, tries_next_candidate};
-use crate::protocol::{ALL_CAPABILITIES, FILTER_MAX, Groups, Spec, Step, WORKDIR_ARGUMENT};
+use crate::protocol::{ALL_CAPABILITIES, FILTER_MAX, Groups, Record, Spec, Step, WORKDIR_ARGUMENT};
 use crate::sys::{self, CStr, Vector};
 use crate::{Failed, Stack};
 
@@ -120,6 +120,11 @@ fn prepare(
     }
     // Signals that arrived since the client started are delivered here, with the command's own (default) disposition.
     sys::set_signal_mask(0).map_err(at(Step::Signals))?;
+    if spec.outlives {
+        lookup(command).map_err(at(Step::Lookup))?;
+        sys::prctl(PR_SET_PDEATHSIG, 0).map_err(at(Step::Release))?;
+    }
+    hold(spec).map_err(at(Step::Hold))?;
     if spec.no_new_privileges {
         filter(spec).map_err(at(Step::Filter))?;
     }
@@ -134,6 +139,27 @@ pub(crate) fn streams(spec: &Spec) -> sys::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits for the byte that starts the command, where there is to be one. What fails from then on is told to whoever sent
+/// it, since the client is gone.
+fn hold(spec: &Spec) -> sys::Result<()> {
+    let [start, answer] = spec.hold;
+    if start < 0 {
+        return Ok(());
+    }
+    sys::write(spec.report, &Record::Ready.to_bytes());
+    // Our own end of the FIFO can be written to as well, so it never comes to its end.
+    sys::read(start, &mut [0])?;
+    sys::move_to(answer, spec.report)
+}
+
+/// What [`execute`] would find, as far as that can be told without doing it.
+fn lookup(command: &Command) -> sys::Result<()> {
+    search(command, |candidate| match sys::may_execute(candidate) {
+        Ok(()) => 0,
+        Err(errno) => errno,
+    })
 }
 
 fn is_hung_up(fd: i32) -> bool {
@@ -198,20 +224,25 @@ fn enter(command: &Command) -> sys::Result<()> {
     }
 }
 
-/// execvp(3)'s search over candidates that were joined with PATH beforehand.
+/// Returns only the errno.
 fn execute(command: &Command) -> i32 {
+    let attempt = |path| sys::execve(path, command.arguments, command.environment);
+    search(command, attempt).err().unwrap_or(sys::ENOENT)
+}
+
+/// execvp(3)'s search over candidates that were joined with PATH beforehand; `attempt` gives an errno, or 0.
+fn search(command: &Command, attempt: impl Fn(CStr) -> i32) -> sys::Result<()> {
     let mut last = sys::ENOENT;
     let mut denied = false;
     for index in 0..command.count {
-        last = sys::execve(
-            command.candidate(index),
-            command.arguments,
-            command.environment,
-        );
+        last = attempt(command.candidate(index));
+        if last == 0 {
+            return Ok(());
+        }
         if !tries_next_candidate(last) {
-            return last;
+            return Err(last);
         }
         denied |= last == EACCES;
     }
-    if denied { EACCES } else { last }
+    Err(if denied { EACCES } else { last })
 }

@@ -33,6 +33,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs, signals: &SignalFd) -> Result<Outcome>
         namespaces: Namespaces::SUBCONTAINER,
         privileges: Privileges::default(),
         set_groups: host::may_set_groups(),
+        detached: false,
         stdio: process::plan_stdio(&args.process),
         rootfs: rootfs.path,
     };

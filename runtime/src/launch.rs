@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
 use shim::launch::Moment;
-use shim::plan::{Launch, Namespaces, Plan, Program};
+use shim::plan::{Launch, Namespaces, Plan, Program, System};
 use shim::procfs::ProcfsOrigin;
 use shim::{Ended, Error, Result};
 
@@ -165,6 +165,8 @@ fn plan(
         bind_rootfs: !shim::sys::statx::place(&rootfs.dir)
             .map_err(failed)?
             .is_mount_root,
+        hidden: false,
+        system: System::default(),
         rootfs: rootfs.path.clone(),
         namespaces: match id_maps {
             None => Namespaces::SUBCONTAINER,

@@ -28,6 +28,8 @@ pub mod launch;
 pub mod leader;
 /// `--mount`, `--share`, `--resolv-conf`, `subcontainer mount`.
 pub mod mounts;
+/// The OCI command line: create, start, state, kill, delete and the like.
+pub mod oci;
 /// What launch and exec decide in the same way.
 pub mod process;
 /// What a container is kept from.

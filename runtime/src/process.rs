@@ -91,6 +91,7 @@ pub(crate) fn plan(
         gid: identity.gid,
         groups: identity.groups,
         umask: UMASK,
+        limits: Vec::new(),
     })
 }
 

@@ -10,16 +10,20 @@ use init::protocol::Record;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::resource::setrlimit;
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, chdir, fchdir, pivot_root, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid,
+};
 
 use crate::mounts::{self, Parcel, Unpacking};
-use crate::plan::Launch;
+use crate::plan::{Launch, Limit, System};
 use crate::procfs::{self, ProcfsOrigin};
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
 };
+use crate::sys::net;
 use crate::sys::process::{self, Vector};
 use crate::sys::socket;
 use crate::views::{self, Covers};
@@ -32,6 +36,8 @@ pub(crate) struct Child<'a> {
     pub(crate) steps: &'a [(u16, Step)],
     /// The plan of a launch: the paths and the mounts that some of the steps are about.
     pub(crate) launch: Option<&'a Launch>,
+    /// The command's limits.
+    pub(crate) limits: &'a [Limit],
     /// What the mounts need of the host.
     pub(crate) mounts: Option<&'a Parcel>,
     /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
@@ -108,6 +114,23 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             };
             set_attributes_at(c"/", change)
         }
+        Step::SetHostName => sethostname(name(child, |system| system.host_name.as_ref())),
+        Step::SetDomainName => {
+            process::set_domain_name(name(child, |system| system.domain_name.as_ref()).as_bytes())
+        }
+        Step::RaiseLoopback => net::raise_loopback(),
+        Step::SetSysctl(index) => {
+            let sysctls = child.launch.map(|launch| launch.system.sysctls.as_slice());
+            match (sysctls.and_then(|list| list.get(index)), &made.procfs) {
+                (Some(sysctl), Some(procfs)) => procfs::write(procfs, sysctl),
+                _ => Err(Errno::EBADF),
+            }
+        }
+        Step::MakeDevices => made.covers.make_devices(),
+        Step::SetLimit(index) => {
+            let limit = child.limits.get(index).ok_or(Errno::EBADF)?;
+            setrlimit(limit.resource, limit.soft, limit.hard)
+        }
         Step::MakeProc => {
             let procfs = Filesystem::open(c"proc")?;
             let restricted = attr::NOSUID | attr::NODEV | attr::NOEXEC;
@@ -175,6 +198,11 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         // The client's and init's steps are not in the list.
         _ => Ok(()),
     }
+}
+
+fn name<'a>(child: &Child<'a>, part: impl FnOnce(&'a System) -> Option<&'a String>) -> &'a str {
+    let part = child.launch.and_then(|launch| part(&launch.system));
+    part.map_or("", String::as_str)
 }
 
 /// The path that a step is about.

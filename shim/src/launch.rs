@@ -31,7 +31,7 @@ use crate::sys::socket;
 
 /// How long the child may take from `clone3` to its procfs, in milliseconds: it only makes system calls, but the
 /// machine may be busy with anything.
-const SETUP_DEADLINE_MS: u16 = 30_000;
+pub(crate) const SETUP_DEADLINE_MS: u16 = 30_000;
 
 /// How far a launch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub fn launch(
 
     let role = match &plan.program {
         Program::Idle => Role::Idle,
-        Program::Command(_) => Role::Run,
+        Program::Command(_) | Program::Held(_) => Role::Run,
         Program::Init(_) => Role::Supervise,
     };
     // The kernel moves the child's working directory into its copy of the mount table, so this is how the child gets
@@ -114,12 +114,12 @@ pub fn launch(
             Guard::start(spawned.pidfd.as_fd())
                 .map_err(|errno| Step::DieWithClient.failure(words, errno))?,
         ),
-        Program::Idle | Program::Init(_) => None,
+        Program::Idle | Program::Init(_) | Program::Held(_) => None,
     };
     proceed(words, &spawned)?;
 
     let subject = match plan.program {
-        Program::Command(_) => Subject::ImmunePid1(pid),
+        Program::Command(_) | Program::Held(_) => Subject::ImmunePid1(pid),
         Program::Idle | Program::Init(_) => Subject::Init,
     };
     let ended = Watch {

@@ -20,6 +20,7 @@ pub mod exec;
     clippy::disallowed_types
 )]
 mod guard;
+pub mod held;
 pub mod idmap;
 pub mod launch;
 pub mod mounts;

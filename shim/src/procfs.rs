@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, ResolveFlag};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use crate::below::open_below;
+use crate::plan::Sysctl;
 use crate::rootdir::{RootDir, fd_path};
 use crate::sys::mount::{Change, Propagation, attr, clone_tree, set_attributes};
 use crate::sys::statx::place;
@@ -16,6 +18,14 @@ use crate::sys::statx::place;
 const ROOT_INODE: u64 = 1;
 /// More stacked mounts than that are nobody's left-over.
 const STACKED_MAX: usize = 64;
+
+/// Writes a sysctl, by a procfs that nobody else can have covered. Allocates nothing: a cloned child does it.
+pub(crate) fn write(procfs: &OwnedFd, sysctl: &Sysctl) -> Result<(), Errno> {
+    let plain = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let path = sysctl.path.as_c_str();
+    let file = open_below(procfs, path, OFlag::O_WRONLY, Mode::empty(), plain)?;
+    nix::unistd::write(&file, sysctl.value.as_bytes()).map(drop)
+}
 
 /// Where a container's procfs comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

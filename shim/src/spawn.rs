@@ -46,6 +46,13 @@ impl Spawned {
     }
 }
 
+impl Spawned {
+    /// Lets go of a process that goes on without us.
+    pub(crate) fn leave(mut self) {
+        self.reaped = true;
+    }
+}
+
 impl Drop for Spawned {
     fn drop(&mut self) {
         if !self.reaped {
@@ -75,6 +82,8 @@ pub(crate) struct Lifelines<'a> {
     pub(crate) liveness: Option<BorrowedFd<'a>>,
     /// Root of the container's procfs.
     pub(crate) procfs: Option<BorrowedFd<'a>>,
+    /// Where a held command hears that it is to start, and where it answers.
+    pub(crate) hold: Option<[BorrowedFd<'a>; 2]>,
 }
 
 /// Makes the process, in new namespaces where the plan asks for them; it takes the plan's child steps and executes init as `role`.
@@ -101,6 +110,9 @@ pub(crate) fn spawn(
     } else {
         [-1, -1]
     };
+    let hold = lifelines
+        .hold
+        .map_or([-1, -1], |ends| ends.map(|fd| fd.as_raw_fd()));
     let workload = plan.process();
     let privileges = plan.privileges();
     // Only a command is filtered: it would be for nothing, or in the way, of what init itself does.
@@ -116,6 +128,8 @@ pub(crate) fn spawn(
         liveness: raw(lifelines.liveness),
         procfs: raw(lifelines.procfs),
         drains,
+        hold,
+        outlives: plan.outlives(),
         filter: raw(filter.as_ref().map(AsFd::as_fd)),
         filter_flags: seccomp.map_or(0, |seccomp| seccomp.flags),
         capabilities: privileges
@@ -144,6 +158,8 @@ pub(crate) fn spawn(
         spec.filter,
         drains[0],
         drains[1],
+        hold[0],
+        hold[1],
     ];
     let kept: Vec<RawFd> = inherited
         .into_iter()
@@ -162,6 +178,7 @@ pub(crate) fn spawn(
             Plan::Launch(launch) => Some(launch),
             Plan::Exec(_) => None,
         },
+        limits: workload.map_or(&[], |workload| &workload.limits),
         mounts,
         client: client.as_raw_fd(),
         report: other.as_fd(),

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
-use crate::mounts::NODES;
+use crate::mounts::{NODES, populate};
 use crate::procfs;
 use crate::rootdir::RootDir;
 use crate::sys::mount::{
@@ -101,6 +101,11 @@ impl Covers {
             ..Change::default()
         };
         set_attributes_at(c"/", closed)
+    }
+
+    /// Puts the host's harmless nodes, and links, into the /dev of the process's root.
+    pub(crate) fn make_devices(&self) -> Result<(), Errno> {
+        populate(&root()?, &self.nodes)
     }
 
     /// Covers a path of the container; one that is not there has nothing to hide.

@@ -37,13 +37,19 @@ pub enum Step {
     ParentDeath,
     /// Signal dispositions and mask back to their defaults.
     Signals,
+    /// faccessat of each candidate, where nobody may be there any more to hear that execve has failed.
+    Lookup,
+    /// PR_SET_PDEATHSIG back to none: the command outlives the client from here on.
+    Release,
+    /// read of the byte that starts the command.
+    Hold,
     /// execve of each candidate.
     Execute,
 }
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Bounding,
         Self::NoNewPrivileges,
         Self::Attend,
@@ -60,6 +66,9 @@ impl Step {
         Self::Capabilities,
         Self::ParentDeath,
         Self::Signals,
+        Self::Lookup,
+        Self::Release,
+        Self::Hold,
         Self::Execute,
     ];
 
@@ -101,6 +110,8 @@ pub enum Record {
     InitFailed(u16, u16),
     /// The command ended with this wait status.
     Ended(u32),
+    /// The command waits to be started.
+    Ready,
 }
 
 impl Record {
@@ -114,6 +125,7 @@ impl Record {
             Self::PlanFailed(step, errno) => (1u32, u32::from(step) << 16 | u32::from(errno)),
             Self::InitFailed(step, errno) => (2, u32::from(step) << 16 | u32::from(errno)),
             Self::Ended(status) => (3, status),
+            Self::Ready => (4, 0),
         };
         let mut bytes = [0; Self::LENGTH];
         let (first, second) = bytes.split_at_mut(4);
@@ -138,6 +150,7 @@ impl Record {
             1 => halves().map(|(step, errno)| Self::PlanFailed(step, errno)),
             2 => halves().map(|(step, errno)| Self::InitFailed(step, errno)),
             3 => Some(Self::Ended(value)),
+            4 => Some(Self::Ready),
             _ => None,
         }
     }
@@ -163,6 +176,7 @@ mod tests {
             Record::PlanFailed(3, 13),
             Record::InitFailed(u16::MAX, 1),
             Record::Ended(0x8b),
+            Record::Ready,
         ] {
             assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
         }

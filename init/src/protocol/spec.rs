@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// Capabilities of which none is taken away; bit N is capability N (capabilities(7)).
 pub const ALL_CAPABILITIES: u64 = u64::MAX;
@@ -58,6 +58,10 @@ pub struct Spec {
     pub procfs: i32,
     /// Read ends of the pipes that are the command's stdout and stderr ([`Role::Attend`]).
     pub drains: [i32; 2],
+    /// Where the command waits to be started: a FIFO that a byte comes from, and one for the answer ([`Role::Run`]).
+    pub hold: [i32; 2],
+    /// Whether the command stays when the client ends.
+    pub outlives: bool,
     /// File with the seccomp filter of the command: `struct sock_filter` by `struct sock_filter`.
     pub filter: i32,
     /// SECCOMP_FILTER_FLAG_* of seccomp(2).
@@ -141,6 +145,8 @@ impl Spec {
             liveness: numbers.signed()?,
             procfs: numbers.signed()?,
             drains: [numbers.signed()?, numbers.signed()?],
+            hold: [numbers.signed()?, numbers.signed()?],
+            outlives: numbers.unsigned()? != 0,
             filter: numbers.signed()?,
             filter_flags: numbers.unsigned()?,
             capabilities: numbers.wide()?,
@@ -161,6 +167,7 @@ impl Spec {
     pub fn encode(&self, groups: &[u32], out: &mut impl fmt::Write) -> fmt::Result {
         let [stdin, stdout, stderr] = self.streams;
         let [first, second] = self.drains;
+        let [start, answer] = self.hold;
         write!(
             out,
             "{VERSION} {} {} {stdin} {stdout} {stderr}",
@@ -172,6 +179,7 @@ impl Spec {
             " {} {} {} {first} {second}",
             self.terminal, self.liveness, self.procfs
         )?;
+        write!(out, " {start} {answer} {}", u32::from(self.outlives))?;
         write!(
             out,
             " {} {} {} {}",
@@ -221,6 +229,8 @@ mod tests {
         liveness: 9,
         procfs: 10,
         drains: [11, -1],
+        hold: [14, 15],
+        outlives: true,
         filter: 13,
         filter_flags: 4,
         capabilities: ALL_CAPABILITIES - 1,
@@ -249,9 +259,9 @@ mod tests {
             "",
             "1",
             "1 3 7",
-            "2 9 7 0 1 2 -1 -1 -1 -1 -1 -1 0 0 0 0 0 0 0",
-            "2 0 x 0 1 2 -1 -1 -1 -1 -1 -1 0 0 0 0 0 0 0",
-            "2 0 7 0 1 2 -1 -1 -1 -1 -1 -1 0 18446744073709551616 0 0 0 0 0",
+            "3 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0",
+            "3 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0",
+            "3 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0",
         ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }

@@ -3,6 +3,7 @@
 pub(crate) const GETCWD: usize = 17;
 pub(crate) const DUP3: usize = 24;
 pub(crate) const IOCTL: usize = 29;
+pub(crate) const FACCESSAT: usize = 48;
 pub(crate) const CHDIR: usize = 49;
 pub(crate) const OPENAT: usize = 56;
 pub(crate) const CLOSE: usize = 57;

@@ -21,6 +21,10 @@ pub(super) fn all() -> String {
 pub(super) fn short() -> String {
     let mut text = String::from("Usage: start-container VERB [OPTION...] [OPERAND...]\n\nVerbs:\n");
     verbs(&mut text, VERBS.iter());
+    text.push_str("\nAs the low-level runtime of an engine (OCI):\n");
+    for (name, about) in crate::oci::verbs() {
+        line(&mut text, &format!("  {name}"), about);
+    }
     text.push_str("\n'start-container VERB --help' tells about one of them.\n");
     text
 }
@@ -36,7 +40,7 @@ pub(super) fn group(group: &str) -> String {
 }
 
 /// `start-container subcontainer exec --help`
-pub(super) fn verb(verb: &Verb) -> String {
+pub(crate) fn verb<V: Copy, I: Copy>(verb: &Verb<V, I>) -> String {
     let mut text = format!("Usage: start-container {}", verb.path());
     if verb.all_flags().next().is_some() {
         text.push_str(" [OPTION...]");
@@ -79,7 +83,7 @@ fn verbs<'a>(text: &mut String, verbs: impl Iterator<Item = &'a Verb>) {
     }
 }
 
-fn names(flag: &Flag) -> String {
+fn names<I: Copy>(flag: &Flag<I>) -> String {
     let letter = match flag.short {
         Some(letter) => format!("-{letter}, "),
         None => "    ".to_owned(),
@@ -91,7 +95,7 @@ fn names(flag: &Flag) -> String {
     format!("  {letter}{}{}", flag.long, value.unwrap_or_default())
 }
 
-fn description(flag: &Flag) -> String {
+fn description<I: Copy>(flag: &Flag<I>) -> String {
     let mut text = flag.help.to_owned();
     if let Some(default) = flag.default {
         text.push_str(&format!(" [{default}]"));

@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 
+use crate::oci;
+
 mod args;
-mod help;
+pub(crate) mod help;
 mod image_values;
 mod image_verbs;
 mod parse;
 mod run;
-mod scan;
+pub(crate) mod scan;
 /// The table of verbs and options that everything about the command line is made from.
 pub mod table;
 mod values;
@@ -74,5 +76,9 @@ pub fn print(text: &[u8]) -> shim::Result<()> {
 /// # Errors
 /// The one error to print; [`shim::Error::exit_status`] is what to end with.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> shim::Result<Outcome> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    if oci::is_meant(&words) {
+        return oci::main(words);
+    }
     run(parse(words)?)
 }

@@ -8,12 +8,12 @@ use std::ffi::{OsStr, OsString};
 use lexopt::Arg;
 use shim::Error;
 
-use super::table::{Flag, Verb};
+use super::table::{Flag, FlagId, Verb, VerbId};
 use crate::suggest::{nearest, shown};
 
 /// Why reading ends early.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     Help,
     Error(Error),
 }
@@ -26,19 +26,22 @@ impl From<Error> for Stop {
 
 /// An option with its value (empty for a switch), or an operand.
 #[derive(Debug)]
-pub(super) enum Word {
-    Option(&'static Flag, OsString),
+pub(crate) enum Word<I: Copy + 'static = FlagId> {
+    Option(&'static Flag<I>, OsString),
     Operand(OsString),
 }
 
 /// The words of a verb that are still to be read.
-pub(super) struct Scan {
-    verb: &'static Verb,
+pub(crate) struct Scan<V: Copy + 'static = VerbId, I: Copy + 'static = FlagId> {
+    verb: &'static Verb<V, I>,
     parser: lexopt::Parser,
 }
 
-impl Scan {
-    pub(super) fn new(verb: &'static Verb, words: impl IntoIterator<Item = OsString>) -> Self {
+impl<V: Copy, I: Copy> Scan<V, I> {
+    pub(crate) fn new(
+        verb: &'static Verb<V, I>,
+        words: impl IntoIterator<Item = OsString>,
+    ) -> Self {
         Self {
             verb,
             parser: lexopt::Parser::from_args(words),
@@ -46,7 +49,7 @@ impl Scan {
     }
 
     /// The next option or operand; a `--` is dropped and makes all that follows operands.
-    pub(super) fn next(&mut self) -> Result<Option<Word>, Stop> {
+    pub(crate) fn next(&mut self) -> Result<Option<Word<I>>, Stop> {
         let (flag, given) = match self.parser.next() {
             Ok(None) => return Ok(None),
             Ok(Some(Arg::Value(value))) => return Ok(Some(Word::Operand(value))),
@@ -90,13 +93,13 @@ impl Scan {
     }
 
     /// Reads on with options allowed again: a `--` that came before ROOTFS was for ROOTFS alone.
-    pub(super) fn restart(self) -> Self {
+    pub(crate) fn restart(self) -> Self {
         let verb = self.verb;
         Self::new(verb, self.rest())
     }
 
     /// All that follows, verbatim.
-    pub(super) fn rest(mut self) -> Vec<OsString> {
+    pub(crate) fn rest(mut self) -> Vec<OsString> {
         // Fails only between an option and its value, where nothing of ours stops.
         self.parser
             .raw_args()
@@ -105,7 +108,7 @@ impl Scan {
     }
 
     /// An operand that the verb needs is not there, or is empty.
-    pub(super) fn lacks(&self, operand: &'static str, why: &'static str) -> Error {
+    pub(crate) fn lacks(&self, operand: &'static str, why: &'static str) -> Error {
         Error::new("read command line of")
             .on(self.verb.path())
             .because(format!("{operand} is {why}"))
@@ -113,7 +116,7 @@ impl Scan {
     }
 
     /// An operand that is one too many.
-    pub(super) fn excess(&self, operand: &OsStr) -> Error {
+    pub(crate) fn excess(&self, operand: &OsStr) -> Error {
         Error::new("read command line of")
             .on(self.verb.path())
             .because(format!("unexpected operand {}", shown(operand)))
@@ -146,7 +149,7 @@ impl Scan {
             })
     }
 
-    fn no_value(&self, flag: &Flag) -> Error {
+    fn no_value(&self, flag: &Flag<I>) -> Error {
         let value = flag.value.unwrap_or_default();
         self.bad(flag.long)
             .because("its value is missing")

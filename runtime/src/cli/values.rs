@@ -60,7 +60,7 @@ pub(super) fn utf8(option: &'static str, value: OsString) -> shim::Result<String
 
 /// A mount's place inside.
 pub(super) fn target(value: &OsStr) -> shim::Result<Target> {
-    Target::new(value.as_ref()).map_err(|why| {
+    Target::outside_proc(value.as_ref()).map_err(|why| {
         Error::new("use mount target")
             .on(shown(value))
             .because(why)

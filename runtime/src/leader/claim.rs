@@ -42,7 +42,7 @@ impl Claim {
     pub fn publish(&mut self, pid: Pid, plan: &Launch) -> Result<()> {
         self.record.leader = Identity::of(pid.as_raw());
         self.record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
-        self.record.reaps = !matches!(plan.program, Program::Command(_));
+        self.record.reaps = matches!(plan.program, Program::Idle | Program::Init(_));
         self.record.granted = Some(Granted::of(plan));
         granted::write(&self.path, plan).map_err(|error| self.cannot_write(&error))?;
         self.write()

@@ -127,7 +127,7 @@ impl<'t> Fields<'t> {
             None if kind == DEV => "/dev",
             None => return Err(self.lacks("dst", "dst=PATH is where it is mounted inside")),
         };
-        let target = Target::new(target.as_ref()).map_err(|why| {
+        let target = Target::outside_proc(target.as_ref()).map_err(|why| {
             self.refuse(
                 format!("dst={target}: {why}"),
                 "dst is an absolute path inside, for instance /data; not / and nothing in /proc",

@@ -91,7 +91,7 @@ impl<'a> Planned<'a> {
         let unusable =
             |errno| Error::sys("share", source.display(), errno).hint("leave it out of --share");
         stat(&source).map_err(unusable)?;
-        let target = Target::new(&source).map_err(|_| unusable(Errno::EINVAL))?;
+        let target = Target::outside_proc(&source).map_err(|_| unusable(Errno::EINVAL))?;
         let attributes = if share == Share::Sys && sys_readonly {
             Attributes::READONLY
         } else {
@@ -110,6 +110,7 @@ impl<'a> Planned<'a> {
                 make_target: true,
                 content,
                 attributes,
+                shallow: false,
             },
             origin: Origin::Share(share),
         })
@@ -125,7 +126,7 @@ impl<'a> Planned<'a> {
         let option = |name: &CStr, value: &CStr| (name.to_owned(), value.to_owned());
         Some(Self {
             mount: Mount {
-                target: Target::new(&state).ok()?,
+                target: Target::outside_proc(&state).ok()?,
                 make_target: false,
                 content: Content::Tmpfs {
                     // The root directory is the one inode.
@@ -135,6 +136,7 @@ impl<'a> Planned<'a> {
                     .with(Attributes::NOSUID)
                     .with(Attributes::NODEV)
                     .with(Attributes::NOEXEC),
+                shallow: false,
             },
             origin: Origin::Share(share),
         })
@@ -191,6 +193,7 @@ impl<'a> Planned<'a> {
                 make_target: true,
                 content,
                 attributes: spec.attributes,
+                shallow: false,
             },
             origin: Origin::Entry(spec),
         })

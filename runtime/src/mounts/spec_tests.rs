@@ -3,7 +3,7 @@
 use super::*;
 
 fn target(text: &str) -> Target {
-    Target::new(text.as_ref()).unwrap()
+    Target::outside_proc(text.as_ref()).unwrap()
 }
 
 #[test]

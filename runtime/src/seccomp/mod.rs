@@ -29,7 +29,7 @@ use shim::plan::Seccomp;
 
 use self::abi::Machine;
 use self::compile::Refused;
-use self::profile::{Fault, Surroundings};
+use self::profile::{Fault, Profile, Surroundings};
 use self::rules::AbiRules;
 
 /// Log what is refused (SECCOMP_FILTER_FLAG_LOG of `linux/seccomp.h`).
@@ -63,19 +63,35 @@ pub fn default(capabilities_bounding: u64) -> shim::Result<Seccomp> {
 /// No readable regular file of at most 1 MiB; not such a profile; names that exist nowhere; an action that needs a
 /// listener; a program that is too long; a filter that refuses execve.
 pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Seccomp> {
+    of_profile(&profile::read(path)?, path, capabilities_bounding)
+}
+
+fn of_profile(profile: &Profile, path: &Path, capabilities_bounding: u64) -> shim::Result<Seccomp> {
     let here = Surroundings {
         machine: machine()?,
         capabilities: capabilities_bounding,
         kernel: kernel()?,
     };
-    let profile = profile::read(path)?;
-    let (rules, flags) = from_profile::rules(&profile, here).map_err(|fault| fault.about(path))?;
+    let (rules, flags) = from_profile::rules(profile, here).map_err(|fault| fault.about(path))?;
     let program = compile(&rules).map_err(|fault| fault.about(path))?;
     Ok(Seccomp {
         name: path.display().to_string(),
         program,
         flags,
     })
+}
+
+/// The filter of `linux.seccomp` in an OCI configuration; `file` is what it stands in.
+///
+/// # Errors
+/// As [`from_file`].
+pub(crate) fn from_config(
+    json: &[u8],
+    file: &Path,
+    capabilities_bounding: u64,
+) -> shim::Result<Seccomp> {
+    let profile = profile::parse(json).map_err(|fault| fault.about(file))?;
+    of_profile(&profile, file, capabilities_bounding)
 }
 
 /// The program for these rules, which start with those of the native convention.

@@ -28,6 +28,19 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
             }
             attach_to(filesystem.mount(mount.attributes.bits())?, place)
         }
+        Content::New {
+            filesystem,
+            options,
+        } => {
+            let filesystem = Filesystem::open(filesystem)?;
+            for (key, value) in options {
+                match value {
+                    Some(value) => filesystem.set(key, value)?,
+                    None => filesystem.set_flag(key)?,
+                }
+            }
+            attach_to(filesystem.mount(mount.attributes.bits())?, place)
+        }
         Content::Dev => dev::attach_all(&place, parcel),
     }
 }

@@ -114,18 +114,65 @@ pub(super) fn attach_all(place: &OwnedFd, nodes: &mut Unpacking<'_>) -> Result<(
     )
 }
 
+/// Puts nodes and links into the /dev of `root`, whatever is mounted there. A node is a bind of the host's, on an empty
+/// file where nothing is yet; links that are there already stay.
+pub(crate) fn populate(root: &RootDir, nodes: &[Option<OwnedFd>]) -> Result<(), Errno> {
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let mask = umask(Mode::empty());
+    let filled = match mkdirat(root, c"dev", Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => root.open_plain(c"dev", directory, Mode::empty()),
+        Err(errno) => Err(errno),
+    }
+    .and_then(|dev| {
+        let dev = RootDir::from(dev);
+        links(&dev, true)?;
+        for node in &NODES {
+            allow_existing(make_file(&dev, node.name))?;
+        }
+        Ok(dev)
+    });
+    umask(mask);
+    let dev = filled?;
+    for (node, taken) in NODES.iter().zip(nodes) {
+        let taken = taken.as_ref().ok_or(Errno::ENODEV)?;
+        attach(
+            taken,
+            dev.open_plain(node.name, OFlag::O_PATH, Mode::empty())?,
+        )?;
+    }
+    Ok(())
+}
+
+fn allow_existing(made: Result<(), Errno>) -> Result<(), Errno> {
+    match made {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn links(dev: &RootDir, existing: bool) -> Result<(), Errno> {
+    for (name, text) in LINKS {
+        let made = symlinkat(text, dev, name);
+        if existing {
+            allow_existing(made)?;
+        } else {
+            made?;
+        }
+    }
+    Ok(())
+}
+
+fn make_file(dev: &RootDir, name: &CStr) -> Result<(), Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    openat(dev, name, flags, Mode::from_bits_truncate(0o666)).map(drop)
+}
+
 fn fill(dev: &RootDir) -> Result<(), Errno> {
     for name in [c"pts", c"shm"] {
         mkdirat(dev, name, Mode::from_bits_truncate(0o755))?;
     }
-    for (name, text) in LINKS {
-        symlinkat(text, dev, name)?;
-    }
-    for node in &NODES {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        openat(dev, node.name, flags, Mode::from_bits_truncate(0o666))?;
-    }
-    Ok(())
+    links(dev, false)?;
+    NODES.iter().try_for_each(|node| make_file(dev, node.name))
 }
 
 /// Every mount of it is an instance of its own (Linux 4.7).

@@ -23,8 +23,11 @@ pub struct Mount {
     /// What.
     #[serde(flatten)]
     pub content: Content,
-    /// Attributes that it gets, with everything below it, beyond those that the source has.
+    /// Attributes that it gets beyond those that the source has.
     pub attributes: Attributes,
+    /// Whether mounts below the source do not get them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shallow: bool,
 }
 
 /// What is mounted.
@@ -61,6 +64,15 @@ pub enum Content {
         /// Whether overlay keeps its notes in user.* attributes, because the caller is in a user namespace: trusted.*
         /// belong to root of the initial one (Linux 5.11).
         user_attributes: bool,
+    },
+    /// A new instance of a filesystem that has no device.
+    New {
+        /// `proc`, `sysfs`, `devpts`, …
+        #[serde(serialize_with = "lossy")]
+        filesystem: CString,
+        /// Its options, and their values where they have one.
+        #[serde(serialize_with = "option_texts")]
+        options: Vec<(CString, Option<CString>)>,
     },
     /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
     Dev,
@@ -100,9 +112,28 @@ impl Target {
         match components.first().map(|name| name.to_bytes()) {
             _ if !path.is_absolute() => Err("it is not absolute"),
             None => Err("it is the root directory"),
-            Some(b"proc") => Err("it is in /proc, which is the container's own"),
             Some(_) => Ok(Self { components }),
         }
+    }
+
+    /// The same for a container whose procfs is ours to attach: nothing else may lie there.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn outside_proc(path: &Path) -> Result<Self, &'static str> {
+        let target = Self::new(path)?;
+        if target.is_in_proc() {
+            return Err("it is in /proc, which is the container's own");
+        }
+        Ok(target)
+    }
+
+    /// Whether it is `/proc` or lies below it.
+    #[must_use]
+    pub fn is_in_proc(&self) -> bool {
+        self.components
+            .first()
+            .is_some_and(|name| name.to_bytes() == b"proc")
     }
 
     /// Its components, at least one.
@@ -153,17 +184,33 @@ impl Attributes {
     /// Nothing can be executed.
     pub const NOEXEC: Self = Self(attr::NOEXEC);
 
-    const NAMES: [(Self, &'static str); 4] = [
+    /// Access times of files are not kept.
+    pub const NOATIME: Self = Self(attr::NOATIME);
+    /// Access times are kept exactly.
+    pub const STRICTATIME: Self = Self(attr::STRICTATIME);
+    /// Access times of directories are not kept.
+    pub const NODIRATIME: Self = Self(attr::NODIRATIME);
+
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::READONLY, "ro"),
         (Self::NOSUID, "nosuid"),
         (Self::NODEV, "nodev"),
         (Self::NOEXEC, "noexec"),
+        (Self::NOATIME, "noatime"),
+        (Self::STRICTATIME, "strictatime"),
+        (Self::NODIRATIME, "nodiratime"),
     ];
 
     /// Both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// This set without the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// The bits of `mount_setattr(2)`.
@@ -218,6 +265,9 @@ impl Mount {
             }
             Content::Tmpfs { .. } => "fsmount(tmpfs".to_owned(),
             Content::Overlay { .. } => "fsmount(overlay".to_owned(),
+            Content::New { filesystem, .. } => {
+                format!("fsmount({}", filesystem.to_string_lossy())
+            }
             Content::Dev => "fsmount(tmpfs, null zero full random urandom tty pts shm".to_owned(),
         };
         let words = self.words();
@@ -255,6 +305,9 @@ impl Mount {
                 }));
                 words.extend(user_attributes.then_some(Cow::Borrowed("userxattr")));
             }
+            Content::New { options, .. } => {
+                words.extend(options.iter().map(|option| Cow::Owned(option_text(option))));
+            }
             Content::Dev => {}
         }
         words.join(",")
@@ -266,6 +319,7 @@ impl Mount {
             Content::Bind { source, .. } => format!("bind {}", source.display()),
             Content::Tmpfs { .. } => "tmpfs".to_owned(),
             Content::Overlay { .. } => "overlay".to_owned(),
+            Content::New { filesystem, .. } => filesystem.to_string_lossy().into_owned(),
             Content::Dev => "dev".to_owned(),
         };
         let words = self.words();
@@ -324,6 +378,25 @@ fn texts<S: Serializer>(list: &[impl fmt::Display], serializer: S) -> Result<S::
     serializer.collect_seq(list.iter().map(ToString::to_string))
 }
 
+fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&text.to_string_lossy())
+}
+
+fn option_text((key, value): &(CString, Option<CString>)) -> String {
+    let key = key.to_string_lossy();
+    match value {
+        Some(value) => format!("{key}={}", value.to_string_lossy()),
+        None => key.into_owned(),
+    }
+}
+
+fn option_texts<S: Serializer>(
+    list: &[(CString, Option<CString>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(option_text))
+}
+
 fn settings<S: Serializer>(list: &[(CString, CString)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(
         list.iter()
@@ -343,7 +416,10 @@ mod tests {
             ("/process", "/process"),
             ("/a/proc", "/a/proc"),
         ] {
-            assert_eq!(Target::new(Path::new(given)).unwrap().to_string(), kept);
+            assert_eq!(
+                Target::outside_proc(Path::new(given)).unwrap().to_string(),
+                kept
+            );
         }
         for bad in [
             "",
@@ -358,7 +434,7 @@ mod tests {
             "/proc/sys",
             "/a\0b",
         ] {
-            assert!(Target::new(Path::new(bad)).is_err(), "{bad:?}");
+            assert!(Target::outside_proc(Path::new(bad)).is_err(), "{bad:?}");
         }
     }
 

@@ -40,15 +40,27 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
             } => {
                 let source = open(mount, source, *file)?;
                 let change = Change {
-                    set: mount.attributes.bits(),
+                    set: if mount.shallow {
+                        0
+                    } else {
+                        mount.attributes.bits()
+                    },
                     propagation: Some(*propagation),
                     recursive: *recursive,
                     ..Change::default()
                 };
-                packing.add(bind(mount, &source, change, idmap)?)
+                let copy = bind(mount, &source, change, idmap)?;
+                if mount.shallow {
+                    let top = Change {
+                        set: mount.attributes.bits(),
+                        ..Change::default()
+                    };
+                    set_attributes(&copy, top).map_err(|errno| locked(mount, errno))?;
+                }
+                packing.add(copy)
             }
             Content::Overlay { .. } => packing.add(overlay(mount)?),
-            Content::Tmpfs { .. } => Ok(()),
+            Content::Tmpfs { .. } | Content::New { .. } => Ok(()),
             Content::Dev => {
                 for node in dev::nodes() {
                     let node = node.map_err(|errno| {
@@ -106,13 +118,15 @@ fn bind(mount: &Mount, source: &OwnedFd, change: Change<'_>, map: &[IdMap]) -> R
             _ => "is the source still there?",
         })
     })?;
-    set_attributes(&copy, change).map_err(|errno| {
-        mount.source_failure(errno).hint(match errno {
-            Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
-            _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
-        })
-    })?;
+    set_attributes(&copy, change).map_err(|errno| locked(mount, errno))?;
     Ok(copy)
+}
+
+fn locked(mount: &Mount, errno: Errno) -> Error {
+    mount.source_failure(errno).hint(match errno {
+        Errno::EPERM => "an attribute is locked, because the mount came from a more privileged namespace (mount_namespaces(7))",
+        _ => "needs Linux 5.12 and CAP_SYS_ADMIN",
+    })
 }
 
 fn cannot_map(mount: &Mount, change: Change<'_>, errno: Errno) -> Error {

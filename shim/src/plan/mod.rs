@@ -5,10 +5,12 @@ mod confinement;
 mod ids;
 mod namespaces;
 mod printed;
+mod system;
 
 pub use confinement::{Capabilities, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::Namespaces;
+pub use system::{Limit, Sysctl, System};
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -44,6 +46,9 @@ pub struct Process {
     pub groups: Vec<u32>,
     /// File mode creation mask.
     pub umask: u32,
+    /// Limits of its resources; others are as the caller has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
 }
 
 /// What PID 1 of the container is.
@@ -56,6 +61,8 @@ pub enum Program {
     Command(Process),
     /// Our init as the parent of the command.
     Init(Process),
+    /// The command itself, which waits to be started and outlives the client: see [`crate::held`].
+    Held(Process),
 }
 
 impl Program {
@@ -64,7 +71,7 @@ impl Program {
     pub fn process(&self) -> Option<&Process> {
         match self {
             Self::Idle => None,
-            Self::Command(process) | Self::Init(process) => Some(process),
+            Self::Command(process) | Self::Init(process) | Self::Held(process) => Some(process),
         }
     }
 }
@@ -76,6 +83,12 @@ pub struct Launch {
     pub rootfs: PathBuf,
     /// Whether it must first be bound onto itself, being no mount point.
     pub bind_rootfs: bool,
+    /// Whether the host's mount table stays as it is: ROOTFS is not shared, and the container's procfs is not seen there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+    /// What of the system it sets for itself.
+    #[serde(flatten)]
+    pub system: System,
     /// The container's own namespaces.
     pub namespaces: Namespaces,
     /// Maps of its user namespace, where it has one of its own.
@@ -117,6 +130,9 @@ pub struct Exec {
     pub process: Process,
     /// As in [`Launch`].
     pub set_groups: bool,
+    /// Whether the command outlives the client, as [`crate::held::start`] has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
 }
@@ -155,6 +171,15 @@ impl<'p> Plan<'p> {
         match self {
             Self::Launch(plan) => plan.program.process(),
             Self::Exec(plan) => Some(&plan.process),
+        }
+    }
+
+    /// Whether the command goes on when the client ends.
+    #[must_use]
+    pub fn outlives(self) -> bool {
+        match self {
+            Self::Launch(plan) => matches!(plan.program, Program::Held(_)),
+            Self::Exec(plan) => plan.detached,
         }
     }
 

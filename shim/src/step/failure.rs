@@ -6,9 +6,9 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use super::Step;
-use super::text::{mount, path_of};
+use super::text::{limit, mount, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
-use crate::plan::{Plan, Process};
+use crate::plan::Plan;
 use crate::surroundings;
 
 impl Step {
@@ -17,7 +17,7 @@ impl Step {
     pub fn failure(self, plan: Plan<'_>, errno: Errno) -> Error {
         let steps = plan.steps();
         let error = match (self, plan.process()) {
-            (Self::Init(InitStep::Execute), Some(process)) => cannot_execute(process, errno),
+            (Self::Init(InitStep::Lookup | InitStep::Execute), Some(_)) => cannot_execute(&first(plan), errno),
             (Self::Init(InitStep::Workdir), Some(process)) => {
                 Error::sys("change directory to", process.workdir.to_string_lossy(), errno)
                     .hint("the working directory must exist inside the root filesystem; see --workdir")
@@ -25,6 +25,16 @@ impl Step {
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
             (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
+            (Self::SetSysctl(index), _) if let Some(sysctl) = sysctl(plan, index) => {
+                Error::sys("set sysctl", sysctl.path.to_string_lossy(), errno)
+                    .flags(sysctl.value.clone())
+                    .hint("the kernel must have it, and take this value")
+            }
+            (Self::SetLimit(index), _) if let Some(limit) = limit(plan, index) => {
+                Error::sys("limit resources of", first(plan), errno)
+                    .flags(limit.to_string())
+                    .hint("raising a hard limit takes CAP_SYS_RESOURCE over the initial user namespace; see ulimit -aH")
+            }
             (Self::Mask(_), _) => Error::sys("mask", path_of(plan, self), errno),
             (Self::ProtectPath(_), _) => Error::sys("make read-only", path_of(plan, self), errno),
             _ => Error::sys(self.purpose(), plan.rootfs().display(), errno).flags(self.text(plan)),
@@ -61,6 +71,11 @@ impl Step {
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
             Self::BecomeRoot | Self::HideChild => "become root in",
             Self::LeaveKeyring => "leave the caller's keys out of",
+            Self::SetHostName | Self::SetDomainName => "name the host in",
+            Self::RaiseLoopback => "bring up the loopback in",
+            Self::SetSysctl(_) => "set a sysctl in",
+            Self::SetLimit(_) => "limit the resources in",
+            Self::MakeDevices => "make the devices in",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
@@ -109,6 +124,9 @@ impl Step {
             (Self::WriteResolvConf, Errno::EISDIR | Errno::EBUSY) => {
                 "etc/resolv.conf is a directory or a mount point, which is not replaced"
             }
+            (Self::MakeDevices, Errno::ELOOP | Errno::ENOTDIR) => {
+                "dev of the root filesystem must be a real directory"
+            }
             (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
             (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {
                 "a seccomp filter takes CAP_SYS_ADMIN, or --no-new-privileges"
@@ -142,13 +160,9 @@ fn first(plan: Plan<'_>) -> Cow<'_, str> {
         .unwrap_or_default()
 }
 
-fn cannot_execute(process: &Process, errno: Errno) -> Error {
-    let name = process
-        .arguments
-        .first()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
-    let error = Error::sys("execute", &name, errno);
+/// The words for a command that the kernel does not execute.
+pub(crate) fn cannot_execute(name: &str, errno: Errno) -> Error {
+    let error = Error::sys("execute", name, errno);
     match errno {
         Errno::ENOENT | Errno::ENOTDIR if name.contains('/') => error
             .hint("there is no such file inside, or the interpreter that it names is missing")

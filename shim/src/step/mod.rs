@@ -7,6 +7,8 @@ mod failure;
 mod order;
 mod text;
 
+pub(crate) use failure::cannot_execute;
+
 use init::protocol::Step as InitStep;
 
 /// Which process takes a step.
@@ -51,8 +53,16 @@ pub enum Step {
     HideChild,
     /// Mount events arrive from the host and none go there.
     SlaveMounts,
+    /// The host name of the UTS namespace is set.
+    SetHostName,
+    /// Its domain name is set.
+    SetDomainName,
+    /// The loopback of the network namespace is brought up.
+    RaiseLoopback,
     /// A procfs of the new PID namespace, detached.
     MakeProc,
+    /// The sysctl with this index is written.
+    SetSysctl(usize),
     /// A detached copy of the host's null device, to cover files with.
     TakeNull,
     /// Detached copies of the host's harmless device nodes.
@@ -65,6 +75,8 @@ pub enum Step {
     WriteResolvConf,
     /// The mount with this index is attached.
     Mount(usize),
+    /// /dev gets nodes and links.
+    MakeDevices,
     /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
     ShowProc,
     /// The masked path with this index is covered.
@@ -81,6 +93,8 @@ pub enum Step {
     AttachProc,
     /// The child waits until that is done.
     AwaitProc,
+    /// The limit with this index is set.
+    SetLimit(usize),
     /// The sealed init replaces the child.
     ExecuteInit,
     /// A step of init.

@@ -5,7 +5,7 @@ use init::protocol::Step as InitStep;
 use super::Step;
 use crate::plan::{Exec, Launch, Plan, Program};
 
-const LAST_STEPS: [InitStep; 13] = [
+const LAST_STEPS: [InitStep; 16] = [
     InitStep::Session,
     InitStep::ControllingTerminal,
     InitStep::Streams,
@@ -18,15 +18,22 @@ const LAST_STEPS: [InitStep; 13] = [
     InitStep::Capabilities,
     InitStep::ParentDeath,
     InitStep::Signals,
+    InitStep::Lookup,
+    InitStep::Release,
+    InitStep::Hold,
     InitStep::Execute,
 ];
 
 impl Step {
     pub(crate) fn of_launch(plan: &Launch) -> Vec<Self> {
         let words = Plan::Launch(plan);
-        let mut steps = vec![Self::ClearProc];
-        steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
-        steps.extend([Self::ShareRootfs, Self::LeaveKeyring, Self::Clone]);
+        let mut steps = Vec::new();
+        if !plan.hidden {
+            steps.push(Self::ClearProc);
+            steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
+            steps.push(Self::ShareRootfs);
+        }
+        steps.extend([Self::LeaveKeyring, Self::Clone]);
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));
@@ -36,7 +43,7 @@ impl Step {
                     [InitStep::Streams, InitStep::Session, InitStep::Descriptors].map(Self::Init),
                 );
             }
-            Program::Command(_) => steps.extend(Self::last_steps(words)),
+            Program::Command(_) | Program::Held(_) => steps.extend(Self::last_steps(words)),
             Program::Init(_) => {
                 steps.push(Self::Init(InitStep::Fork));
                 steps.extend(Self::last_steps(words));
@@ -47,16 +54,20 @@ impl Step {
 
     pub(crate) fn of_exec(plan: &Exec) -> Vec<Self> {
         let words = Plan::Exec(plan);
-        let mut steps = vec![
-            Self::DetachProc,
+        let attended = !plan.detached;
+        let mut steps = Vec::new();
+        steps.extend(attended.then_some(Self::DetachProc));
+        steps.extend([
             Self::HideFromTracers,
             Self::LeaveKeyring,
             Self::JoinNamespaces,
             Self::Clone,
-        ];
+        ]);
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));
-        steps.extend([InitStep::Attend, InitStep::Fork].map(Self::Init));
+        if attended {
+            steps.extend([InitStep::Attend, InitStep::Fork].map(Self::Init));
+        }
         steps.extend(Self::last_steps(words));
         steps
     }
@@ -64,11 +75,15 @@ impl Step {
     /// What the cloned process does before it executes init, and what the client does for it meanwhile.
     fn of_child(plan: Plan<'_>) -> Vec<Self> {
         let own_ids = plan.namespaces().has_user();
+        let limits = plan.process().map_or(0, |process| process.limits.len());
+        let limits = (0..limits).map(Self::SetLimit);
         let Plan::Launch(launch) = plan else {
-            return [Self::BecomeRoot, Self::ExecuteInit].to_vec();
+            let first = std::iter::once(Self::BecomeRoot);
+            return first.chain(limits).chain([Self::ExecuteInit]).collect();
         };
-        let views = &launch.views;
-        let cover = views.cover();
+        let (views, system) = (&launch.views, &launch.system);
+        let shown = !launch.hidden;
+        let cover = views.cover() && shown;
         // The kernel forgets the wish to die with the parent when ids change (prctl(2)), so that comes after them;
         // before, the end of the socket tells of the client's death.
         let mut steps = Vec::new();
@@ -78,24 +93,28 @@ impl Step {
             Self::DieWithClient,
             Self::HideChild,
             Self::SlaveMounts,
-            Self::MakeProc,
         ]);
+        steps.extend(system.host_name.as_ref().map(|_| Self::SetHostName));
+        steps.extend(system.domain_name.as_ref().map(|_| Self::SetDomainName));
+        steps.extend(system.loopback.then_some(Self::RaiseLoopback));
+        steps.extend((shown || !system.sysctls.is_empty()).then_some(Self::MakeProc));
+        steps.extend((0..system.sysctls.len()).map(Self::SetSysctl));
         steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
-        steps.extend(views.closed_devices.then_some(Self::TakeNodes));
+        steps.extend((views.closed_devices || system.devices).then_some(Self::TakeNodes));
         steps.extend([Self::OwnRootfs, Self::PivotRoot]);
         steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
+        steps.extend(system.devices.then_some(Self::MakeDevices));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
         steps.extend(views.closed_devices.then_some(Self::CloseDevices));
         steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
-        steps.extend([
-            Self::SendProc,
-            Self::AttachProc,
-            Self::AwaitProc,
-            Self::ExecuteInit,
-        ]);
+        if shown {
+            steps.extend([Self::SendProc, Self::AttachProc, Self::AwaitProc]);
+        }
+        steps.extend(limits);
+        steps.push(Self::ExecuteInit);
         steps
     }
 
@@ -114,11 +133,15 @@ impl Step {
         let privileges = plan.privileges();
         let filter = privileges.seccomp.is_some();
         let late = filter && privileges.no_new_privileges;
+        let held =
+            matches!(plan, Plan::Launch(launch) if matches!(launch.program, Program::Held(_)));
         let mut steps = Vec::new();
         for step in LAST_STEPS {
             let taken = match step {
                 InitStep::ControllingTerminal => terminal,
                 InitStep::Filter => filter && !late,
+                InitStep::Lookup | InitStep::Release => plan.outlives(),
+                InitStep::Hold => held,
                 _ => true,
             };
             if step == InitStep::Execute && late {

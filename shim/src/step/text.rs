@@ -7,7 +7,9 @@ use init::protocol::Step as InitStep;
 
 use super::Step;
 use crate::mounts::Mount;
-use crate::plan::{Capabilities, IdRange, Launch, Plan, Privileges};
+use crate::plan::{
+    Capabilities, IdRange, Launch, Limit, Plan, Privileges, Process, Sysctl, System,
+};
 
 impl Step {
     /// The system call with its arguments, for `--dry-run`.
@@ -39,6 +41,32 @@ impl Step {
                     ""
                 };
                 format!("{groups}setresgid(0, 0, 0), setresuid(0, 0, 0)")
+            }
+            Self::SetHostName => format!(
+                "sethostname({:?})",
+                system(plan, |of| of.host_name.as_deref())
+            ),
+            Self::SetDomainName => {
+                format!(
+                    "setdomainname({:?})",
+                    system(plan, |of| of.domain_name.as_deref())
+                )
+            }
+            Self::RaiseLoopback => "ioctl(lo, SIOCSIFFLAGS, IFF_UP)".to_owned(),
+            Self::SetSysctl(index) => {
+                let sysctl = sysctl(plan, index);
+                sysctl.map_or_else(String::new, |one| {
+                    format!(
+                        "write(/proc/{}, {:?})",
+                        one.path.to_string_lossy(),
+                        one.value
+                    )
+                })
+            }
+            Self::MakeDevices => "move_mount(NODE, /dev/NODE), symlink(/dev/fd, …)".to_owned(),
+            Self::SetLimit(index) => {
+                let limit = limit(plan, index);
+                limit.map_or_else(String::new, |limit| format!("setrlimit({limit})"))
             }
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
@@ -99,6 +127,24 @@ fn id_maps(plan: Plan<'_>) -> String {
     )
 }
 
+fn system<'p>(plan: Plan<'p>, part: impl FnOnce(&'p System) -> Option<&'p str>) -> &'p str {
+    match plan {
+        Plan::Launch(launch) => part(&launch.system).unwrap_or_default(),
+        Plan::Exec(_) => "",
+    }
+}
+
+pub(super) fn sysctl(plan: Plan<'_>, index: usize) -> Option<&Sysctl> {
+    match plan {
+        Plan::Launch(launch) => launch.system.sysctls.get(index),
+        Plan::Exec(_) => None,
+    }
+}
+
+pub(super) fn limit(plan: Plan<'_>, index: usize) -> Option<&Limit> {
+    plan.process()?.limits.get(index)
+}
+
 pub(super) fn mount(plan: Plan<'_>, index: usize) -> Option<&Mount> {
     match plan {
         Plan::Launch(launch) => launch.mounts.get(index),
@@ -152,17 +198,22 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
         ),
         (InitStep::ParentDeath, _) => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
         (InitStep::Signals, _) => "sigaction(SIG_DFL), sigprocmask({})".to_owned(),
-        (InitStep::Execute, Some(process)) => {
-            let candidates: Vec<String> = process
-                .candidates
-                .iter()
-                .map(|candidate| format!("{:?}", candidate.to_string_lossy()))
-                .collect();
-            format!("execve({})", candidates.join(" or "))
-        }
+        (InitStep::Lookup, Some(process)) => format!("faccessat({}, X_OK)", candidates(process)),
+        (InitStep::Release, _) => "prctl(PR_SET_PDEATHSIG, 0)".to_owned(),
+        (InitStep::Hold, _) => "read(start)".to_owned(),
+        (InitStep::Execute, Some(process)) => format!("execve({})", candidates(process)),
         // Only a command has ids, a directory and a program.
         (_, None) => format!("{step:?}").to_lowercase(),
     }
+}
+
+fn candidates(process: &Process) -> String {
+    let candidates: Vec<String> = process
+        .candidates
+        .iter()
+        .map(|candidate| format!("{:?}", candidate.to_string_lossy()))
+        .collect();
+    candidates.join(" or ")
 }
 
 /// The capabilities that are left, as the kernel prints them.

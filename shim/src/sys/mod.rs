@@ -9,6 +9,7 @@ mod alloc;
 pub mod clone;
 pub mod loopdev;
 pub mod mount;
+pub mod net;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;

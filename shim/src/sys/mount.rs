@@ -33,6 +33,14 @@ pub mod attr {
     pub const NODEV: u64 = 0x4;
     /// Nothing can be executed.
     pub const NOEXEC: u64 = 0x8;
+    /// Reading a file is not noted in its access time.
+    pub const NOATIME: u64 = 0x10;
+    /// Each time it is.
+    pub const STRICTATIME: u64 = 0x20;
+    /// The two are values of one field (MOUNT_ATTR__ATIME).
+    pub(super) const ATIME: u64 = 0x70;
+    /// Reading a directory is not noted.
+    pub const NODIRATIME: u64 = 0x80;
     /// Ids are translated by the user namespace in `userns_fd`.
     pub const IDMAP: u64 = 0x0010_0000;
 }
@@ -85,6 +93,12 @@ impl Change<'_> {
     fn to_raw(self) -> Result<MountAttr, Errno> {
         let mut raw = MountAttr {
             attr_set: self.set,
+            // A field with values is cleared before it is set (mount_setattr(2)).
+            attr_clr: if self.set & attr::ATIME == 0 {
+                0
+            } else {
+                attr::ATIME
+            },
             ..MountAttr::default()
         };
         if let Some(propagation) = self.propagation {

@@ -76,6 +76,15 @@ pub fn leave_session_keyring() -> Result<(), Errno> {
     Errno::result(joined).map(drop)
 }
 
+/// Sets the NIS domain name of the UTS namespace (setdomainname(2)).
+///
+/// # Errors
+/// EPERM, and EINVAL for a name of more than 64 bytes.
+pub fn set_domain_name(name: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the pointer is to as many bytes as the length says.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
 /// Lets a descriptor survive the next `execve`.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use super::{Flag, FlagId};
 use crate::config::{DEFAULT_BASE, DEFAULT_DATA, DEFAULT_STATE};
 use crate::mounts::RESOLV_CONF;
 
-pub(super) const fn switch(id: FlagId, long: &'static str, help: &'static str) -> Flag {
+pub(crate) const fn switch<I: Copy>(id: I, long: &'static str, help: &'static str) -> Flag<I> {
     Flag {
         id,
         long,
@@ -18,26 +18,26 @@ pub(super) const fn switch(id: FlagId, long: &'static str, help: &'static str) -
     }
 }
 
-pub(super) const fn valued(
-    id: FlagId,
+pub(crate) const fn valued<I: Copy>(
+    id: I,
     long: &'static str,
     value: &'static str,
     help: &'static str,
-) -> Flag {
+) -> Flag<I> {
     Flag {
         value: Some(value),
         ..switch(id, long, help)
     }
 }
 
-const fn short(letter: char, flag: Flag) -> Flag {
+pub(crate) const fn short<I: Copy>(letter: char, flag: Flag<I>) -> Flag<I> {
     Flag {
         short: Some(letter),
         ..flag
     }
 }
 
-const fn repeated(flag: Flag) -> Flag {
+pub(crate) const fn repeated<I: Copy>(flag: Flag<I>) -> Flag<I> {
     Flag {
         repeat: true,
         ..flag

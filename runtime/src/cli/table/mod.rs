@@ -2,7 +2,7 @@
 //!
 //! Parsing, help, suggestions, man page and completions are all read from here; nothing about an option is said twice.
 
-mod flags;
+pub(crate) mod flags;
 mod pull_flags;
 mod verbs;
 
@@ -68,11 +68,11 @@ pub enum FlagId {
     Json,
 }
 
-/// An option of a verb.
+/// An option of a verb. `I` is what says which one it is: the OCI verbs have another list.
 #[derive(Debug)]
-pub struct Flag {
+pub struct Flag<I: Copy + 'static = FlagId> {
     /// What it sets.
-    pub id: FlagId,
+    pub id: I,
     /// Its name with the two dashes: `--env-file`.
     pub long: &'static str,
     /// Its letter, where it has one.
@@ -89,7 +89,7 @@ pub struct Flag {
     pub repeat: bool,
 }
 
-impl Flag {
+impl<I: Copy> Flag<I> {
     /// Its name without dashes.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -124,11 +124,11 @@ pub enum VerbId {
     PipeWrap,
 }
 
-/// A verb.
+/// A verb, likewise.
 #[derive(Debug)]
-pub struct Verb {
+pub struct Verb<V: Copy + 'static = VerbId, I: Copy + 'static = FlagId> {
     /// What is run.
-    pub id: VerbId,
+    pub id: V,
     /// `image`, `subcontainer`, `subcontainer mount`, or empty for a verb that stands alone.
     pub group: &'static str,
     /// Its own word.
@@ -140,10 +140,10 @@ pub struct Verb {
     /// A paragraph on what is not obvious, lines of at most 100 characters.
     pub notes: &'static str,
     /// Its options, in groups that verbs share.
-    pub flags: &'static [&'static [Flag]],
+    pub flags: &'static [&'static [Flag<I>]],
 }
 
-impl Verb {
+impl<V: Copy, I: Copy> Verb<V, I> {
     /// How it is called: `subcontainer exec`.
     #[must_use]
     pub fn path(&self) -> String {
@@ -151,7 +151,7 @@ impl Verb {
     }
 
     /// Its options, in the order of the help text.
-    pub fn all_flags(&self) -> impl Iterator<Item = &'static Flag> + Clone {
+    pub fn all_flags(&self) -> impl Iterator<Item = &'static Flag<I>> + Clone {
         self.flags.iter().copied().flatten()
     }
 }

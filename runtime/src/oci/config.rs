@@ -1,0 +1,248 @@
+//! Reads `config.json` and `process.json`, and refuses by name what is not supported yet.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use shim::{Error, Result};
+
+use super::words::CgroupDriver;
+use crate::regular::Source;
+
+/// Larger than any engine writes.
+const LIMIT: u64 = 16 << 20;
+
+/// A bundle's configuration.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// The bundle: absolute, without symlinks.
+    pub(super) bundle: PathBuf,
+    pub(super) spec: Spec,
+    /// The same as it stands in the file.
+    pub(super) value: Value,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Config {
+    /// Reads the configuration of a bundle.
+    ///
+    /// # Errors
+    /// No such bundle; no file with JSON of the specification's version 1; a field that is not supported yet.
+    pub(super) fn read(bundle: &Path) -> Result<Self> {
+        let bundle = std::fs::canonicalize(bundle).map_err(|error| {
+            Error::io("find bundle", bundle.display(), &error).hint("see --bundle")
+        })?;
+        Self::of(&bundle.join("config.json"), bundle)
+    }
+
+    /// The same from a copy of the file.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(super) fn of(file: &Path, bundle: PathBuf) -> Result<Self> {
+        let bytes = bytes(file)?;
+        let spec: Spec = parse(file, &bytes)?;
+        let value = parse(file, &bytes)?;
+        if !spec.version().starts_with("1.") {
+            return Err(Error::new("read")
+                .on(file.display())
+                .flags("ociVersion")
+                .because(format!("version {:?} is not supported", spec.version()))
+                .hint("version 1 of the runtime specification is"));
+        }
+        check(&spec)?;
+        Ok(Self {
+            bundle,
+            spec,
+            value,
+            bytes,
+        })
+    }
+
+    /// The part of the file at a path of names; null where there is none.
+    pub(super) fn part(&self, path: &[&str]) -> &Value {
+        path.iter().fold(&self.value, |value, name| {
+            value.get(name).unwrap_or(&Value::Null)
+        })
+    }
+
+    /// What of the resources is not going to be limited, because the caller wants no cgroups.
+    ///
+    /// # Errors
+    /// It does want them, which is not supported yet.
+    pub(super) fn without_cgroups(&self, driver: CgroupDriver) -> Result<Vec<&'static str>> {
+        let asked: Vec<&str> = ["linux.resources", "linux.cgroupsPath"]
+            .into_iter()
+            .filter(|name| !is_empty(self.part(&name.split('.').collect::<Vec<_>>())))
+            .collect();
+        match asked.first() {
+            Some(field) if driver != CgroupDriver::Disabled => Err(unsupported(field).hint(
+                "cgroups come later; --cgroup-manager=disabled says that there shall be none",
+            )),
+            _ => Ok(asked),
+        }
+    }
+}
+
+/// Whether nothing is said.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Reads a process.json.
+///
+/// # Errors
+/// As [`Config::read`].
+pub(super) fn process(file: &Path) -> Result<Process> {
+    let process = parse(file, &bytes(file)?)?;
+    check_process(&process)?;
+    Ok(process)
+}
+
+fn source(file: &Path) -> Source<'_> {
+    Source {
+        op: "read",
+        name: file,
+        limit: LIMIT,
+    }
+}
+
+fn bytes(file: &Path) -> Result<Vec<u8>> {
+    let source = source(file);
+    let seen = source.look().map_err(|errno| {
+        source
+            .error()
+            .errno(errno)
+            .hint("see --bundle, or --process")
+    })?;
+    source.read(source.open(&seen)?)
+}
+
+fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        source(file)
+            .error()
+            .because(error.to_string())
+            .hint("it must be as the OCI runtime specification has it")
+    })
+}
+
+/// The refusal of a field.
+pub(super) fn unsupported(field: impl std::fmt::Display) -> Error {
+    Error::new("read config.json")
+        .on(field)
+        .because("not supported yet")
+        .hint("docs/oci.md says what is")
+}
+
+/// A field whose value is wrong.
+pub(super) fn wrong(
+    field: impl std::fmt::Display,
+    why: impl Into<std::borrow::Cow<'static, str>>,
+) -> Error {
+    Error::new("read config.json")
+        .on(field)
+        .because(why)
+        .hint("see the OCI runtime specification")
+}
+
+/// Refuses the first of the fields that is there.
+fn refuse(fields: &[(&str, bool)]) -> Result<()> {
+    match fields.iter().find(|(_, there)| *there) {
+        Some((field, _)) => Err(unsupported(field)),
+        None => Ok(()),
+    }
+}
+
+fn full<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}
+
+fn said(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+fn check(spec: &Spec) -> Result<()> {
+    if let Some(hooks) = spec.hooks() {
+        refuse(&[
+            ("hooks.prestart", full(hooks.prestart().as_ref())),
+            ("hooks.createRuntime", full(hooks.create_runtime().as_ref())),
+            (
+                "hooks.createContainer",
+                full(hooks.create_container().as_ref()),
+            ),
+            (
+                "hooks.startContainer",
+                full(hooks.start_container().as_ref()),
+            ),
+            ("hooks.poststart", full(hooks.poststart().as_ref())),
+            ("hooks.poststop", full(hooks.poststop().as_ref())),
+        ])?;
+    }
+    refuse(&[
+        ("solaris", spec.solaris().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("vm", spec.vm().is_some()),
+    ])?;
+    spec.linux().as_ref().map_or(Ok(()), check_linux)?;
+    spec.process().as_ref().map_or(Ok(()), check_process)
+}
+
+fn check_linux(linux: &Linux) -> Result<()> {
+    refuse(&[
+        ("linux.uidMappings", full(linux.uid_mappings().as_ref())),
+        ("linux.gidMappings", full(linux.gid_mappings().as_ref())),
+        ("linux.devices", full(linux.devices().as_ref())),
+        (
+            "linux.netDevices",
+            linux
+                .net_devices()
+                .as_ref()
+                .is_some_and(|map| !map.is_empty()),
+        ),
+        ("linux.mountLabel", said(linux.mount_label().as_ref())),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.memoryPolicy", linux.memory_policy().is_some()),
+        ("linux.personality", linux.personality().is_some()),
+        (
+            "linux.timeOffsets",
+            linux
+                .time_offsets()
+                .as_ref()
+                .is_some_and(|map| !map.is_empty()),
+        ),
+    ])?;
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("" | "slave" | "rslave") => Ok(()),
+        Some(_) => Err(unsupported("linux.rootfsPropagation")),
+    }
+}
+
+fn check_process(process: &Process) -> Result<()> {
+    refuse(&[
+        ("process.terminal", process.terminal() == Some(true)),
+        ("process.commandLine", said(process.command_line().as_ref())),
+        (
+            "process.apparmorProfile",
+            said(process.apparmor_profile().as_ref()),
+        ),
+        (
+            "process.selinuxLabel",
+            said(process.selinux_label().as_ref()),
+        ),
+        ("process.oomScoreAdj", process.oom_score_adj().is_some()),
+        ("process.ioPriority", process.io_priority().is_some()),
+        ("process.scheduler", process.scheduler().is_some()),
+        (
+            "process.execCPUAffinity",
+            process.exec_cpu_affinity().is_some(),
+        ),
+    ])
+}

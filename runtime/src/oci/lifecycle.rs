@@ -1,0 +1,154 @@
+//! create, run, kill, delete: from a bundle to a container and back.
+
+use std::os::fd::OwnedFd;
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
+use shim::plan::Launch;
+use shim::sys::pidfd;
+use shim::{Ended, Error, Result, held};
+
+use super::config::Config;
+use super::id::ContainerId;
+use super::log::{Level, Log};
+use super::state::{CONFIG, Container, Record, Seen, Status, Store, write_pid};
+use super::words::{CgroupDriver, Create};
+use super::{absolute, plan, time};
+use crate::cli::Outcome;
+use crate::warning;
+
+/// Makes a container, whose program then waits to be started. Everything is decided before anything is changed.
+///
+/// # Errors
+/// What is wrong with the bundle, and the step that failed. Nothing of the container is left then.
+pub(super) fn create(
+    store: &Store,
+    args: &Create,
+    cgroups: CgroupDriver,
+    log: &mut Option<Log>,
+) -> Result<Container> {
+    let config = Config::read(&args.bundle)?;
+    let unlimited = config.without_cgroups(cgroups)?;
+    let rootfs = plan::rootfs(&config)?;
+    let plan = plan::plan(&config, &rootfs)?;
+    // create leaves the working directory while it forks.
+    let pid_file = args.pid_file.clone().map(absolute).transpose()?;
+    let making = store.make(&args.id)?;
+    let mut record = record(&config, &plan)?;
+    making.write(&record)?;
+    making.put(CONFIG, &config.bytes)?;
+    let hold = making.hold()?;
+    held::create(&plan, &rootfs.dir, &hold, |pid| {
+        making.born(&mut record, pid)
+    })?;
+    let container = Container {
+        id: args.id.clone(),
+        dir: making.container.dir.clone(),
+    };
+    if let Some(path) = &pid_file {
+        let pid = container.look()?.pid;
+        let written = pid.map_or(Ok(()), |pid| write_pid(path, pid));
+        if let Err(error) = written {
+            // An engine that does not know its number does not know the container.
+            container.end()?;
+            return Err(error);
+        }
+    }
+    for field in unlimited {
+        let text = format!("{field} is not applied: --cgroup-manager=disabled");
+        match log {
+            Some(log) => log.say(Level::Warning, &text),
+            None => warning::say(&text),
+        }
+    }
+    making.finish();
+    Ok(container)
+}
+
+fn record(config: &Config, plan: &Launch) -> Result<Record> {
+    let created = time::rfc3339(SystemTime::now());
+    let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
+    record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
+    let process = plan.program.process();
+    let program = process.and_then(|process| process.arguments.first());
+    record.program = program
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let annotations = config.spec.annotations().clone().unwrap_or_default();
+    record.annotations = annotations.into_iter().collect();
+    Ok(record)
+}
+
+/// Makes a container and starts it; stays until it has ended, and deletes it, unless asked otherwise.
+///
+/// # Errors
+/// As [`create`]; and that the program cannot be executed.
+pub(super) fn run(
+    store: &Store,
+    args: &Create,
+    cgroups: CgroupDriver,
+    log: &mut Option<Log>,
+    signals: &SignalFd,
+) -> Result<Outcome> {
+    let container = create(store, args, cgroups, log)?;
+    let lock = container.lock()?;
+    let seen = container.look()?;
+    if let Err(error) = container.start() {
+        container.end()?;
+        container.remove()?;
+        return Err(error);
+    }
+    drop(lock);
+    if args.detach {
+        return Ok(Outcome::SILENT);
+    }
+    let ended = match seen.init {
+        Some(init) => held::attend(&init, signals)?,
+        None => Ended::Signaled(nix::libc::SIGKILL),
+    };
+    if !args.keep {
+        delete(store, &args.id, true)?;
+    }
+    Ok(Outcome::Ended(ended))
+}
+
+/// Sends a signal to PID 1.
+///
+/// # Errors
+/// It has ended.
+pub(super) fn kill(container: &Container, signal: i32) -> Result<()> {
+    let (init, _): (OwnedFd, Record) = container.running("send signal to container")?;
+    pidfd::send_signal(&init, signal).map_err(|errno| {
+        let error = Error::new("send signal to container").on(&container.id);
+        match errno {
+            Errno::ESRCH => error.because("container not running"),
+            errno => error.errno(errno),
+        }
+    })
+}
+
+/// Removes a container that has stopped; with `force`, stops it before.
+///
+/// # Errors
+/// It has not stopped; it does not end.
+pub(super) fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
+    let container = match store.find(id) {
+        Ok(container) => container,
+        Err(_) if force => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let _lock = container.lock()?;
+    let Seen { status, .. } = container.look()?;
+    if !force && status != Status::Stopped {
+        return Err(Error::new("delete container")
+            .on(id)
+            .because(format!(
+                "cannot delete a container that is {}",
+                status.name()
+            ))
+            .hint("kill it first, or give --force"));
+    }
+    container.end()?;
+    container.remove()
+}

@@ -1,0 +1,137 @@
+//! The OCI front-end: what podman, Docker and containerd call a low-level runtime by. See docs/oci.md.
+//!
+//! It fills the same plan as `subcontainer launch` and applies it through `shim`, as everything does.
+
+mod cgroup_mount;
+mod config;
+mod exec;
+mod id;
+mod lifecycle;
+mod log;
+mod mounts;
+mod plan;
+mod process;
+mod show;
+mod state;
+mod time;
+mod words;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use shim::error::EXIT_OWN;
+use shim::{Result, signals};
+
+use self::log::{Level, Log};
+use self::state::Store;
+use self::words::{Globals, Request};
+use crate::cli::Outcome;
+use crate::config::DEFAULT_STATE;
+use crate::rootless;
+
+/// The release of the runtime specification that is followed.
+const SPECIFICATION: &str = "1.2.1";
+/// What a failure of our own is to engines.
+const EXIT_FAILED: u8 = 1;
+
+/// Whether a command line is of this front-end.
+#[must_use]
+pub fn is_meant(words: &[OsString]) -> bool {
+    let first = words.first().and_then(|word| word.to_str());
+    first.is_some_and(words::is_meant)
+}
+
+/// The verbs and what they are about, for the help text.
+pub(crate) fn verbs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    words::VERBS.iter().map(|verb| (verb.name, verb.about))
+}
+
+/// Does what a command line asks for. An error is the last line of the log, too.
+///
+/// # Errors
+/// The one error to print; its exit status is 1, or 126 or 127 where a program cannot be executed.
+pub fn main(words: Vec<OsString>) -> Result<Outcome> {
+    let mut globals = Globals::default();
+    let rest = words::globals(words, &mut globals);
+    // Before anything else, because an engine learns from the log alone why we have ended.
+    let mut log = match &globals.log {
+        Some(path) => Some(Log::open(path, globals.log_format)?),
+        None => None,
+    };
+    let done = rest
+        .and_then(words::request)
+        .and_then(|request| run(request, &globals, &mut log));
+    done.map_err(|error| {
+        if let Some(log) = &mut log {
+            log.say(Level::Error, &error.to_string());
+        }
+        match error.exit_status() {
+            EXIT_OWN => error.exit(EXIT_FAILED),
+            _ => error,
+        }
+    })
+}
+
+fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Outcome> {
+    let root = || {
+        globals
+            .root
+            .clone()
+            .unwrap_or_else(|| Path::new(DEFAULT_STATE).join("oci"))
+    };
+    match &request {
+        Request::Help(text) => return Ok(Outcome::text(text.clone())),
+        Request::Version => return Ok(Outcome::text(version())),
+        Request::Features => return show::features().map(Outcome::text),
+        Request::Spec(bundle) => return show::write_spec(bundle).map(|()| Outcome::SILENT),
+        _ => {}
+    }
+    rootless::refuse_elevated()?;
+    let store = Store::new(absolute(root())?);
+    match request {
+        Request::Create(args) => {
+            lifecycle::create(&store, &args, globals.cgroups, log).map(|_| Outcome::SILENT)
+        }
+        Request::Start(id) => {
+            let container = store.find(&id)?;
+            let _lock = container.lock()?;
+            container.start().map(|()| Outcome::SILENT)
+        }
+        Request::Run(args) => {
+            let signals = signals::block_all()?;
+            lifecycle::run(&store, &args, globals.cgroups, log, &signals)
+        }
+        Request::State(id) => show::state(&store.find(&id)?).map(Outcome::text),
+        Request::Kill(id, signal) => {
+            lifecycle::kill(&store.find(&id)?, signal).map(|()| Outcome::SILENT)
+        }
+        Request::Delete(id, force) => {
+            lifecycle::delete(&store, &id, force).map(|()| Outcome::SILENT)
+        }
+        Request::Exec(args) => {
+            let signals = signals::block_all()?;
+            exec::exec(&store.find(&args.id)?, &args, &signals)
+        }
+        Request::List { json, quiet } => show::list(&store, json, quiet).map(Outcome::text),
+        Request::Ps(id, json) => show::processes(&store.find(&id)?, json).map(Outcome::text),
+        Request::Help(_) | Request::Version | Request::Features | Request::Spec(_) => {
+            Ok(Outcome::SILENT)
+        }
+    }
+}
+
+/// The working directory may be left before the path is used.
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(|error| {
+        shim::Error::io("find", path.display(), &error)
+            .hint("is the working directory still there?")
+    })
+}
+
+/// In the form that engines take apart.
+fn version() -> String {
+    format!(
+        "start-container version {}\ncommit: unknown\nspec: {SPECIFICATION}\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}

@@ -1,0 +1,182 @@
+//! A bundle's configuration becomes the plan of a launch that waits to be started. Looks at the host, changes nothing.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use serde_json::Value;
+use shim::Result;
+use shim::mounts::{Content, Mount};
+use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
+
+use super::config::{Config, unsupported, wrong};
+use super::{mounts, process};
+use crate::host;
+use crate::process::Rootfs;
+
+/// Opens the root filesystem that the configuration names.
+///
+/// # Errors
+/// It says none, or there is none.
+pub(super) fn rootfs(config: &Config) -> Result<Rootfs> {
+    let root = config.spec.root().as_ref();
+    let root = root.ok_or_else(|| wrong("root", "is missing"))?;
+    Rootfs::open(&config.bundle.join(root.path())).map_err(|error| {
+        error
+            .flags("root.path")
+            .hint("it is relative to the bundle")
+    })
+}
+
+/// Decides.
+///
+/// # Errors
+/// Names the field that is wrong or not supported.
+pub(super) fn plan(config: &Config, rootfs: &Rootfs) -> Result<Launch> {
+    let spec = &config.spec;
+    let given = spec.process().as_ref();
+    let given = given.ok_or_else(|| wrong("process", "is missing"))?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    let namespaces = namespaces(&linux)?;
+    let has = |name: &str| namespaces.names().any(|own| own == name);
+    let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &config.bundle)?;
+    let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
+    readonly.extend(mounts.readonly);
+    let named =
+        |field: &'static str, name: Option<&String>| match name.filter(|name| !name.is_empty()) {
+            Some(_) if !has("uts") => Err(wrong(field, "needs a uts namespace of its own")),
+            name => Ok(name.cloned()),
+        };
+    let filter = match config.part(&["linux", "seccomp"]) {
+        Value::Null => None,
+        filter => Some(filter.to_string().into_bytes()),
+    };
+    Ok(Launch {
+        rootfs: rootfs.path.clone(),
+        bind_rootfs: false,
+        hidden: true,
+        system: System {
+            host_name: named("hostname", spec.hostname().as_ref())?,
+            domain_name: named("domainname", spec.domainname().as_ref())?,
+            loopback: has("network"),
+            sysctls: sysctls(&linux, &namespaces)?,
+            devices: !mounts.list.iter().any(is_whole_dev),
+        },
+        namespaces,
+        id_maps: None,
+        profile: "oci".to_owned(),
+        privileges: process::privileges(
+            given,
+            filter.as_deref(),
+            &config.bundle.join("config.json"),
+        )?,
+        views: Views {
+            masked: paths("linux.maskedPaths", linux.masked_paths().as_ref())?,
+            readonly,
+            closed_devices: false,
+            readonly_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
+        },
+        set_groups: host::may_set_groups(),
+        resolv_conf: None,
+        mounts: mounts.list,
+        program: Program::Held(process::plan(given, &rootfs.dir)?),
+        stop_signal: None,
+        stdio: process::stdio()?,
+    })
+}
+
+/// Whether /dev is somebody's whole directory, which nothing is to be put into.
+fn is_whole_dev(mount: &Mount) -> bool {
+    matches!(mount.content, Content::Bind { .. }) && mount.target.to_string() == "/dev"
+}
+
+fn namespaces(linux: &Linux) -> Result<Namespaces> {
+    let mut names = BTreeSet::new();
+    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        let field = format!("linux.namespaces[{index}]");
+        if namespace
+            .path()
+            .as_ref()
+            .is_some_and(|path| !path.as_os_str().is_empty())
+        {
+            return Err(unsupported(format!("{field}.path")));
+        }
+        let name = match namespace.typ() {
+            LinuxNamespaceType::Mount => "mount",
+            LinuxNamespaceType::Cgroup => "cgroup",
+            LinuxNamespaceType::Uts => "uts",
+            LinuxNamespaceType::Ipc => "ipc",
+            LinuxNamespaceType::Pid => "pid",
+            LinuxNamespaceType::Network => "network",
+            LinuxNamespaceType::User | LinuxNamespaceType::Time => {
+                return Err(unsupported(format!("{field}.type")));
+            }
+        };
+        if !names.insert(name) {
+            return Err(wrong(field, "there is another one of this type"));
+        }
+    }
+    for needed in ["mount", "pid"] {
+        if !names.contains(needed) {
+            return Err(unsupported(format!("linux.namespaces without {needed}")));
+        }
+    }
+    Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))
+}
+
+/// Only what belongs to a namespace of the container's own; all others are the host's.
+fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let mut sysctls = Vec::new();
+    for (name, value) in linux.sysctl().iter().flatten() {
+        let field = format!("linux.sysctl.{name}");
+        // As sysctl(8) has it: the separator that comes first is the one between directories.
+        let path = match name.find(['.', '/']).and_then(|at| name.get(at..=at)) {
+            Some(".") => name.replace('/', "\0").replace('.', "/").replace('\0', "."),
+            _ => name.clone(),
+        };
+        let dotted = path.replace('.', "\0").replace('/', ".").replace('\0', "/");
+        let needed = match dotted.as_str() {
+            "kernel.domainname" | "kernel.hostname" => "uts",
+            text if IPC.contains(&text) || text.starts_with("fs.mqueue.") => "ipc",
+            text if text.starts_with("net.") => "network",
+            _ => {
+                return Err(wrong(
+                    field,
+                    "it belongs to no namespace, so it would be the host's",
+                ));
+            }
+        };
+        if !namespaces.names().any(|own| own == needed) {
+            return Err(wrong(
+                field,
+                format!("needs a {needed} namespace of its own"),
+            ));
+        }
+        sysctls.push(Sysctl {
+            path: CString::new(format!("sys/{path}"))
+                .map_err(|_| wrong(field, "contains a NUL byte"))?,
+            value: value.clone(),
+        });
+    }
+    sysctls.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(sysctls)
+}
+
+fn paths(field: &'static str, given: Option<&Vec<String>>) -> Result<Vec<CString>> {
+    let list = given.into_iter().flatten();
+    list.map(|path| match CString::new(path.as_str()) {
+        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(path),
+        _ => Err(wrong(field, "a path is not absolute")),
+    })
+    .collect()
+}

@@ -1,0 +1,232 @@
+//! What is printed: state, list, ps, features, and the config.json of `spec`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use shim::{Error, Result};
+
+use super::SPECIFICATION;
+use super::state::{Container, Status, Store};
+
+/// The state of the specification, and what list adds to it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    oci_version: &'static str,
+    id: String,
+    pid: i32,
+    status: Status,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    annotations: BTreeMap<String, String>,
+    owner: &'static str,
+}
+
+impl State {
+    fn of(container: &Container) -> Result<Self> {
+        let seen = container.look()?;
+        let record = seen.record;
+        let (bundle, rootfs, created, annotations) = record
+            .map(|record| {
+                (
+                    record.bundle,
+                    record.rootfs,
+                    record.created,
+                    record.annotations,
+                )
+            })
+            .unwrap_or_default();
+        Ok(Self {
+            oci_version: SPECIFICATION,
+            id: container.id.to_string(),
+            pid: seen.pid.unwrap_or(0),
+            status: seen.status,
+            bundle,
+            rootfs,
+            created,
+            annotations,
+            owner: "root",
+        })
+    }
+}
+
+fn pretty(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map(|text| format!("{text}\n"))
+        .map_err(|error| Error::new("print JSON").because(error.to_string()))
+}
+
+/// `state`
+///
+/// # Errors
+/// /proc is not mounted.
+pub(super) fn state(container: &Container) -> Result<String> {
+    pretty(&State::of(container)?)
+}
+
+/// `list`
+///
+/// # Errors
+/// As [`state`], and those of reading the directory.
+pub(super) fn list(store: &Store, json: bool, quiet: bool) -> Result<String> {
+    let mut states = Vec::new();
+    for id in store.ids()? {
+        // One that has been deleted meanwhile.
+        if let Ok(container) = store.find(&id) {
+            states.push(State::of(&container)?);
+        }
+    }
+    if json {
+        let text = serde_json::to_string(&states);
+        return text
+            .map(|text| format!("{text}\n"))
+            .map_err(|error| Error::new("print JSON").because(error.to_string()));
+    }
+    let mut text = String::new();
+    if !quiet {
+        text.push_str("ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+    }
+    for state in states {
+        // Writing to a String cannot fail.
+        let _ = if quiet {
+            writeln!(text, "{}", state.id)
+        } else {
+            writeln!(
+                text,
+                "{:<11} {:<11} {:<11} {} {} {}",
+                state.id,
+                state.pid,
+                state.status.name(),
+                state.bundle.display(),
+                state.created,
+                state.owner
+            )
+        };
+    }
+    Ok(text)
+}
+
+/// `ps`: the processes of the container's PID namespace, by their numbers in the caller's.
+///
+/// # Errors
+/// It is not running.
+pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
+    let (_init, _) = container.running("list the processes of container")?;
+    let pid = container.look()?.pid.unwrap_or(0);
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(pid);
+    let mut members = Vec::new();
+    for process in procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if own.is_some() && namespace(process.pid) == own {
+            let command = process.stat().map(|stat| stat.comm).unwrap_or_default();
+            members.push((process.pid, command));
+        }
+    }
+    members.sort_unstable();
+    if json {
+        let numbers: Vec<i32> = members.iter().map(|(pid, _)| *pid).collect();
+        return serde_json::to_string(&numbers)
+            .map(|text| format!("{text}\n"))
+            .map_err(|error| Error::new("print JSON").because(error.to_string()));
+    }
+    let mut text = String::from("PID         COMMAND\n");
+    for (pid, command) in members {
+        let _ = writeln!(text, "{pid:<11} {command}");
+    }
+    Ok(text)
+}
+
+/// `features`: what this version does, and nothing that comes later.
+///
+/// # Errors
+/// None is expected.
+pub(super) fn features() -> Result<String> {
+    pretty(&json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPECIFICATION,
+        "hooks": [],
+        "mountOptions": [
+            "async", "bind", "defaults", "dev", "exec", "noatime", "nodev", "nodiratime", "noexec", "nosuid",
+            "private", "rbind", "relatime", "ro", "rprivate", "rshared", "rslave", "rw", "shared", "slave",
+            "strictatime", "suid",
+        ],
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": capabilities(),
+            "cgroup": { "v1": false, "v2": false, "systemd": false, "systemdUser": false, "rdma": false },
+            "seccomp": { "enabled": true },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
+            "netDevices": { "enabled": false },
+        },
+    }))
+}
+
+fn capabilities() -> Vec<String> {
+    crate::capabilities::Set::up_to(40).names().collect()
+}
+
+/// `spec`: a configuration that runs a shell, with nothing in it that is not supported.
+///
+/// # Errors
+/// There is a config.json already; it cannot be written.
+pub(super) fn write_spec(bundle: &Path) -> Result<()> {
+    let path = bundle.join("config.json");
+    let text = pretty(&example())?;
+    let mut options = std::fs::File::options();
+    let opened = options.write(true).create_new(true).open(&path);
+    opened
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|error| {
+            Error::io("write", path.display(), &error)
+                .hint("a config.json that is there already is not replaced")
+        })
+}
+
+fn example() -> Value {
+    let usual = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    json!({
+        "ociVersion": SPECIFICATION,
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": ["sh"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": { "bounding": usual, "effective": usual, "permitted": usual },
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "hostname": "container",
+        "mounts": [
+            mount("/proc", "proc", &[]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ],
+        "linux": {
+            "namespaces": [
+                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
+                { "type": "cgroup" },
+            ],
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+            ],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

@@ -1,0 +1,551 @@
+//! The OCI command line: options before the verb, the verbs and their options, as engines write them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+use shim::{Error, Result};
+
+use super::id::ContainerId;
+use crate::cli::help;
+use crate::cli::scan::{Scan, Stop, Word};
+use crate::cli::table::flags::{short, switch, valued};
+use crate::cli::table::{Flag, Verb};
+use crate::suggest::shown;
+
+/// What an option sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Id {
+    Bundle,
+    ConsoleSocket,
+    PidFile,
+    PreserveFds,
+    NoPivot,
+    NoNewKeyring,
+    Detach,
+    Keep,
+    All,
+    Force,
+    Process,
+    Tty,
+    Format,
+    Quiet,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Create,
+    Start,
+    Run,
+    State,
+    Kill,
+    Delete,
+    Exec,
+    List,
+    Ps,
+    Features,
+    Spec,
+}
+
+type Row = Verb<Action, Id>;
+
+const BUNDLE: &[Flag<Id>] = &[
+    short(
+        'b',
+        valued(
+            Id::Bundle,
+            "--bundle",
+            "DIR",
+            "directory with config.json; default: the working directory",
+        ),
+    ),
+    switch(
+        Id::NoPivot,
+        "--no-pivot",
+        "refused: the root is always changed by pivot_root",
+    ),
+    switch(
+        Id::NoNewKeyring,
+        "--no-new-keyring",
+        "refused: the caller's keys are never passed on",
+    ),
+];
+const PROCESS: &[Flag<Id>] = &[
+    valued(
+        Id::ConsoleSocket,
+        "--console-socket",
+        "SOCKET",
+        "where the terminal is sent to",
+    ),
+    valued(
+        Id::PidFile,
+        "--pid-file",
+        "FILE",
+        "gets the number of the process",
+    ),
+    valued(
+        Id::PreserveFds,
+        "--preserve-fds",
+        "N",
+        "descriptors from 3 on that are passed on",
+    ),
+];
+const DETACH: &[Flag<Id>] = &[short(
+    'd',
+    switch(
+        Id::Detach,
+        "--detach",
+        "return when the process has been started",
+    ),
+)];
+const FORMAT: &[Flag<Id>] = &[short(
+    'f',
+    valued(Id::Format, "--format", "FORMAT", "table or json"),
+)];
+
+/// The verbs.
+pub(super) static VERBS: &[Row] = &[
+    Verb {
+        id: Action::Create,
+        group: "",
+        name: "create",
+        operands: "ID",
+        about: "make a container of a bundle; it waits to be started",
+        notes: "",
+        flags: &[BUNDLE, PROCESS],
+    },
+    Verb {
+        id: Action::Start,
+        group: "",
+        name: "start",
+        operands: "ID",
+        about: "start the program of a created container",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Run,
+        group: "",
+        name: "run",
+        operands: "ID",
+        about: "create and start a container, and stay until it has ended",
+        notes: "It is deleted then, unless --keep. Ends as its program ended.",
+        flags: &[
+            BUNDLE,
+            PROCESS,
+            DETACH,
+            &[switch(
+                Id::Keep,
+                "--keep",
+                "do not delete it when it has ended",
+            )],
+        ],
+    },
+    Verb {
+        id: Action::State,
+        group: "",
+        name: "state",
+        operands: "ID",
+        about: "print the state of a container as JSON",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Kill,
+        group: "",
+        name: "kill",
+        operands: "ID [SIGNAL]",
+        about: "send a signal to the program of a container",
+        notes: "SIGTERM, if nothing is said.",
+        flags: &[&[short(
+            'a',
+            switch(
+                Id::All,
+                "--all",
+                "refused but for SIGKILL, which ends all processes in any case",
+            ),
+        )]],
+    },
+    Verb {
+        id: Action::Delete,
+        group: "",
+        name: "delete",
+        operands: "ID",
+        about: "forget a container that has stopped",
+        notes: "",
+        flags: &[&[short(
+            'f',
+            switch(
+                Id::Force,
+                "--force",
+                "end it first; nothing to delete is a success",
+            ),
+        )]],
+    },
+    Verb {
+        id: Action::Exec,
+        group: "",
+        name: "exec",
+        operands: "ID",
+        about: "run a process in a container",
+        notes: "It is confined as the container is, unless process.json says otherwise.",
+        flags: &[
+            &[
+                short(
+                    'p',
+                    valued(
+                        Id::Process,
+                        "--process",
+                        "FILE",
+                        "process.json, as process of config.json",
+                    ),
+                ),
+                short('t', switch(Id::Tty, "--tty", "give it a terminal")),
+            ],
+            PROCESS,
+            DETACH,
+        ],
+    },
+    Verb {
+        id: Action::List,
+        group: "",
+        name: "list",
+        operands: "",
+        about: "list the containers",
+        notes: "",
+        flags: &[
+            FORMAT,
+            &[short('q', switch(Id::Quiet, "--quiet", "only their ids"))],
+        ],
+    },
+    Verb {
+        id: Action::Ps,
+        group: "",
+        name: "ps",
+        operands: "ID",
+        about: "list the processes of a container",
+        notes: "",
+        flags: &[FORMAT],
+    },
+    Verb {
+        id: Action::Features,
+        group: "",
+        name: "features",
+        operands: "",
+        about: "print what is supported as JSON",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Spec,
+        group: "",
+        name: "spec",
+        operands: "",
+        about: "write a config.json to start from",
+        notes: "",
+        flags: &[BUNDLE],
+    },
+];
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    Systemd,
+    /// Nobody: there shall be none.
+    Disabled,
+}
+
+/// What is said before the verb.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Globals {
+    pub(super) root: Option<PathBuf>,
+    pub(super) log: Option<PathBuf>,
+    pub(super) log_format: LogFormat,
+    pub(super) cgroups: CgroupDriver,
+}
+
+/// A verb with its operand and options.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Help(String),
+    Version,
+    Create(Create),
+    Start(ContainerId),
+    Run(Create),
+    State(ContainerId),
+    Kill(ContainerId, i32),
+    Delete(ContainerId, bool),
+    Exec(Exec),
+    List { json: bool, quiet: bool },
+    Ps(ContainerId, bool),
+    Features,
+    Spec(PathBuf),
+}
+
+/// `create` and `run`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Create {
+    pub(super) id: ContainerId,
+    pub(super) bundle: PathBuf,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) detach: bool,
+    pub(super) keep: bool,
+}
+
+/// `exec`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Exec {
+    pub(super) id: ContainerId,
+    pub(super) process: PathBuf,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) detach: bool,
+}
+
+/// Whether a command line is of this front-end: it begins with a verb of it, or with one of its options.
+pub(super) fn is_meant(first: &str) -> bool {
+    const GLOBALS: [&str; 6] = [
+        "--root",
+        "--log",
+        "--log-format",
+        "--systemd-cgroup",
+        "--cgroup-manager",
+        "--rootless",
+    ];
+    let name = first.split('=').next().unwrap_or_default();
+    GLOBALS.contains(&name) || first == "--debug" || VERBS.iter().any(|verb| verb.name == first)
+}
+
+/// Reads what stands before the verb into `globals`, as far as it is right, and gives the verb and all after it.
+pub(super) fn globals(words: Vec<OsString>, globals: &mut Globals) -> Result<Vec<OsString>> {
+    let mut parser = lexopt::Parser::from_args(words);
+    let bad = |option: &str, why: &'static str, hint: &'static str| {
+        Error::new("read option").on(option).because(why).hint(hint)
+    };
+    loop {
+        let option = match parser.next() {
+            Ok(Some(Arg::Value(verb))) => {
+                let rest = parser.raw_args().map(Iterator::collect::<Vec<_>>);
+                return Ok(std::iter::once(verb)
+                    .chain(rest.unwrap_or_default())
+                    .collect());
+            }
+            Ok(Some(Arg::Long(name))) => format!("--{name}"),
+            Ok(Some(Arg::Short(letter))) => format!("-{letter}"),
+            Ok(None) => {
+                let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();
+                return Err(Error::new("read command line")
+                    .because("a verb is missing")
+                    .hint(format!("give one of: {}", names.join(", "))));
+            }
+            Err(_) => return Err(bad("--", "takes no value", "leave the value out")),
+        };
+        let mut value = || {
+            parser
+                .value()
+                .map_err(|_| bad(&option, "its value is missing", "see docs/oci.md"))
+        };
+        match option.as_str() {
+            "--root" => globals.root = Some(value()?.into()),
+            "--log" => globals.log = Some(value()?.into()),
+            "--log-format" => {
+                globals.log_format = match value()?.to_str() {
+                    Some("text") => LogFormat::Text,
+                    Some("json") => LogFormat::Json,
+                    _ => return Err(bad(&option, "unknown format", "give text or json")),
+                }
+            }
+            "--systemd-cgroup" => globals.cgroups = CgroupDriver::Systemd,
+            "--cgroup-manager" => {
+                globals.cgroups = match value()?.to_str() {
+                    Some("cgroupfs") => CgroupDriver::Cgroupfs,
+                    Some("systemd") => CgroupDriver::Systemd,
+                    Some("disabled") => CgroupDriver::Disabled,
+                    _ => {
+                        return Err(bad(
+                            &option,
+                            "unknown",
+                            "give cgroupfs, systemd or disabled",
+                        ));
+                    }
+                }
+            }
+            "--rootless" => match value()?.to_str() {
+                Some("auto" | "false") => {}
+                _ => return Err(bad(&option, "not supported yet", "give auto or false")),
+            },
+            "--debug" => {}
+            "--version" | "-v" => return Ok(vec!["--version".into()]),
+            _ => {
+                return Err(bad(
+                    &option,
+                    "no such option before the verb",
+                    "known are --root, --log, --log-format, --systemd-cgroup, --cgroup-manager, --rootless, --debug",
+                ));
+            }
+        }
+    }
+}
+
+/// Reads the verb and what follows it.
+pub(super) fn request(words: Vec<OsString>) -> Result<Request> {
+    let mut words = words.into_iter();
+    let first = words.next().unwrap_or_default();
+    if first == "--version" {
+        return Ok(Request::Version);
+    }
+    let Some(verb) = VERBS.iter().find(|verb| first == verb.name) else {
+        let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();
+        return Err(Error::new("read command line")
+            .on(shown(&first))
+            .because("no such verb")
+            .hint(format!("give one of: {}", names.join(", "))));
+    };
+    match read(verb, words) {
+        Ok(request) => Ok(request),
+        Err(Stop::Help) => Ok(Request::Help(help::verb(verb))),
+        Err(Stop::Error(error)) => Err(error),
+    }
+}
+
+/// All options and operands of a verb.
+#[derive(Default)]
+struct Given {
+    bundle: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    process: Option<PathBuf>,
+    detach: bool,
+    keep: bool,
+    all: bool,
+    force: bool,
+    json: bool,
+    quiet: bool,
+    operands: Vec<OsString>,
+}
+
+impl Given {
+    fn set(&mut self, flag: &Flag<Id>, value: OsString) -> Result<()> {
+        let refused = |why: &'static str, hint: &'static str| {
+            Err(Error::new("read option")
+                .on(flag.long)
+                .because(why)
+                .hint(hint))
+        };
+        match flag.id {
+            Id::Bundle => self.bundle = Some(value.into()),
+            Id::PidFile => self.pid_file = Some(value.into()),
+            Id::Process => self.process = Some(value.into()),
+            Id::Detach => self.detach = true,
+            Id::Keep => self.keep = true,
+            Id::All => self.all = true,
+            Id::Force => self.force = true,
+            Id::Quiet => self.quiet = true,
+            Id::Format => match value.to_str() {
+                Some("json") => self.json = true,
+                Some("table") => self.json = false,
+                _ => return refused("unknown format", "give table or json"),
+            },
+            Id::PreserveFds if value == "0" => {}
+            Id::ConsoleSocket | Id::Tty | Id::PreserveFds => {
+                return refused("not supported yet", "leave it out");
+            }
+            Id::NoPivot | Id::NoNewKeyring => return refused("not supported", "leave it out"),
+        }
+        Ok(())
+    }
+
+    /// Takes the id, which must be the only operand that is left.
+    fn id(&mut self, scan: &Scan<Action, Id>) -> Result<ContainerId, Stop> {
+        let mut operands = std::mem::take(&mut self.operands).into_iter();
+        let id = operands.next().ok_or_else(|| scan.lacks("ID", "missing"))?;
+        match operands.next() {
+            Some(more) => Err(scan.excess(&more).into()),
+            None => Ok(ContainerId::new(&id)?),
+        }
+    }
+
+    fn create(mut self, scan: &Scan<Action, Id>) -> Result<Create, Stop> {
+        Ok(Create {
+            id: self.id(scan)?,
+            bundle: self.bundle.unwrap_or_else(|| ".".into()),
+            pid_file: self.pid_file,
+            detach: self.detach,
+            keep: self.keep,
+        })
+    }
+}
+
+fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result<Request, Stop> {
+    let mut scan = Scan::new(verb, words);
+    let mut given = Given::default();
+    while let Some(word) = scan.next()? {
+        match word {
+            Word::Option(flag, value) => given.set(flag, value)?,
+            Word::Operand(operand) => given.operands.push(operand),
+        }
+    }
+    let signal = match verb.id {
+        Action::Kill if given.operands.len() > 1 => given.operands.remove(1),
+        _ => "TERM".into(),
+    };
+    if matches!(verb.id, Action::List | Action::Features | Action::Spec)
+        && let Some(more) = given.operands.first()
+    {
+        return Err(scan.excess(more).into());
+    }
+    Ok(match verb.id {
+        Action::Create => Request::Create(given.create(&scan)?),
+        Action::Run => Request::Run(given.create(&scan)?),
+        Action::Start => Request::Start(given.id(&scan)?),
+        Action::State => Request::State(given.id(&scan)?),
+        Action::Delete => {
+            let force = given.force;
+            Request::Delete(given.id(&scan)?, force)
+        }
+        Action::Kill => {
+            let bad = || Error::new("read signal").on(shown(&signal));
+            let number = signal.to_str().and_then(shim::signals::number);
+            let number = number.ok_or_else(|| {
+                bad()
+                    .because("no such signal")
+                    .hint("give a name or a number of signal(7)")
+            })?;
+            if given.all && number != nix::libc::SIGKILL {
+                return Err(bad()
+                    .because("--all with another signal than SIGKILL is not supported yet")
+                    .hint("leave --all out")
+                    .into());
+            }
+            Request::Kill(given.id(&scan)?, number)
+        }
+        Action::Exec => {
+            let process = given.process.take();
+            Request::Exec(Exec {
+                id: given.id(&scan)?,
+                process: process.ok_or_else(|| scan.lacks("--process", "missing"))?,
+                pid_file: given.pid_file,
+                detach: given.detach,
+            })
+        }
+        Action::Ps => {
+            let json = given.json;
+            Request::Ps(given.id(&scan)?, json)
+        }
+        Action::List => Request::List {
+            json: given.json,
+            quiet: given.quiet,
+        },
+        Action::Features => Request::Features,
+        Action::Spec => Request::Spec(given.bundle.unwrap_or_else(|| ".".into())),
+    })
+}

@@ -1,0 +1,215 @@
+//! Applies plans whose processes outlive the client: PID 1 that waits to be started, and a command that joins it.
+//!
+//! The host's mount table is not touched, so nobody has to stay to clean it up. Who calls is told of the new process as
+//! soon as there is one, and writes it down. Until the process has let go of us it dies with us (PR_SET_PDEATHSIG); from
+//! then on whoever reads what was written down can end it. Its parent is the reaper of our surroundings once we are gone.
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use init::protocol::{Record, Role, Step as InitStep};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::{Pid, chdir, fchdir, read, write};
+
+use crate::ended::Ended;
+use crate::error::{Error, Result};
+use crate::exec::Failure;
+use crate::launch::SETUP_DEADLINE_MS;
+use crate::mounts;
+use crate::plan::{Exec, Launch, Plan};
+use crate::rootdir::RootDir;
+use crate::signals::{self, Received};
+use crate::spawn::{self, Birth, Lifelines, Spawned};
+use crate::stdio;
+use crate::step::{Step, cannot_execute};
+use crate::supervise::failure;
+use crate::sys::clone::Parent;
+use crate::sys::socket;
+use crate::sys::{pidfd, process};
+
+/// The two FIFOs of a held command, both open for reading and writing, so that neither ever comes to its end.
+#[derive(Debug)]
+pub struct Hold {
+    /// A byte from here starts it.
+    pub start: OwnedFd,
+    /// What fails from then on is written here.
+    pub answer: OwnedFd,
+}
+
+/// Makes PID 1 of a plan whose program is [`crate::plan::Program::Held`], and returns when it waits to be started.
+///
+/// `born` is told its number first; if it fails, the process is ended again.
+///
+/// # Errors
+/// The step that failed, with its object and a hint. Nothing of the container is left then.
+pub fn create(
+    plan: &Launch,
+    rootfs: &RootDir,
+    hold: &Hold,
+    born: impl FnOnce(Pid) -> Result<()>,
+) -> Result<()> {
+    let words = Plan::Launch(plan);
+    let mounts = mounts::prepare(&plan.mounts)?;
+    let init = spawn::sealed_init()?;
+    let stdio = stdio::open(&plan.stdio, (0, 0))?;
+    let lifelines = Lifelines {
+        hold: Some([hold.start.as_fd(), hold.answer.as_fd()]),
+        ..Lifelines::default()
+    };
+    // As in launch: the child finds ROOTFS in its own copy of the mount table.
+    fchdir(rootfs.as_fd()).map_err(|errno| Step::Clone.failure(words, errno))?;
+    let spawned = spawn::spawn(
+        words,
+        Role::Run,
+        &stdio,
+        &lifelines,
+        Some(&mounts),
+        Birth::New,
+        &init,
+    );
+    chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
+    let spawned = spawned?;
+    drop(mounts);
+    let pid = number(words, &spawned)?;
+    born(pid)?;
+    match hear(words, &spawned)? {
+        Some(Record::Ready) => {
+            spawned.leave();
+            Ok(())
+        }
+        // It has ended without a word, or was started by somebody else.
+        _ => Err(Step::ExecuteInit
+            .failure(words, Errno::ECONNRESET)
+            .or_hint("it was ended from outside while it was being made")),
+    }
+}
+
+/// Starts a command in the container that `leader` is PID 1 of, and returns when it has been executed.
+///
+/// `born` is told its number before that; if it fails, the process is ended again. The calling process stays where it is.
+///
+/// # Errors
+/// As [`crate::exec::exec`].
+pub fn start(
+    plan: &Exec,
+    leader: BorrowedFd<'_>,
+    born: impl FnOnce(Pid) -> Result<()>,
+) -> Result<(), Failure> {
+    let words = Plan::Exec(plan);
+    let init = spawn::sealed_init()?;
+    let stdio = stdio::open(&plan.stdio, (0, 0))?;
+    process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
+    let birth = Birth::Among {
+        leader,
+        parent: Parent::Caller,
+    };
+    let lifelines = Lifelines::default();
+    let spawned = spawn::spawn(words, Role::Run, &stdio, &lifelines, None, birth, &init)?;
+    born(number(words, &spawned)?)?;
+    // The end of the report: the command has been executed, and with it our end was closed.
+    hear(words, &spawned)?;
+    spawned.leave();
+    Ok(())
+}
+
+/// Lets a held command go on, by the other ends of its FIFOs: `start` for writing and `answer` for reading. `name` is what
+/// it is called in messages.
+///
+/// # Errors
+/// What failed in the command's process: its program cannot be executed.
+pub fn release(name: &str, start: &OwnedFd, answer: &OwnedFd) -> Result<()> {
+    let failed = |errno| Error::sys("start", name, errno);
+    write(start, &[1]).map_err(failed)?;
+    wait_for(answer.as_fd(), name)?;
+    let mut bytes = [0; Record::LENGTH];
+    let length = loop {
+        match read(answer, &mut bytes) {
+            Err(Errno::EINTR) => {}
+            other => break other.map_err(failed)?,
+        }
+    };
+    match bytes.get(..length).and_then(Record::from_bytes) {
+        Some(Record::InitFailed(step, errno)) => {
+            let errno = Errno::from_raw(i32::from(errno));
+            Err(match InitStep::from_number(step) {
+                Some(InitStep::Execute) => cannot_execute(name, errno),
+                _ => failed(errno),
+            })
+        }
+        // The end: it has been executed. Or it was ended just now, which is not for us to tell.
+        _ => Ok(()),
+    }
+}
+
+/// Stays with a process that has been started until it has ended: passes signals on, and reaps it if it is a child.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn attend(process: &OwnedFd, signals: &SignalFd) -> Result<Ended> {
+    loop {
+        let mut set = [
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut set, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::new("wait for the container").errno(errno)),
+        }
+        let [ended, _] = set.map(|entry| entry.any().unwrap_or(false));
+        if ended {
+            return pidfd::wait(process)
+                .map_err(|errno| Error::new("wait for the container").errno(errno));
+        }
+        while let Some(received) = signals::next(signals)? {
+            let signal = match received {
+                Received::Own => continue,
+                Received::WindowChanged => Signal::SIGWINCH,
+                Received::Forward { signal, .. } => signal,
+            };
+            // ESRCH: it has just ended, which the pidfd will tell.
+            let _ = pidfd::send_signal(process, signal as i32);
+        }
+    }
+}
+
+fn number(words: Plan<'_>, spawned: &Spawned) -> Result<Pid> {
+    spawned
+        .child
+        .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))
+}
+
+/// The next record, or none at the end of the report.
+fn hear(words: Plan<'_>, spawned: &Spawned) -> Result<Option<Record>> {
+    wait_for(spawned.report.as_fd(), words.rootfs().display())?;
+    let mut bytes = [0; Record::LENGTH];
+    let length = match socket::receive(&spawned.report, &mut bytes) {
+        Ok((length, _)) => length,
+        Err(Errno::ECONNRESET) => 0,
+        Err(errno) => return Err(Step::ExecuteInit.failure(words, errno)),
+    };
+    let record = bytes.get(..length).and_then(Record::from_bytes);
+    match record.and_then(|record| failure(words, record)) {
+        Some(error) => Err(error),
+        None => Ok(record),
+    }
+}
+
+fn wait_for(fd: BorrowedFd<'_>, what: impl Display) -> Result<()> {
+    let mut set = [PollFd::new(fd, PollFlags::POLLIN)];
+    loop {
+        match poll(&mut set, PollTimeout::from(SETUP_DEADLINE_MS)) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::sys("wait for the process of", what, errno)),
+            Ok(0) => {
+                return Err(Error::new("wait for the process of")
+                    .on(what)
+                    .because(format!("nothing heard for {} s", SETUP_DEADLINE_MS / 1000))
+                    .hint("the machine is overloaded, or a filesystem does not answer"));
+            }
+            Ok(_) => return Ok(()),
+        }
+    }
+}
