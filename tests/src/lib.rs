@@ -7,6 +7,7 @@
 //! Needs root, because mounts and namespaces are the subject; without it a test says so and ends, and with
 //! `REQUIRE=all` in the environment it fails instead.
 
+mod bundle;
 mod client;
 mod container;
 pub mod front;
@@ -25,6 +26,7 @@ mod sentinel;
 pub mod tree;
 mod world;
 
+pub use bundle::Bundle;
 pub use client::{Client, Done};
 pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;

@@ -139,12 +139,15 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
     let mut sysctls = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
         let field = format!("linux.sysctl.{name}");
-        // As sysctl(8) has it: the separator that comes first is the one between directories.
-        let path = match name.find(['.', '/']).and_then(|at| name.get(at..=at)) {
-            Some(".") => name.replace('/', "\0").replace('.', "/").replace('\0', "."),
-            _ => name.clone(),
-        };
-        let dotted = path.replace('.', "\0").replace('/', ".").replace('\0', "/");
+        let parts = sysctl_parts(name);
+        // RESOLVE_BENEATH lets `..` through as long as it stays in the procfs.
+        if parts
+            .iter()
+            .any(|part| matches!(part.as_str(), "" | "." | "..") || part.contains('/'))
+        {
+            return Err(wrong(field, "is no path below /proc/sys"));
+        }
+        let (dotted, path) = (parts.join("."), parts.join("/"));
         let needed = match dotted.as_str() {
             "kernel.domainname" | "kernel.hostname" => "uts",
             text if IPC.contains(&text) || text.starts_with("fs.mqueue.") => "ipc",
@@ -172,6 +175,15 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
     Ok(sysctls)
 }
 
+/// The names on the way to a sysctl, as sysctl(8) takes it: the separator that comes first is the one between them, and the
+/// other one stands for it within a name (`net.ipv4.conf.eth0/1.forwarding`).
+fn sysctl_parts(name: &str) -> Vec<String> {
+    match name.find(['.', '/']).and_then(|at| name.get(at..=at)) {
+        Some(".") => name.split('.').map(|part| part.replace('/', ".")).collect(),
+        _ => name.split('/').map(str::to_owned).collect(),
+    }
+}
+
 fn paths(field: &'static str, given: Option<&Vec<String>>) -> Result<Vec<CString>> {
     let list = given.into_iter().flatten();
     list.map(|path| match CString::new(path.as_str()) {
@@ -179,4 +191,55 @@ fn paths(field: &'static str, given: Option<&Vec<String>>) -> Result<Vec<CString
         _ => Err(wrong(field, "a path is not absolute")),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn planned(name: &str) -> Result<String> {
+        let mut linux = Linux::default();
+        let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
+        linux.set_sysctl(Some(map));
+        let own = Namespaces::from_names(["network", "ipc"]).unwrap();
+        let sysctls = sysctls(&linux, &own)?;
+        Ok(sysctls[0].path.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn a_sysctl_belongs_to_a_namespace_of_the_containers_own() {
+        for (name, path) in [
+            ("net.ipv4.ip_forward", "sys/net/ipv4/ip_forward"),
+            (
+                "net/ipv4/conf/eth0.1/forwarding",
+                "sys/net/ipv4/conf/eth0.1/forwarding",
+            ),
+            (
+                "net.ipv4.conf.eth0/1.forwarding",
+                "sys/net/ipv4/conf/eth0.1/forwarding",
+            ),
+            ("kernel.shm_rmid_forced", "sys/kernel/shm_rmid_forced"),
+            ("fs/mqueue/msg_max", "sys/fs/mqueue/msg_max"),
+        ] {
+            assert_eq!(planned(name).unwrap(), path);
+        }
+        for name in [
+            "kernel.core_pattern",
+            "kernel.hostname",
+            "kernel.shmall.x",
+            "net/../kernel/core_pattern",
+            "net.//.kernel.core_pattern",
+            "net.//.//.kernel.panic",
+            "net..ipv4",
+            "net/./ipv4",
+            "net.",
+            "/net/ipv4/ip_forward",
+            "net",
+            "",
+            "fs.mqueue./.x",
+        ] {
+            assert!(planned(name).is_err(), "{name}");
+        }
+    }
 }

@@ -51,6 +51,7 @@ mod mount_verbs;
 mod mounts;
 mod namespaces;
 mod nested;
+mod oci;
 mod pipe_wrap;
 mod ports;
 mod pull;

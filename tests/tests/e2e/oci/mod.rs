@@ -1,0 +1,7 @@
+//! The OCI front-end, as engines call it.
+
+mod config;
+mod engines;
+mod exec;
+mod lifecycle;
+mod refused;
