@@ -19,6 +19,8 @@ const SPEC: Spec = Spec {
     liveness: 8,
     procfs: 7,
     drains: [16, 17],
+    hold: [-1, -1],
+    outlives: false,
     filter: -1,
     filter_flags: 0,
     capabilities: ALL_CAPABILITIES,

@@ -66,6 +66,7 @@ fn steps(criterion: &mut Criterion) {
         namespaces: Namespaces::SUBCONTAINER.with_user(),
         privileges: Privileges::default(),
         set_groups: true,
+        detached: false,
         process: Process {
             arguments: vec![CString::from(c"true")],
             candidates: vec![CString::from(c"/bin/true")],
@@ -75,6 +76,7 @@ fn steps(criterion: &mut Criterion) {
             gid: 0,
             groups: vec![0],
             umask: 0o022,
+            limits: Vec::new(),
         },
         stdio: shim::stdio::plan([StreamKind::Socket; 3], &TerminalWish::default()),
     };

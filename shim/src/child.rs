@@ -114,9 +114,10 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             };
             set_attributes_at(c"/", change)
         }
-        Step::SetHostName => sethostname(name(child, |system| system.host_name.as_ref())),
+        Step::SetHostName => sethostname(name(child, |system| system.host_name.as_deref())?),
         Step::SetDomainName => {
-            process::set_domain_name(name(child, |system| system.domain_name.as_ref()).as_bytes())
+            let name = name(child, |system| system.domain_name.as_deref())?;
+            process::set_domain_name(name.as_bytes())
         }
         Step::RaiseLoopback => net::raise_loopback(),
         Step::SetSysctl(index) => {
@@ -200,9 +201,12 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
     }
 }
 
-fn name<'a>(child: &Child<'a>, part: impl FnOnce(&'a System) -> Option<&'a String>) -> &'a str {
-    let part = child.launch.and_then(|launch| part(&launch.system));
-    part.map_or("", String::as_str)
+fn name<'a>(
+    child: &Child<'a>,
+    part: impl FnOnce(&'a System) -> Option<&'a str>,
+) -> Result<&'a str, Errno> {
+    let launch = child.launch.ok_or(Errno::EBADF)?;
+    part(&launch.system).ok_or(Errno::EBADF)
 }
 
 /// The path that a step is about.
