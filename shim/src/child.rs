@@ -95,7 +95,7 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
 fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno> {
     match step {
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
-        Step::AwaitIdMap => await_client(child.report),
+        Step::AwaitIdMap | Step::AwaitRecord => await_client(child.report),
         Step::AwaitProc => await_client(child.report).and_then(|()| made.covers.check()),
         Step::BecomeRoot => {
             let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, chdir, fchdir, read, write};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::exec::Failure;
-use crate::launch::SETUP_DEADLINE_MS;
+use crate::launch::{SETUP_DEADLINE_MS, proceed};
 use crate::mounts;
 use crate::plan::{Exec, Launch, Plan};
 use crate::rootdir::RootDir;
@@ -75,6 +75,7 @@ pub fn create(
     drop(mounts);
     let pid = number(words, &spawned)?;
     born(pid)?;
+    proceed(words, &spawned)?;
     match hear(words, &spawned)? {
         Some(Record::Ready) => {
             spawned.leave();
@@ -109,6 +110,7 @@ pub fn start(
     let lifelines = Lifelines::default();
     let spawned = spawn::spawn(words, Role::Run, &stdio, &lifelines, None, birth, &init)?;
     born(number(words, &spawned)?)?;
+    proceed(words, &spawned)?;
     // The end of the report: the command has been executed, and with it our end was closed.
     hear(words, &spawned)?;
     spawned.leave();

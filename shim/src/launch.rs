@@ -229,7 +229,7 @@ fn write_id_maps(pid: Pid, maps: &IdMaps) -> Result<(), Errno> {
 }
 
 /// Lets the child go on.
-fn proceed(words: Plan<'_>, spawned: &Spawned) -> Result<()> {
+pub(crate) fn proceed(words: Plan<'_>, spawned: &Spawned) -> Result<()> {
     match socket::send(&spawned.report, &[1], None) {
         Ok(()) => Ok(()),
         Err(errno) => Err(told(words, spawned.report.as_fd())

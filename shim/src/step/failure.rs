@@ -86,7 +86,7 @@ impl Step {
             Self::TakeNodes | Self::CloseDevices => "close the devices of",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
             Self::ProtectRoot => "make read-only",
-            Self::DieWithClient | Self::ExecuteInit => "start init in",
+            Self::DieWithClient | Self::AwaitRecord | Self::ExecuteInit => "start init in",
             Self::Init(_) => "prepare the command in",
         }
     }

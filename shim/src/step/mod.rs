@@ -93,6 +93,8 @@ pub enum Step {
     AttachProc,
     /// The child waits until that is done.
     AwaitProc,
+    /// The child waits until who it is has been written down: from then on somebody else can end it.
+    AwaitRecord,
     /// The limit with this index is set.
     SetLimit(usize),
     /// The sealed init replaces the child.

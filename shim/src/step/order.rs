@@ -78,7 +78,8 @@ impl Step {
         let limits = plan.process().map_or(0, |process| process.limits.len());
         let limits = (0..limits).map(Self::SetLimit);
         let Plan::Launch(launch) = plan else {
-            let first = std::iter::once(Self::BecomeRoot);
+            let first = plan.outlives().then_some(Self::AwaitRecord).into_iter();
+            let first = first.chain([Self::BecomeRoot]);
             return first.chain(limits).chain([Self::ExecuteInit]).collect();
         };
         let (views, system) = (&launch.views, &launch.system);
@@ -113,6 +114,7 @@ impl Step {
         if shown {
             steps.extend([Self::SendProc, Self::AttachProc, Self::AwaitProc]);
         }
+        steps.extend(plan.outlives().then_some(Self::AwaitRecord));
         steps.extend(limits);
         steps.push(Self::ExecuteInit);
         steps

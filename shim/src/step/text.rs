@@ -64,6 +64,7 @@ impl Step {
                 })
             }
             Self::MakeDevices => "move_mount(NODE, /dev/NODE), symlink(/dev/fd, …)".to_owned(),
+            Self::AwaitRecord => "recv(host): it is written down".to_owned(),
             Self::SetLimit(index) => {
                 let limit = limit(plan, index);
                 limit.map_or_else(String::new, |limit| format!("setrlimit({limit})"))
