@@ -13,6 +13,7 @@ mod plan;
 mod process;
 mod show;
 mod state;
+mod table;
 mod time;
 mod words;
 
@@ -43,7 +44,7 @@ pub fn is_meant(words: &[OsString]) -> bool {
 
 /// The verbs and what they are about, for the help text.
 pub(crate) fn verbs() -> impl Iterator<Item = (&'static str, &'static str)> {
-    words::VERBS.iter().map(|verb| (verb.name, verb.about))
+    table::VERBS.iter().map(|verb| (verb.name, verb.about))
 }
 
 /// Does what a command line asks for. An error is the last line of the log, too.

@@ -1,0 +1,240 @@
+//! The table of the OCI verbs and their options: what the parser and the help are made from.
+
+use crate::cli::table::flags::{short, switch, valued};
+use crate::cli::table::{Flag, Verb};
+
+/// What an option sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Id {
+    Bundle,
+    ConsoleSocket,
+    PidFile,
+    PreserveFds,
+    NoPivot,
+    NoNewKeyring,
+    Detach,
+    Keep,
+    All,
+    Force,
+    Process,
+    Tty,
+    Format,
+    Quiet,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Create,
+    Start,
+    Run,
+    State,
+    Kill,
+    Delete,
+    Exec,
+    List,
+    Ps,
+    Features,
+    Spec,
+}
+
+/// A verb of this front-end.
+pub(super) type Row = Verb<Action, Id>;
+
+const BUNDLE: &[Flag<Id>] = &[
+    short(
+        'b',
+        valued(
+            Id::Bundle,
+            "--bundle",
+            "DIR",
+            "directory with config.json; default: the working directory",
+        ),
+    ),
+    switch(
+        Id::NoPivot,
+        "--no-pivot",
+        "refused: the root is always changed by pivot_root",
+    ),
+    switch(
+        Id::NoNewKeyring,
+        "--no-new-keyring",
+        "refused: the caller's keys are never passed on",
+    ),
+];
+const PROCESS: &[Flag<Id>] = &[
+    valued(
+        Id::ConsoleSocket,
+        "--console-socket",
+        "SOCKET",
+        "where the terminal is sent to",
+    ),
+    valued(
+        Id::PidFile,
+        "--pid-file",
+        "FILE",
+        "gets the number of the process",
+    ),
+    valued(
+        Id::PreserveFds,
+        "--preserve-fds",
+        "N",
+        "descriptors from 3 on that are passed on",
+    ),
+];
+const DETACH: &[Flag<Id>] = &[short(
+    'd',
+    switch(
+        Id::Detach,
+        "--detach",
+        "return when the process has been started",
+    ),
+)];
+const FORMAT: &[Flag<Id>] = &[short(
+    'f',
+    valued(Id::Format, "--format", "FORMAT", "table or json"),
+)];
+
+/// The verbs.
+pub(super) static VERBS: &[Row] = &[
+    Verb {
+        id: Action::Create,
+        group: "",
+        name: "create",
+        operands: "ID",
+        about: "make a container of a bundle; it waits to be started",
+        notes: "",
+        flags: &[BUNDLE, PROCESS],
+    },
+    Verb {
+        id: Action::Start,
+        group: "",
+        name: "start",
+        operands: "ID",
+        about: "start the program of a created container",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Run,
+        group: "",
+        name: "run",
+        operands: "ID",
+        about: "create and start a container, and stay until it has ended",
+        notes: "It is deleted then, unless --keep. Ends as its program ended.",
+        flags: &[
+            BUNDLE,
+            PROCESS,
+            DETACH,
+            &[switch(
+                Id::Keep,
+                "--keep",
+                "do not delete it when it has ended",
+            )],
+        ],
+    },
+    Verb {
+        id: Action::State,
+        group: "",
+        name: "state",
+        operands: "ID",
+        about: "print the state of a container as JSON",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Kill,
+        group: "",
+        name: "kill",
+        operands: "ID [SIGNAL]",
+        about: "send a signal to the program of a container",
+        notes: "SIGTERM, if nothing is said.",
+        flags: &[&[short(
+            'a',
+            switch(
+                Id::All,
+                "--all",
+                "refused but for SIGKILL, which ends all processes in any case",
+            ),
+        )]],
+    },
+    Verb {
+        id: Action::Delete,
+        group: "",
+        name: "delete",
+        operands: "ID",
+        about: "forget a container that has stopped",
+        notes: "",
+        flags: &[&[short(
+            'f',
+            switch(
+                Id::Force,
+                "--force",
+                "end it first; nothing to delete is a success",
+            ),
+        )]],
+    },
+    Verb {
+        id: Action::Exec,
+        group: "",
+        name: "exec",
+        operands: "ID",
+        about: "run a process in a container",
+        notes: "It is confined as the container is, unless process.json says otherwise.",
+        flags: &[
+            &[
+                short(
+                    'p',
+                    valued(
+                        Id::Process,
+                        "--process",
+                        "FILE",
+                        "process.json, as process of config.json",
+                    ),
+                ),
+                short('t', switch(Id::Tty, "--tty", "give it a terminal")),
+            ],
+            PROCESS,
+            DETACH,
+        ],
+    },
+    Verb {
+        id: Action::List,
+        group: "",
+        name: "list",
+        operands: "",
+        about: "list the containers",
+        notes: "",
+        flags: &[
+            FORMAT,
+            &[short('q', switch(Id::Quiet, "--quiet", "only their ids"))],
+        ],
+    },
+    Verb {
+        id: Action::Ps,
+        group: "",
+        name: "ps",
+        operands: "ID",
+        about: "list the processes of a container",
+        notes: "",
+        flags: &[FORMAT],
+    },
+    Verb {
+        id: Action::Features,
+        group: "",
+        name: "features",
+        operands: "",
+        about: "print what is supported as JSON",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Spec,
+        group: "",
+        name: "spec",
+        operands: "",
+        about: "write a config.json to start from",
+        notes: "",
+        flags: &[BUNDLE],
+    },
+];
