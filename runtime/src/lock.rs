@@ -2,6 +2,8 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a lock is waited for. Who holds one that is waited for does so for a few system calls, or an import long.
@@ -24,6 +26,14 @@ pub(crate) fn take(
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
+    }
+}
+
+/// Whether the file that is open still has this name: who waited for its lock may hold one of what is no longer there.
+pub(crate) fn is_still(open: &File, path: &Path) -> bool {
+    match (open.metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
     }
 }
 

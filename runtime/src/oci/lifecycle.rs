@@ -138,7 +138,12 @@ pub(super) fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()>
         Err(_) if force => return Ok(()),
         Err(error) => return Err(error),
     };
-    let _lock = container.lock()?;
+    let _lock = match container.lock() {
+        Ok(lock) => lock,
+        // Somebody else has deleted it, or there was never more of it.
+        Err(_) if force && (container.remove_empty() || store.find(id).is_err()) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let Seen { status, .. } = container.look()?;
     if !force && status != Status::Stopped {
         return Err(Error::new("delete container")

@@ -10,6 +10,7 @@ use shim::{Error, Result};
 
 use super::SPECIFICATION;
 use super::state::{Container, Status, Store};
+use crate::json;
 
 /// The state of the specification, and what list adds to it.
 #[derive(Serialize)]
@@ -54,18 +55,12 @@ impl State {
     }
 }
 
-fn pretty(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map(|text| format!("{text}\n"))
-        .map_err(|error| Error::new("print JSON").because(error.to_string()))
-}
-
 /// `state`
 ///
 /// # Errors
 /// /proc is not mounted.
 pub(super) fn state(container: &Container) -> Result<String> {
-    pretty(&State::of(container)?)
+    json::pretty(&State::of(container)?)
 }
 
 /// `list`
@@ -81,10 +76,7 @@ pub(super) fn list(store: &Store, json: bool, quiet: bool) -> Result<String> {
         }
     }
     if json {
-        let text = serde_json::to_string(&states);
-        return text
-            .map(|text| format!("{text}\n"))
-            .map_err(|error| Error::new("print JSON").because(error.to_string()));
+        return json::line(&states);
     }
     let mut text = String::new();
     if !quiet {
@@ -133,9 +125,7 @@ pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
     members.sort_unstable();
     if json {
         let numbers: Vec<i32> = members.iter().map(|(pid, _)| *pid).collect();
-        return serde_json::to_string(&numbers)
-            .map(|text| format!("{text}\n"))
-            .map_err(|error| Error::new("print JSON").because(error.to_string()));
+        return json::line(&numbers);
     }
     let mut text = String::from("PID         COMMAND\n");
     for (pid, command) in members {
@@ -149,7 +139,7 @@ pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
 /// # Errors
 /// None is expected.
 pub(super) fn features() -> Result<String> {
-    pretty(&json!({
+    json::pretty(&json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
         "hooks": [],
@@ -182,7 +172,7 @@ fn capabilities() -> Vec<String> {
 /// There is a config.json already; it cannot be written.
 pub(super) fn write_spec(bundle: &Path) -> Result<()> {
     let path = bundle.join("config.json");
-    let text = pretty(&example())?;
+    let text = json::pretty(&example())?;
     let mut options = std::fs::File::options();
     let opened = options.write(true).create_new(true).open(&path);
     opened

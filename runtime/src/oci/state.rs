@@ -26,8 +26,12 @@ use crate::lock;
 const RECORD: &str = "state.json";
 /// The copy of config.json as it was at `create`.
 pub(super) const CONFIG: &str = "config.json";
+const LOCK: &str = "lock";
 const START: &str = "start";
 const ANSWER: &str = "answer";
+/// Why there is no lock to take.
+const NO_LOCK: &str =
+    "it has just been deleted, or create was killed: delete --force removes what is left";
 /// How long the rest may take after SIGKILL.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
@@ -154,7 +158,12 @@ impl Store {
             id: id.clone(),
             dir,
         };
-        let lock = container.lock()?;
+        let mut options = File::options();
+        options.create_new(true).append(true).mode(0o600);
+        let lock = options
+            .open(container.path(LOCK))
+            .map_err(|error| failed(&error))?;
+        let lock = container.take(lock)?;
         Ok(Making {
             container,
             _lock: lock,
@@ -174,14 +183,15 @@ impl Store {
                 dir,
             });
         }
-        Err(Error::new("find container")
-            .on(id)
-            .because("container does not exist")
-            .hint(format!(
-                "there is no {}; see list, and --root",
-                dir.display()
-            )))
+        let hint = format!("there is no {}; see list, and --root", dir.display());
+        Err(missing(id, hint))
     }
+}
+
+fn missing(id: &ContainerId, hint: String) -> Error {
+    // Engines look for these words.
+    let error = Error::new("find container").on(id);
+    error.because("container does not exist").hint(hint)
 }
 
 /// A container that is there, in whatever state.
@@ -199,22 +209,27 @@ impl Container {
     /// Takes the lock, waiting for whoever has it.
     ///
     /// # Errors
-    /// It is taken for ten seconds; the container has just been deleted.
+    /// It is taken for ten seconds; the container has just been deleted, or is only just being made.
     pub(super) fn lock(&self) -> Result<File> {
-        let path = self.path("lock");
-        let failed = |error: &io::Error| {
-            Error::io("lock", path.display(), error).hint("it may have been deleted just now")
-        };
-        let mut options = File::options();
-        options.create(true).append(true).mode(0o600);
-        let file = options.open(&path).map_err(|error| failed(&error))?;
+        let path = self.path(LOCK);
+        let opened = File::options().append(true).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(&self.id, NO_LOCK.to_owned()),
+            _ => Error::io("lock", path.display(), &error).hint("see --root"),
+        })?;
+        self.take(file)
+    }
+
+    fn take(&self, file: File) -> Result<File> {
+        let path = self.path(LOCK);
         match lock::take(&file, File::try_lock, lock::DEADLINE) {
-            Ok(true) => Ok(file),
+            Ok(true) if lock::is_still(&file, &path) => Ok(file),
+            Ok(true) => Err(missing(&self.id, NO_LOCK.to_owned())),
             Ok(false) => Err(Error::new("lock container")
                 .on(&self.id)
                 .because("another verb is at work on it for ten seconds")
                 .hint("try again when that has ended")),
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(Error::io("lock", path.display(), &error).hint("see --root")),
         }
     }
 
@@ -331,13 +346,30 @@ impl Container {
             .hint("a process may hang in the kernel: see its state with ps"))
     }
 
-    /// Removes the directory; the lock must be held.
+    /// Removes the directory; the lock must be held. That goes last: whoever waits for it finds out that it has gone.
     ///
     /// # Errors
     /// Those of the filesystem.
     pub(super) fn remove(&self) -> Result<()> {
-        std::fs::remove_dir_all(&self.dir)
-            .map_err(|error| Error::io("remove", self.dir.display(), &error))
+        let remove = || {
+            for entry in std::fs::read_dir(&self.dir)? {
+                let entry = entry?;
+                if entry.file_name() != LOCK {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            std::fs::remove_file(self.path(LOCK))?;
+            std::fs::remove_dir(&self.dir)
+        };
+        remove().map_err(|error| {
+            Error::io("remove", self.dir.display(), &error)
+                .hint("delete --force goes on with it when that is mended")
+        })
+    }
+
+    /// Removes the directory where nothing is in it: of a `create` or `delete` that was killed at its first, or last, call.
+    pub(super) fn remove_empty(&self) -> bool {
+        std::fs::remove_dir(&self.dir).is_ok()
     }
 }
 

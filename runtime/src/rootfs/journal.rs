@@ -9,7 +9,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -102,7 +102,7 @@ impl Journal {
             .mode(0o600)
             .open(&creating)
             .map_err(|error| failed(&error))?;
-        if !try_lock(&file, &creating, Duration::ZERO)? || !is_same_file(&file, &creating) {
+        if !try_lock(&file, &creating, Duration::ZERO)? || !lock::is_still(&file, &creating) {
             return Ok(None);
         }
         let mut this = Self {
@@ -201,7 +201,7 @@ pub(super) fn state(places: &Places) -> Result<State> {
         });
     }
     // Between opening and locking its creator may have completed it, or somebody else have removed it.
-    if !is_same_file(&file, &creating) {
+    if !lock::is_still(&file, &creating) {
         return Ok(State::Busy { complete: false });
     }
     Ok(State::HalfMade(Journal {
@@ -225,13 +225,6 @@ fn has_dead_creator(mut record: &File) -> bool {
     read.and_then(|_| serde_json::from_slice::<Record>(&text).ok())
         .and_then(|record| record.creator)
         .is_some_and(|creator| creator.open().is_none())
-}
-
-fn is_same_file(open: &File, path: &Path) -> bool {
-    match (open.metadata(), std::fs::symlink_metadata(path)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
 }
 
 /// The record of a complete root filesystem; none where there is no such one.

@@ -130,6 +130,41 @@ fn of_two_creates_of_one_id_one_succeeds() {
 }
 
 #[test]
+fn of_several_deletes_of_one_container_one_does_it() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
+    fs::create_dir_all(bundle.root()).unwrap();
+    let before = Snapshot::of(&world);
+    for round in 0..10 {
+        let forced = round % 2 == 0;
+        bundle.ok(&["run", "-d", "one"]);
+        if !forced {
+            bundle.ok(&["kill", "one", "KILL"]);
+            bundle.await_status("one", "stopped");
+        }
+        let words: &[&str] = match forced {
+            true => &["delete", "--force", "one"],
+            false => &["delete", "one"],
+        };
+        let clients: Vec<_> = (0..4).map(|_| bundle.call(words).spawn()).collect();
+        let mut deleted = 0;
+        for client in clients {
+            let done = client.finish();
+            match done.code() {
+                Some(0) => deleted += 1,
+                _ => assert!(
+                    done.err_text().contains("container does not exist"),
+                    "{}",
+                    done.err_text()
+                ),
+            }
+        }
+        assert_eq!(deleted, if forced { 4 } else { 1 });
+        before.assert_same(&world);
+    }
+}
+
+#[test]
 fn a_killed_create_leaves_only_what_delete_force_removes() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
