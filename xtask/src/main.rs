@@ -4,6 +4,7 @@
 
 mod bench;
 mod children;
+mod conformance;
 mod demo_image;
 mod demo_stage;
 mod elf;
@@ -72,6 +73,12 @@ const TASKS: &[Task] = &[
         run: task_fuzz::run,
     },
     Task {
+        name: "conformance",
+        words: "DIR [SUITE...]",
+        about: "run the public test-suites of OCI runtimes, fetched to DIR, beside crun, runc and youki",
+        run: conformance::run,
+    },
+    Task {
         name: "licences",
         words: "",
         about: "check the licence of every dependency against the list in xtask",
@@ -109,9 +116,9 @@ impl Task {
 fn usage() -> String {
     let mut text = String::from("usage: cargo xtask COMMAND\n");
     for task in TASKS {
-        text.push_str(&format!("  {:<9} {}\n", task.name, task.about));
+        text.push_str(&format!("  {:<11} {}\n", task.name, task.about));
     }
-    text.push_str("  help      this list");
+    text.push_str("  help        this list");
     text
 }
 

@@ -145,10 +145,16 @@ pub(crate) fn build(package: &str, bin: &str, options: &[&str]) -> Result<PathBu
         .ok_or_else(|| format!("cargo built {bin} of {package} without saying where"))
 }
 
+/// Where PATH has a program of this name.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(name));
+    places.find(|place| place.is_file())
+}
+
 /// Whether PATH has a program of this name.
 pub(crate) fn is_installed(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+    find(name).is_some()
 }
 
 #[cfg(test)]

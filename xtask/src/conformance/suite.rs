@@ -1,0 +1,170 @@
+//! The public test-suites: where each has its files, and how one of them is run against a runtime.
+
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+
+/// A suite that was fetched and built by hand: `DIR/NAME`.
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    /// The directory of its test files, their prefix and suffix. Empty: there is one program.
+    files: (&'static str, &'static str, &'static str),
+    /// What must be there, and how it gets there.
+    needs: &'static [(&'static str, &'static str)],
+    /// The words that run a file: FILE, RUNTIME and TOP (the suite's directory) are replaced.
+    words: &'static [&'static str],
+    /// Variables of its environment, likewise.
+    environment: &'static [(&'static str, &'static str)],
+    /// Whether it is run where it is, and not in an empty directory.
+    in_place: bool,
+    /// Files that are left out, and why.
+    pub(super) left_out: &'static [(&'static str, &'static str)],
+}
+
+/// In the order of the table.
+pub(super) const SUITES: [Suite; 4] = [
+    Suite {
+        name: "runtime-tools",
+        files: ("validation", "", ".t"),
+        needs: &[
+            ("runtimetest", "make runtimetest"),
+            ("validation/create/create.t", "make validation-executables"),
+        ],
+        words: &["FILE"],
+        environment: &[("RUNTIME", "RUNTIME")],
+        in_place: true,
+        left_out: &[],
+    },
+    Suite {
+        name: "crun",
+        files: ("tests", "test_", ".py"),
+        needs: &[(
+            "tests/init",
+            "touch config.h; gcc -static -I. -o tests/init tests/init.c",
+        )],
+        words: &["python3", "FILE"],
+        environment: &[("OCI_RUNTIME", "RUNTIME"), ("INIT", "TOP/tests/init")],
+        in_place: false,
+        left_out: &[
+            ("test_checkpoint_restore.py", "checkpoint is out of scope"),
+            ("test_custom_handler.py", "crun's own handlers"),
+        ],
+    },
+    Suite {
+        name: "runc",
+        files: ("tests/integration", "", ".bats"),
+        needs: &[
+            ("tests/cmd/_bin/recvtty", "make test-binaries"),
+            (
+                "tests/integration/testdata/busybox-amd64.tar.xz",
+                "see docs/conformance.md",
+            ),
+        ],
+        words: &["bats", "--tap", "FILE"],
+        environment: &[("RUNC", "RUNTIME")],
+        in_place: true,
+        left_out: &[("checkpoint.bats", "checkpoint is out of scope")],
+    },
+    Suite {
+        name: "youki",
+        files: ("", "", ""),
+        needs: &[
+            ("contest", "just youki-contest"),
+            ("runtimetest", "just youki-contest"),
+            ("bundle.tar.gz", "cp tests/contest/contest/bundle.tar.gz ."),
+        ],
+        words: &[
+            "./contest",
+            "run",
+            "--runtime",
+            "RUNTIME",
+            "--runtimetest",
+            "./runtimetest",
+        ],
+        environment: &[],
+        in_place: true,
+        left_out: &[],
+    },
+];
+
+/// One file of a suite, ready to be run.
+pub(super) struct Job {
+    /// What it is called in the tables.
+    pub(super) name: String,
+    file: PathBuf,
+}
+
+impl Suite {
+    /// The suite's directory below `all`; nothing where that has none.
+    pub(super) fn top(&self, all: &Path) -> Result<Option<PathBuf>> {
+        let top = all.join(self.name);
+        if !top.is_dir() {
+            return Ok(None);
+        }
+        match self.needs.iter().find(|(file, _)| !top.join(file).exists()) {
+            Some((file, how)) => Err(format!("{} has no {file}; make it: {how}", top.display())),
+            None => Ok(Some(top)),
+        }
+    }
+
+    /// Its files, in order.
+    pub(super) fn jobs(&self, top: &Path) -> Result<Vec<Job>> {
+        let (directory, prefix, suffix) = self.files;
+        if directory.is_empty() {
+            return Ok(vec![Job {
+                name: self.name.to_string(),
+                file: top.to_path_buf(),
+            }]);
+        }
+        let mut files = Vec::new();
+        list(&top.join(directory), &mut files)?;
+        files.sort();
+        let mut jobs = Vec::new();
+        for file in files {
+            let name = file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let is_left_out = self.left_out.iter().any(|(left_out, _)| *left_out == name);
+            if name.starts_with(prefix) && name.ends_with(suffix) && !is_left_out {
+                jobs.push(Job { name, file });
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// The command that runs a file: words, environment, and where.
+    pub(super) fn command(
+        &self,
+        (top, empty): (&Path, &Path),
+        job: &Job,
+        runtime: &Path,
+    ) -> (Vec<String>, Vec<(String, String)>, PathBuf) {
+        let fill = |word: &str| {
+            word.replace("FILE", &job.file.to_string_lossy())
+                .replace("RUNTIME", &runtime.to_string_lossy())
+                .replace("TOP", &top.to_string_lossy())
+        };
+        let environment = self.environment.iter();
+        (
+            self.words.iter().map(|word| fill(word)).collect(),
+            environment
+                .map(|(name, value)| ((*name).to_string(), fill(value)))
+                .collect(),
+            if self.in_place { top } else { empty }.to_path_buf(),
+        )
+    }
+}
+
+fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = |error| format!("list {}: {error}", directory.display());
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        match path.is_dir() {
+            true => list(&path, files)?,
+            false => files.push(path),
+        }
+    }
+    Ok(())
+}
