@@ -166,6 +166,7 @@ fn plan(
             .map_err(failed)?
             .is_mount_root,
         hidden: false,
+        cgroups: Vec::new(),
         system: System::default(),
         rootfs: rootfs.path.clone(),
         namespaces: match id_maps {

@@ -54,6 +54,7 @@ pub mod verity;
 pub mod warning;
 
 mod attributes;
+mod cgroup;
 mod decimal;
 mod defaults;
 mod discover;

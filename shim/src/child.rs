@@ -10,6 +10,7 @@ use init::protocol::Record;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::setrlimit;
 use nix::sys::stat::Mode;
 use nix::unistd::{
@@ -97,15 +98,9 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
         Step::AwaitIdMap | Step::AwaitRecord => await_client(child.report),
         Step::AwaitProc => await_client(child.report).and_then(|()| made.covers.check()),
-        Step::BecomeRoot => {
-            let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
-            if child.set_groups {
-                setgroups(&[])?;
-            }
-            setresgid(group, group, group)?;
-            setresuid(root, root, root)
-        }
+        Step::BecomeRoot => become_root(child.set_groups),
         Step::HideChild => process::hide_from_tracers(),
+        Step::OwnCgroups => unshare(CloneFlags::CLONE_NEWCGROUP),
         Step::SlaveMounts => {
             let change = Change {
                 propagation: Some(Propagation::Slave),
@@ -199,6 +194,15 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         // The client's and init's steps are not in the list.
         _ => Ok(()),
     }
+}
+
+fn become_root(set_groups: bool) -> Result<(), Errno> {
+    let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    if set_groups {
+        setgroups(&[])?;
+    }
+    setresgid(group, group, group)?;
+    setresuid(root, root, root)
 }
 
 fn name<'a>(

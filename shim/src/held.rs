@@ -41,7 +41,8 @@ pub struct Hold {
 
 /// Makes PID 1 of a plan whose program is [`crate::plan::Program::Held`], and returns when it waits to be started.
 ///
-/// `born` is told its number first; if it fails, the process is ended again.
+/// It is born in `cgroup`, one of version 2, where that is possible. `born` is told its number and whether it was, and puts
+/// it into the plan's other cgroups; if that fails, the process is ended again.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint. Nothing of the container is left then.
@@ -49,7 +50,8 @@ pub fn create(
     plan: &Launch,
     rootfs: &RootDir,
     hold: &Hold,
-    born: impl FnOnce(Pid) -> Result<()>,
+    cgroup: Option<BorrowedFd<'_>>,
+    born: impl FnOnce(Pid, bool) -> Result<()>,
 ) -> Result<()> {
     let words = Plan::Launch(plan);
     let mounts = mounts::prepare(&plan.mounts)?;
@@ -67,14 +69,14 @@ pub fn create(
         &stdio,
         &lifelines,
         Some(&mounts),
-        Birth::New,
+        Birth::New { cgroup },
         &init,
     );
     chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
     let spawned = spawned?;
     drop(mounts);
     let pid = number(words, &spawned)?;
-    born(pid)?;
+    born(pid, spawned.in_cgroup)?;
     proceed(words, &spawned)?;
     match hear(words, &spawned)? {
         Some(Record::Ready) => {

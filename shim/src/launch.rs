@@ -88,7 +88,7 @@ pub fn launch(
         &stdio,
         &Lifelines::default(),
         Some(&mounts),
-        Birth::New,
+        Birth::New { cgroup: None },
         &init,
     );
     // Staying there would keep ROOTFS busy for whoever wants to unmount it.

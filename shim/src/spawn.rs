@@ -17,7 +17,7 @@ use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
 use crate::step::{Side, Step};
-use crate::sys::clone::{Clone, Parent, Refused, clone_into, clone3};
+use crate::sys::clone::{Clone, Parent, Refused, clone_into, clone3, clone3_into_cgroup};
 use crate::sys::pidfd;
 use crate::sys::process::{self, Vector};
 
@@ -30,6 +30,8 @@ pub(crate) struct Spawned {
     pub(crate) report: OwnedFd,
     /// Its number in the caller's PID namespace; none if it belongs to the container's PID 1.
     pub(crate) child: Option<Pid>,
+    /// Whether it was born in the cgroup that it was to be born in.
+    pub(crate) in_cgroup: bool,
     reaped: bool,
 }
 
@@ -66,8 +68,8 @@ impl Drop for Spawned {
 /// Where the process is born.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Birth<'a> {
-    /// In the plan's namespaces, made new for it.
-    New,
+    /// In the plan's namespaces, made new for it, and in this cgroup of version 2.
+    New { cgroup: Option<BorrowedFd<'a>> },
     /// In the plan's namespaces as this leader has them.
     Among {
         leader: BorrowedFd<'a>,
@@ -190,11 +192,12 @@ pub(crate) fn spawn(
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
     process::close_all_on_exec().map_err(|errno| Step::Clone.failure(plan, errno))?;
     leave_keyring(plan)?;
-    let (child, pidfd) = bear(plan, birth, &child)?;
+    let (child, pidfd, in_cgroup) = bear(plan, birth, &child)?;
     Ok(Spawned {
         pidfd,
         report: client,
         child,
+        in_cgroup,
         reaped: false,
     })
 }
@@ -208,21 +211,31 @@ fn leave_keyring(plan: Plan<'_>) -> Result<()> {
     }
 }
 
-/// Forks the child: its number, if it is the client's, and its pidfd.
+/// Forks the child: its number, if it is the client's, its pidfd, and whether it is in the cgroup that was asked for.
 fn bear(
     plan: Plan<'_>,
     birth: Birth<'_>,
     child: &Child<'_>,
-) -> Result<(Option<Pid>, OwnedFd), Failure> {
+) -> Result<(Option<Pid>, OwnedFd, bool), Failure> {
     match birth {
-        Birth::New => match clone3(plan.new_namespaces()) {
-            Ok(Clone::Child) => child::run(child),
-            Ok(Clone::Parent { pid, pidfd }) => Ok((Some(pid), pidfd)),
-            Err(errno) => Err(Step::Clone.failure(plan, errno).into()),
-        },
+        Birth::New { cgroup } => {
+            let namespaces = plan.new_namespaces();
+            let (born, inside) = match cgroup.map(|cgroup| clone3_into_cgroup(namespaces, cgroup)) {
+                // A filter of the surroundings hides the call: the cgroup is entered later, by a write.
+                None | Some(Err(Errno::ENOSYS)) => (clone3(namespaces), false),
+                Some(born) => (born, true),
+            };
+            match born {
+                Ok(Clone::Child) => child::run(child),
+                Ok(Clone::Parent { pid, pidfd }) => Ok((Some(pid), pidfd, inside)),
+                Err(errno) => Err(Step::Clone.failure(plan, errno).into()),
+            }
+        }
         Birth::Among { leader, parent } => {
             let namespaces = plan.namespaces().flags();
-            clone_into(leader, namespaces, parent, &|| child::run(child)).map_err(|refused| {
+            let born = clone_into(leader, namespaces, parent, &|| child::run(child));
+            let born = born.map(|(pid, pidfd)| (pid, pidfd, false));
+            born.map_err(|refused| {
                 let (step, errno) = match refused {
                     Refused::Join(errno) => (Step::JoinNamespaces, errno),
                     Refused::Fork(errno) => (Step::Clone, errno),

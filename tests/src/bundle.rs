@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::host::cgroups_of;
 use crate::image::Image;
 use crate::run::Run;
 use crate::until;
@@ -32,6 +33,7 @@ impl<'w> Bundle<'w> {
         let _ = bundle.spec().text();
         let mut config = bundle.config();
         config["process"]["args"] = ["sh", "-c", script].into_iter().collect();
+        config["linux"]["cgroupsPath"] = format!("/{}/one", bundle.world.name()).into();
         change(&mut config);
         bundle.write(&config);
         bundle
@@ -116,5 +118,20 @@ impl<'w> Bundle<'w> {
     pub fn last_log(&self) -> Value {
         let text = fs::read_to_string(self.log()).expect("log");
         serde_json::from_str(text.lines().next_back().expect("a line")).expect("JSON")
+    }
+}
+
+impl Drop for Bundle<'_> {
+    /// Cgroups are in no directory of the world, so the containers take them along.
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
+            let id = entry.file_name();
+            let words = ["delete", "--force"];
+            let _ = self.call(&words).verb([id]).done();
+        }
+        // What a deleted container has made above its cgroup stays while another one is in there.
+        for cgroup in cgroups_of(self.world).iter().rev() {
+            let _ = fs::remove_dir(cgroup);
+        }
     }
 }

@@ -79,6 +79,30 @@ pub fn processes_of(dir: &Path) -> Vec<Process> {
     found
 }
 
+/// The cgroups that are named after a world, with those in them.
+#[must_use]
+pub fn cgroups_of(world: &World) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+    let places = hierarchies.flatten().map(|entry| entry.path());
+    for place in places.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        directories(&place.join(world.name()), &mut found);
+    }
+    found
+}
+
+fn directories(place: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(place) else {
+        return;
+    };
+    found.push(place.to_owned());
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            directories(&entry.path(), found);
+        }
+    }
+}
+
 /// Whether the root mount of a mount table is of the world. A child that is just being set up, of any test, still has a
 /// copy of the whole host's table, which names every world; its root is the host's.
 fn is_rooted_in(table: &str, name: &str) -> bool {
@@ -143,6 +167,9 @@ impl Snapshot {
         }
         for place in [&world.state, &world.data, &world.base] {
             list(place, place, &mut lines);
+        }
+        for cgroup in cgroups_of(world) {
+            lines.insert(format!("cgroup {}", cgroup.display()));
         }
         for entry in fs::read_dir("/dev").expect("/dev").flatten() {
             if let Ok(meta) = entry.metadata() {

@@ -30,7 +30,7 @@ pub use bundle::Bundle;
 pub use client::{Client, Done};
 pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;
-pub use host::{Process, Snapshot, bare_host, lacking, mounts_below, processes_of};
+pub use host::{Process, Snapshot, bare_host, cgroups_of, lacking, mounts_below, processes_of};
 pub use image::{Image, erofs, squashfs, write_file};
 pub use layered::{Layered, opaque, whiteout};
 pub use mounts::{merge, own_mounts};

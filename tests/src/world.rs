@@ -130,6 +130,16 @@ impl World {
         Some(world)
     }
 
+    /// The name of its directory, which no other has.
+    ///
+    /// # Panics
+    /// Never: it is ours.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let name = self.dir.file_name().and_then(OsStr::to_str);
+        name.expect("world directory")
+    }
+
     /// The same, where every launch has these options too.
     #[must_use]
     pub fn launching_with<S: Into<String>>(mut self, options: impl IntoIterator<Item = S>) -> Self {

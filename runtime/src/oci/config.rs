@@ -7,7 +7,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shim::{Error, Result};
 
-use super::words::CgroupDriver;
 use crate::regular::Source;
 
 /// Larger than any engine writes.
@@ -67,21 +66,12 @@ impl Config {
         })
     }
 
-    /// What of the resources is not going to be limited, because the caller wants no cgroups.
-    ///
-    /// # Errors
-    /// It does want them, which is not supported yet.
-    pub(super) fn without_cgroups(&self, driver: CgroupDriver) -> Result<Vec<&'static str>> {
-        let asked: Vec<&str> = ["linux.resources", "linux.cgroupsPath"]
+    /// The fields about cgroups that say something.
+    pub(super) fn asks_for_cgroups(&self) -> Vec<&'static str> {
+        ["linux.resources", "linux.cgroupsPath"]
             .into_iter()
             .filter(|name| !is_empty(self.part(&name.split('.').collect::<Vec<_>>())))
-            .collect();
-        match asked.first() {
-            Some(field) if driver != CgroupDriver::Disabled => Err(unsupported(field).hint(
-                "cgroups come later; --cgroup-manager=disabled says that there shall be none",
-            )),
-            _ => Ok(asked),
-        }
+            .collect()
     }
 }
 

@@ -9,12 +9,14 @@ use shim::plan::Launch;
 use shim::sys::pidfd;
 use shim::{Ended, Error, Result, held};
 
+use super::cgroups::Cgroups;
 use super::config::Config;
 use super::id::ContainerId;
 use super::log::{Level, Log};
 use super::state::{CONFIG, Container, Record, Seen, Status, Store, write_pid};
 use super::words::{CgroupDriver, Create};
 use super::{absolute, plan, time};
+use crate::cgroup::{Group, Places};
 use crate::cli::Outcome;
 use crate::warning;
 
@@ -29,18 +31,32 @@ pub(super) fn create(
     log: &mut Option<Log>,
 ) -> Result<Container> {
     let config = Config::read(&args.bundle)?;
-    let unlimited = config.without_cgroups(cgroups)?;
+    let cgroups = Cgroups::decide(&config, cgroups, &args.id)?;
     let rootfs = plan::rootfs(&config)?;
-    let plan = plan::plan(&config, &rootfs)?;
+    let mut plan = plan::plan(&config, &rootfs, &cgroups.places)?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let making = store.make(&args.id)?;
     let mut record = record(&config, &plan)?;
+    record.cgroups = cgroups.places.clone();
     making.write(&record)?;
     making.put(CONFIG, &config.bytes)?;
+    let group = cgroups.make()?;
+    match group {
+        Some(_) => record.cgroups.take(),
+        None => {
+            plan.cgroups.clear();
+            record.cgroups = Places::default();
+        }
+    }
     let hold = making.hold()?;
-    held::create(&plan, &rootfs.dir, &hold, |pid| {
-        making.born(&mut record, pid)
+    let birthplace = group.as_ref().and_then(Group::birthplace);
+    held::create(&plan, &rootfs.dir, &hold, birthplace, |pid, inside| {
+        making.born(&mut record, pid)?;
+        match &group {
+            Some(group) => group.join(pid, inside),
+            None => Ok(()),
+        }
     })?;
     let container = Container {
         id: args.id.clone(),
@@ -55,7 +71,7 @@ pub(super) fn create(
             return Err(error);
         }
     }
-    for field in unlimited {
+    for field in cgroups.unlimited {
         let text = format!("{field} is not applied: --cgroup-manager=disabled");
         match log {
             Some(log) => log.say(Level::Warning, &text),

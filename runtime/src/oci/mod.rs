@@ -3,6 +3,7 @@
 //! It fills the same plan as `subcontainer launch` and applies it through `shim`, as everything does.
 
 mod cgroup_mount;
+mod cgroups;
 mod config;
 mod exec;
 mod id;

@@ -9,7 +9,7 @@ use shim::mounts::{Attributes, Content, Mount, Target};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
 
-use super::cgroup_mount;
+use super::cgroup_mount::View;
 use super::config::{unsupported, wrong};
 
 /// The mounts of a configuration.
@@ -25,10 +25,10 @@ pub(super) struct Mounts {
 ///
 /// # Errors
 /// Names the entry that is wrong, or has something that is not supported.
-pub(super) fn plan(given: &[Given], bundle: &Path) -> Result<Mounts> {
+pub(super) fn plan(given: &[Given], bundle: &Path, cgroups: &View<'_>) -> Result<Mounts> {
     let mut mounts = Mounts::default();
     for (index, entry) in given.iter().enumerate() {
-        mounts.add(entry, &format!("mounts[{index}]"), bundle)?;
+        mounts.add(entry, &format!("mounts[{index}]"), bundle, cgroups)?;
     }
     Ok(mounts)
 }
@@ -101,7 +101,7 @@ impl Options {
 }
 
 impl Mounts {
-    fn add(&mut self, given: &Given, field: &str, bundle: &Path) -> Result<()> {
+    fn add(&mut self, given: &Given, field: &str, bundle: &Path, cgroups: &View<'_>) -> Result<()> {
         if given.uid_mappings().is_some() || given.gid_mappings().is_some() {
             return Err(unsupported(format!("{field}.uidMappings")));
         }
@@ -117,8 +117,8 @@ impl Mounts {
                 "only a procfs is mounted on /proc, and nothing in it",
             ));
         }
-        if kind == "cgroup" && !options.bind {
-            return self.add_cgroups(&target, &options, field);
+        if matches!(kind, "cgroup" | "cgroup2") && !options.bind {
+            return self.add_cgroups(&target, &options, field, cgroups);
         }
         let content = if options.bind {
             bind(given, &options, field, bundle)?
@@ -135,13 +135,19 @@ impl Mounts {
         Ok(())
     }
 
-    fn add_cgroups(&mut self, target: &Target, options: &Options, field: &str) -> Result<()> {
+    fn add_cgroups(
+        &mut self,
+        target: &Target,
+        options: &Options,
+        field: &str,
+        cgroups: &View<'_>,
+    ) -> Result<()> {
         no_data(options, field)?;
         if options.attributes.names().any(|name| name == "ro") {
             self.readonly.extend(CString::new(target.to_string()));
         }
         self.list
-            .extend(cgroup_mount::plan(target, options.attributes)?);
+            .extend(cgroups.mounts(target, options.attributes)?);
         Ok(())
     }
 }
@@ -181,7 +187,7 @@ fn bind(given: &Given, options: &Options, field: &str, bundle: &Path) -> Result<
 
 fn new(kind: &str, options: &Options, field: &str) -> Result<Content> {
     match kind {
-        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2" => {}
+        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" => {}
         "" => return Err(wrong(format!("{field}.type"), "is missing")),
         _ => return Err(unsupported(format!("{field}.type: {kind}"))),
     }

@@ -9,8 +9,10 @@ use shim::Result;
 use shim::mounts::{Content, Mount};
 use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
 
+use super::cgroup_mount::View;
 use super::config::{Config, unsupported, wrong};
 use super::{mounts, process};
+use crate::cgroup::Places;
 use crate::host;
 use crate::process::Rootfs;
 
@@ -32,14 +34,19 @@ pub(super) fn rootfs(config: &Config) -> Result<Rootfs> {
 ///
 /// # Errors
 /// Names the field that is wrong or not supported.
-pub(super) fn plan(config: &Config, rootfs: &Rootfs) -> Result<Launch> {
+pub(super) fn plan(config: &Config, rootfs: &Rootfs, cgroups: &Places) -> Result<Launch> {
     let spec = &config.spec;
     let given = spec.process().as_ref();
     let given = given.ok_or_else(|| wrong("process", "is missing"))?;
     let linux = spec.linux().clone().unwrap_or_default();
     let namespaces = namespaces(&linux)?;
     let has = |name: &str| namespaces.names().any(|own| own == name);
-    let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &config.bundle)?;
+    let view = View {
+        places: cgroups,
+        own_namespace: has("cgroup"),
+    };
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let mounts = mounts::plan(mounts, &config.bundle, &view)?;
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
     readonly.extend(mounts.readonly);
     let named =
@@ -55,6 +62,7 @@ pub(super) fn plan(config: &Config, rootfs: &Rootfs) -> Result<Launch> {
         rootfs: rootfs.path.clone(),
         bind_rootfs: false,
         hidden: true,
+        cgroups: cgroups.paths().collect(),
         system: System {
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,

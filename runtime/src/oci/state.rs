@@ -20,6 +20,7 @@ use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::id::ContainerId;
+use crate::cgroup::{Group, Places};
 use crate::identity::{Identity, boot_id, has_ended};
 use crate::lock;
 
@@ -55,6 +56,8 @@ pub(super) struct Record {
     /// When it was made, as RFC 3339 has it.
     pub(super) created: String,
     pub(super) annotations: BTreeMap<String, String>,
+    /// Its cgroups, of this boot.
+    pub(super) cgroups: Places,
 }
 
 impl Record {
@@ -72,7 +75,22 @@ impl Record {
             program: String::new(),
             created,
             annotations: BTreeMap::new(),
+            cgroups: Places::default(),
         })
+    }
+
+    /// Its cgroups, as far as they are there.
+    pub(super) fn group(&self) -> Option<Group> {
+        let group = self.of_this_boot().then(|| Group::open(&self.cgroups));
+        group.filter(|group| !group.is_empty())
+    }
+
+    fn is_paused(&self) -> bool {
+        self.group().is_some_and(|group| group.is_frozen())
+    }
+
+    fn of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot_id| self.boot_id == boot_id)
     }
 
     /// PID 1, if it lives.
@@ -88,6 +106,7 @@ pub(super) enum Status {
     Creating,
     Created,
     Running,
+    Paused,
     Stopped,
 }
 
@@ -97,6 +116,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -256,6 +276,7 @@ impl Container {
         let status = match &init {
             None if known => Status::Stopped,
             None => Status::Creating,
+            Some(_) if record.as_ref().is_some_and(Record::is_paused) => Status::Paused,
             Some(_) if self.path(START).exists() => Status::Created,
             Some(_) => Status::Running,
         };
@@ -333,10 +354,17 @@ impl Container {
     /// # Errors
     /// It does not end within ten seconds.
     pub(super) fn end(&self) -> Result<()> {
-        let Some(init) = self.look()?.init else {
+        let seen = self.look()?;
+        let Some(init) = seen.init else {
             return Ok(());
         };
         let _ = pidfd::send_signal(&init, nix::libc::SIGKILL);
+        if seen.status == Status::Paused
+            && let Some(group) = seen.record.and_then(|record| record.group())
+        {
+            // In a freezer of version 1 not even that arrives.
+            group.thaw()?;
+        }
         if has_ended(&init, KILL_GRACE) {
             return Ok(());
         }
@@ -346,11 +374,15 @@ impl Container {
             .hint("a process may hang in the kernel: see its state with ps"))
     }
 
-    /// Removes the directory; the lock must be held. That goes last: whoever waits for it finds out that it has gone.
+    /// Removes the cgroups, with what is left in them, and the directory; the lock must be held. That goes last: whoever
+    /// waits for it finds out that it has gone.
     ///
     /// # Errors
-    /// Those of the filesystem.
+    /// Those of the filesystem; a process does not end.
     pub(super) fn remove(&self) -> Result<()> {
+        if let Some(record) = self.record().filter(Record::of_this_boot) {
+            record.cgroups.remove()?;
+        }
         let remove = || {
             for entry in std::fs::read_dir(&self.dir)? {
                 let entry = entry?;

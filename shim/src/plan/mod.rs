@@ -86,6 +86,9 @@ pub struct Launch {
     /// Whether the host's mount table stays as it is: ROOTFS is not shared, and the container's procfs is not seen there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
+    /// The cgroups that it is put into before it takes any other step; its cgroup namespace begins there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<PathBuf>,
     /// What of the system it sets for itself.
     #[serde(flatten)]
     pub system: System,
@@ -114,6 +117,19 @@ pub struct Launch {
     pub stop_signal: Option<i32>,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
+}
+
+impl Launch {
+    /// Whether it gets cgroups of its own.
+    pub(crate) fn enters_cgroups(&self) -> bool {
+        !self.cgroups.is_empty()
+    }
+
+    /// Whether it makes its cgroup namespace itself, when it has entered them.
+    pub(crate) fn makes_cgroup_namespace(&self) -> bool {
+        let own = self.namespaces.flags();
+        self.enters_cgroups() && own.contains(CloneFlags::CLONE_NEWCGROUP)
+    }
 }
 
 /// A command to be run in a running container.
@@ -204,6 +220,10 @@ impl<'p> Plan<'p> {
     /// The namespaces that the process is born into, new with it.
     pub(crate) fn new_namespaces(self) -> CloneFlags {
         match self {
+            // One that begins in a cgroup which is entered later is made then.
+            Self::Launch(plan) if plan.enters_cgroups() => {
+                plan.namespaces.flags() - CloneFlags::CLONE_NEWCGROUP
+            }
             Self::Launch(plan) => plan.namespaces.flags(),
             Self::Exec(_) => CloneFlags::empty(),
         }

@@ -73,6 +73,7 @@ impl Step {
             Self::LeaveKeyring => "leave the caller's keys out of",
             Self::SetHostName | Self::SetDomainName => "name the host in",
             Self::RaiseLoopback => "bring up the loopback in",
+            Self::EnterCgroups | Self::OwnCgroups => "enter the cgroups for",
             Self::SetSysctl(_) => "set a sysctl in",
             Self::SetLimit(_) => "limit the resources in",
             Self::MakeDevices => "make the devices in",

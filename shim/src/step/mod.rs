@@ -41,6 +41,8 @@ pub enum Step {
     JoinNamespaces,
     /// The child is made.
     Clone,
+    /// The child is put into its cgroups.
+    EnterCgroups,
     /// The user namespace gets its map.
     WriteIdMap,
     /// The child gets SIGKILL when the client dies.
@@ -95,6 +97,8 @@ pub enum Step {
     AwaitProc,
     /// The child waits until who it is has been written down: from then on somebody else can end it.
     AwaitRecord,
+    /// Its cgroup namespace begins where it is now.
+    OwnCgroups,
     /// The limit with this index is set.
     SetLimit(usize),
     /// The sealed init replaces the child.
@@ -116,6 +120,7 @@ impl Step {
             | Self::LeaveKeyring
             | Self::JoinNamespaces
             | Self::Clone
+            | Self::EnterCgroups
             | Self::WriteIdMap
             | Self::AttachProc => Side::Host,
             Self::Init(_) => Side::Init,

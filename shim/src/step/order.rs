@@ -34,6 +34,7 @@ impl Step {
             steps.push(Self::ShareRootfs);
         }
         steps.extend([Self::LeaveKeyring, Self::Clone]);
+        steps.extend(plan.enters_cgroups().then_some(Self::EnterCgroups));
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));
@@ -89,12 +90,11 @@ impl Step {
         // before, the end of the socket tells of the client's death.
         let mut steps = Vec::new();
         steps.extend(own_ids.then_some(Self::AwaitIdMap));
-        steps.extend([
-            Self::BecomeRoot,
-            Self::DieWithClient,
-            Self::HideChild,
-            Self::SlaveMounts,
-        ]);
+        steps.extend([Self::BecomeRoot, Self::DieWithClient, Self::HideChild]);
+        // Before all that uses memory or is seen inside: what limits it holds from here on.
+        steps.extend(plan.outlives().then_some(Self::AwaitRecord));
+        steps.extend(launch.makes_cgroup_namespace().then_some(Self::OwnCgroups));
+        steps.push(Self::SlaveMounts);
         steps.extend(system.host_name.as_ref().map(|_| Self::SetHostName));
         steps.extend(system.domain_name.as_ref().map(|_| Self::SetDomainName));
         steps.extend(system.loopback.then_some(Self::RaiseLoopback));
@@ -114,7 +114,6 @@ impl Step {
         if shown {
             steps.extend([Self::SendProc, Self::AttachProc, Self::AwaitProc]);
         }
-        steps.extend(plan.outlives().then_some(Self::AwaitRecord));
         steps.extend(limits);
         steps.push(Self::ExecuteInit);
         steps

@@ -32,6 +32,16 @@ impl Step {
                 Plan::Exec(_) => "clone3()".to_owned(),
             },
             Self::WriteIdMap => id_maps(plan),
+            Self::EnterCgroups => match plan {
+                Plan::Launch(launch) => launch
+                    .cgroups
+                    .iter()
+                    .map(|path| format!("write({}/cgroup.procs)", path.display()))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                Plan::Exec(_) => String::new(),
+            },
+            Self::OwnCgroups => "unshare(cgroup)".to_owned(),
             Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
             Self::BecomeRoot => {

@@ -6,6 +6,7 @@
 
 #[cfg(debug_assertions)]
 mod alloc;
+pub mod bpf;
 pub mod clone;
 pub mod loopdev;
 pub mod mount;

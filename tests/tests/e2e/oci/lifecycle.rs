@@ -99,6 +99,9 @@ fn delete_force_ends_what_there_is() {
     bundle.call(&["delete", "nobody"]).done().expect_code(1);
     bundle.ok(&["create", "one"]);
     bundle.call(&["delete", "one"]).done().expect_code(1);
+    let mut config = bundle.config();
+    config["linux"]["cgroupsPath"] = format!("/{}/two", world.name()).into();
+    bundle.write(&config);
     bundle.ok(&["run", "-d", "two"]);
     for id in ["one", "two"] {
         bundle.ok(&["delete", "--force", id]);

@@ -1,5 +1,6 @@
 //! The OCI front-end, as engines call it.
 
+mod cgroups;
 mod config;
 mod engines;
 mod exec;

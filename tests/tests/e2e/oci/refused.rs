@@ -132,12 +132,8 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             json!({ "net/../kernel/panic": panic }),
             "sysctl",
         ),
-        (
-            "/linux/resources",
-            json!({ "pids": { "limit": 5 } }),
-            "linux.resources",
-        ),
-        ("/linux/cgroupsPath", json!("/a"), "linux.cgroupsPath"),
+        ("/linux/cgroupsPath", json!("/a/../b"), "linux.cgroupsPath"),
+        ("/linux/cgroupsPath", json!("/"), "linux.cgroupsPath"),
         (
             "/linux/seccomp",
             json!({ "defaultAction": "SCMP_ACT_NOSUCH" }),

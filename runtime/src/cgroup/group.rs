@@ -1,0 +1,298 @@
+//! The cgroups of one container, opened: made, limited, entered.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::unistd::Pid;
+use shim::{Error, Result, RootDir};
+
+use super::dir::{Dir, names};
+use super::hierarchies::Version;
+use super::place::{Place, Places};
+use super::settings::{Setting, Settings};
+
+/// What could not be done: the error, and whether the caller may simply not do it here.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// The host's cgroups are not the caller's to change.
+    pub(crate) forbidden: bool,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) place: Place,
+    pub(super) dir: Dir,
+}
+
+impl Member {
+    pub(super) fn failed(&self, op: &'static str, file: &str, errno: Errno) -> Error {
+        Error::sys(op, self.place.full().join(file).display(), errno)
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(super) members: Vec<Member>,
+}
+
+impl Group {
+    /// Makes what is missing. What there is already must be empty, and must not be frozen.
+    ///
+    /// # Errors
+    /// See [`Failure`]. What has been made by then is still there.
+    pub(crate) fn make(places: &Places, settings: &Settings) -> Result<Self, Failure> {
+        let wanted = settings.controllers();
+        let members = places.list.iter().map(|place| {
+            make(place, &wanted).map_err(|errno| {
+                let full = place.full();
+                let error = Error::sys("make cgroup", full.display(), errno).hint(hint(errno));
+                Failure {
+                    error,
+                    forbidden: matches!(errno, Errno::EROFS | Errno::EACCES | Errno::EPERM),
+                }
+            })
+        });
+        let group = Self {
+            members: members.collect::<Result<_, _>>()?,
+        };
+        let refused = group.check();
+        refused.map(|()| group).map_err(|error| Failure {
+            error,
+            forbidden: false,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let refused = |member: &Member, why: &'static str| {
+            let full = member.place.full();
+            Error::new("use cgroup")
+                .on(full.display())
+                .because(why)
+                .hint("linux.cgroupsPath must name one that belongs to this container alone")
+        };
+        for member in &self.members {
+            let inside = member.dir.read("cgroup.procs").unwrap_or_default();
+            if !inside.is_empty() {
+                return Err(refused(member, "there are processes in it"));
+            }
+            if member.is_frozen() == Some(true) {
+                return Err(refused(member, "it is frozen, or one above it is"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what there is of them.
+    pub(crate) fn open(places: &Places) -> Self {
+        let open = |place: &Place| {
+            let dir = mounted(place)
+                .and_then(|mount| mount.open(&place.path))
+                .ok()?;
+            let place = place.clone();
+            Some(Member { place, dir })
+        };
+        Self {
+            members: places.list.iter().filter_map(open).collect(),
+        }
+    }
+
+    /// Whether there is none at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// That of version 2.
+    pub(super) fn second(&self) -> Option<&Member> {
+        let mut members = self.members.iter();
+        members.find(|member| member.place.version == Version::Two)
+    }
+
+    /// That which a controller is in.
+    pub(super) fn of(&self, controller: &str) -> Option<&Member> {
+        self.members
+            .iter()
+            .find(|member| member.place.has(controller))
+    }
+
+    /// Where a process can be born into (CLONE_INTO_CGROUP).
+    pub(crate) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.second().map(|member| member.dir.as_fd())
+    }
+
+    /// Moves a process into them; `born` if it was born in that of version 2.
+    ///
+    /// # Errors
+    /// Those of the kernel: EBUSY, ENOSPC, EOPNOTSUPP.
+    pub(crate) fn join(&self, pid: Pid, born: bool) -> Result<()> {
+        for member in &self.members {
+            if born && member.place.version == Version::Two {
+                continue;
+            }
+            let joined = member.dir.write("cgroup.procs", &pid.to_string());
+            joined.map_err(|errno| member.failed("enter cgroup", "cgroup.procs", errno))?;
+        }
+        Ok(())
+    }
+
+    /// Makes limits hold. The kernel checks some against others (memory against memory and swap, a quota against its
+    /// period), and which has to come first depends on what holds now: what is refused is tried again after the rest.
+    ///
+    /// # Errors
+    /// Names the field that the kernel refuses or does not have.
+    pub(crate) fn apply(&self, settings: &Settings) -> Result<()> {
+        let mut again = Vec::new();
+        for setting in &settings.list {
+            match self.write(setting) {
+                Err(Errno::EINVAL | Errno::EBUSY) => again.push(setting),
+                other => other.map_err(|errno| self.refused(setting, errno))?,
+            }
+        }
+        for setting in again {
+            let written = self.write(setting);
+            written.map_err(|errno| self.refused(setting, errno))?;
+        }
+        match &settings.devices {
+            Some(rules) => rules.apply(self),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, setting: &Setting) -> Result<(), Errno> {
+        let member = match setting.controller {
+            Some(controller) => self.of(controller),
+            None => self.second(),
+        };
+        let member = member.ok_or(Errno::ENODEV)?;
+        if let Some(least) = setting.at_least
+            && member.dir.number(least.0) > Some(least.1)
+        {
+            return Err(Errno::EBUSY);
+        }
+        let written = member.dir.write(&setting.line.file, &setting.line.value);
+        match (written, &setting.otherwise) {
+            (Err(Errno::ENOENT), Some(line)) => member.dir.write(&line.file, &line.value),
+            (written, _) => written,
+        }
+    }
+
+    fn refused(&self, setting: &Setting, errno: Errno) -> Error {
+        let line = format!("{}: {}", setting.line.file, setting.line.value);
+        let error = Error::sys("limit", &setting.field, errno).flags(line);
+        match errno {
+            Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP => {
+                error.hint("this kernel, or the cgroup above, does not have it; leave it out")
+            }
+            Errno::EBUSY => error.hint("more than that is in use"),
+            Errno::EINVAL | Errno::ERANGE => {
+                error.hint("the kernel does not take this value, perhaps because of what holds above or beside it")
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The root of a hierarchy, if that is what is mounted there.
+pub(super) fn mounted(place: &Place) -> Result<Dir, Errno> {
+    let root = RootDir::open(&place.mount)?;
+    let kind = fstatfs(&root)?.filesystem_type();
+    let expected = match place.version {
+        Version::One => CGROUP_SUPER_MAGIC,
+        Version::Two => CGROUP2_SUPER_MAGIC,
+    };
+    if kind == expected {
+        Ok(Dir::from(root))
+    } else {
+        Err(Errno::ENOENT)
+    }
+}
+
+/// Somebody may just have removed one above it, being the last in there; that goes on for ever for nobody.
+const TRIES: usize = 100;
+
+fn make(place: &Place, wanted: &BTreeSet<&str>) -> Result<Member, Errno> {
+    for _ in 0..TRIES {
+        match try_make(place, wanted) {
+            Err(Errno::ENOENT | Errno::ENODEV) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::ENOENT)
+}
+
+fn try_make(place: &Place, wanted: &BTreeSet<&str>) -> Result<Member, Errno> {
+    let way = names(&place.path).ok_or(Errno::EINVAL)?;
+    let mut dir = mounted(place)?;
+    for (index, name) in way.iter().enumerate() {
+        if place.version == Version::Two {
+            hand_down(&dir, wanted);
+        }
+        let made = dir.make(name)?;
+        if !made && index + 1 == way.len() && !place.was_there() {
+            // Somebody else was quicker.
+            return Err(Errno::EEXIST);
+        }
+        let inside = dir.open(Path::new(name))?;
+        if place.has("cpuset") && place.version == Version::One {
+            inherit(&dir, &inside)?;
+        }
+        dir = inside;
+    }
+    let place = place.clone();
+    Ok(Member { place, dir })
+}
+
+/// Lets the cgroups in a directory have controllers. What is not possible is noticed when a limit is set.
+fn hand_down(dir: &Dir, wanted: &BTreeSet<&str>) {
+    let offered = dir.read("cgroup.controllers").unwrap_or_default();
+    let had = dir.read("cgroup.subtree_control").unwrap_or_default();
+    for name in offered.split_whitespace() {
+        if wanted.contains(name) && !had.split_whitespace().any(|one| one == name) {
+            let _ = dir.write("cgroup.subtree_control", &format!("+{name}"));
+        }
+    }
+}
+
+/// A new cpuset of version 1 is empty, and nothing can enter it until it has processors and memory.
+fn inherit(above: &Dir, dir: &Dir) -> Result<(), Errno> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if dir.read(name)?.trim().is_empty() {
+            dir.write(name, above.read(name)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EEXIST => "somebody else has just made it; try again",
+        Errno::EROFS | Errno::EACCES | Errno::EPERM => {
+            "the cgroups must be the caller's to change; --cgroup-manager=disabled does without"
+        }
+        Errno::ENOSPC | Errno::EAGAIN => {
+            "cgroup.max.descendants or cgroup.max.depth above it is reached"
+        }
+        Errno::EBUSY | Errno::EOPNOTSUPP => "one above it has processes, or is threaded",
+        _ => "see linux.cgroupsPath",
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.members.iter().map(|member| member.place.full());
+        let paths: Vec<_> = paths.map(|path| path.display().to_string()).collect();
+        f.write_str(&paths.join(", "))
+    }
+}
