@@ -24,11 +24,13 @@ const SPEC: Spec = Spec {
     filter: -1,
     filter_flags: 0,
     capabilities: ALL_CAPABILITIES,
+    sets: None,
     no_new_privileges: false,
     set_groups: true,
     uid: 1000,
     gid: 1000,
     umask: 0o022,
+    preserved: 0,
     candidates: 6,
 };
 

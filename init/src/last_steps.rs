@@ -9,6 +9,7 @@ use crate::sys::{self, CStr, Vector};
 use crate::{Failed, Stack};
 
 const PR_SET_PDEATHSIG: usize = 1;
+const PR_SET_KEEPCAPS: usize = 8;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
 /// NGROUPS_MAX since Linux 2.6.4.
 const GROUPS_MAX: usize = 65_536;
@@ -87,7 +88,7 @@ fn prepare(
     }
     streams(spec).map_err(at(Step::Streams))?;
     // Marked rather than closed: the report must survive until `execve` has succeeded.
-    sys::close_on_exec_from_3().map_err(at(Step::Descriptors))?;
+    sys::close_on_exec_from(3 + spec.preserved).map_err(at(Step::Descriptors))?;
     sys::umask(spec.umask);
     if spec.set_groups {
         supplementary_groups(groups).map_err(at(Step::Groups))?;
@@ -96,6 +97,10 @@ fn prepare(
     let entered = enter(command);
     if !spec.no_new_privileges {
         filter(spec).map_err(at(Step::Filter))?;
+    }
+    if spec.sets.is_some() {
+        // Otherwise a user that is not root would have none left to choose from (capabilities(7)); execve takes it back.
+        sys::prctl(PR_SET_KEEPCAPS, 1).map_err(at(Step::Uid))?;
     }
     sys::setresuid(spec.uid).map_err(at(Step::Uid))?;
     // A directory that root may not enter (a FUSE or NFS mount of the user's) may be open to the user.
@@ -108,7 +113,11 @@ fn prepare(
             }
         })
         .map_err(at(Step::Workdir))?;
-    sys::limit_capabilities(spec.capabilities).map_err(at(Step::Capabilities))?;
+    match &spec.sets {
+        None => sys::limit_capabilities(spec.capabilities),
+        Some(sets) => sys::set_capabilities(sets),
+    }
+    .map_err(at(Step::Capabilities))?;
     // The kernel forgets this signal whenever the effective ids change (prctl(2)), so it comes after them.
     sys::prctl(PR_SET_PDEATHSIG, signal::KILL as usize).map_err(at(Step::ParentDeath))?;
     // A client that died before the signal was asked for has closed its end of the report.

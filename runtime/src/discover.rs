@@ -68,6 +68,7 @@ fn privileges(leader: &Process, own: &Process) -> Option<Privileges> {
     let filtered = limited || host::in_initial_user_namespace().ok()?;
     Some(Privileges {
         capabilities: limited.then_some(Capabilities(bounding)),
+        sets: None,
         no_new_privileges: leader.nonewprivs == Some(1),
         seccomp: match filtered {
             true => Some(seccomp::default(bounding).ok()?),

@@ -17,6 +17,7 @@ use nix::unistd::{
     Gid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid,
 };
 
+use crate::console;
 use crate::mounts::{self, Parcel, Unpacking};
 use crate::plan::{Launch, Limit, System};
 use crate::procfs::{self, ProcfsOrigin};
@@ -37,6 +38,8 @@ pub(crate) struct Child<'a> {
     pub(crate) steps: &'a [(u16, Step)],
     /// The plan of a launch: the paths and the mounts that some of the steps are about.
     pub(crate) launch: Option<&'a Launch>,
+    /// Whose the command's terminal is.
+    pub(crate) uid: u32,
     /// The command's limits.
     pub(crate) limits: &'a [Limit],
     /// What the mounts need of the host.
@@ -109,24 +112,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             };
             set_attributes_at(c"/", change)
         }
-        Step::SetHostName => sethostname(name(child, |system| system.host_name.as_deref())?),
-        Step::SetDomainName => {
-            let name = name(child, |system| system.domain_name.as_deref())?;
-            process::set_domain_name(name.as_bytes())
-        }
-        Step::RaiseLoopback => net::raise_loopback(),
-        Step::SetSysctl(index) => {
-            let sysctls = child.launch.map(|launch| launch.system.sysctls.as_slice());
-            match (sysctls.and_then(|list| list.get(index)), &made.procfs) {
-                (Some(sysctl), Some(procfs)) => procfs::write(procfs, sysctl),
-                _ => Err(Errno::EBADF),
-            }
-        }
         Step::MakeDevices => made.covers.make_devices(),
-        Step::SetLimit(index) => {
-            let limit = child.limits.get(index).ok_or(Errno::EBADF)?;
-            setrlimit(limit.resource, limit.soft, limit.hard)
-        }
         Step::MakeProc => {
             let procfs = Filesystem::open(c"proc")?;
             let restricted = attr::NOSUID | attr::NODEV | attr::NOEXEC;
@@ -173,6 +159,8 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         }
         Step::TakeNodes => made.covers.take_nodes(),
         Step::CloseDevices => made.covers.close_devices(),
+        Step::OpenConsole => console::open(child.uid, child.report),
+        Step::ShowConsole => console::show(),
         Step::ShowProc => made.covers.show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
         Step::ProtectPath(_) => made.covers.make_readonly(path(child, step)?),
@@ -190,6 +178,30 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
                 child.arguments,
                 child.environment,
             ))
+        }
+        _ => take_of_itself(step, child, made.procfs.as_ref()),
+    }
+}
+
+/// A step that changes nothing but the process itself, or a namespace of its own.
+fn take_of_itself(step: Step, child: &Child<'_>, procfs: Option<&OwnedFd>) -> Result<(), Errno> {
+    match step {
+        Step::SetHostName => sethostname(name(child, |system| system.host_name.as_deref())?),
+        Step::SetDomainName => {
+            let name = name(child, |system| system.domain_name.as_deref())?;
+            process::set_domain_name(name.as_bytes())
+        }
+        Step::RaiseLoopback => net::raise_loopback(),
+        Step::SetSysctl(index) => {
+            let sysctls = child.launch.map(|launch| launch.system.sysctls.as_slice());
+            match (sysctls.and_then(|list| list.get(index)), procfs) {
+                (Some(sysctl), Some(procfs)) => procfs::write(procfs, sysctl),
+                _ => Err(Errno::EBADF),
+            }
+        }
+        Step::SetLimit(index) => {
+            let limit = child.limits.get(index).ok_or(Errno::EBADF)?;
+            setrlimit(limit.resource, limit.soft, limit.hard)
         }
         // The client's and init's steps are not in the list.
         _ => Ok(()),

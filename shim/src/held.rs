@@ -5,30 +5,27 @@
 //! then on whoever reads what was written down can end it. Its parent is the reaper of our surroundings once we are gone.
 
 use std::fmt::Display;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use init::protocol::{Record, Role, Step as InitStep};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, chdir, fchdir, read, write};
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::exec::Failure;
-use crate::launch::{SETUP_DEADLINE_MS, proceed};
+use crate::launch::{SETUP_DEADLINE_MS, proceed, receive_passed};
 use crate::mounts;
 use crate::plan::{Exec, Launch, Plan};
 use crate::rootdir::RootDir;
-use crate::signals::{self, Received};
 use crate::spawn::{self, Birth, Lifelines, Spawned};
-use crate::stdio;
+use crate::stdio::{self, Stdio};
 use crate::step::{Step, cannot_execute};
-use crate::supervise::failure;
+use crate::supervise::{Subject, Watch, failure};
 use crate::sys::clone::Parent;
-use crate::sys::socket;
-use crate::sys::{pidfd, process};
+use crate::sys::{process, socket};
 
 /// The two FIFOs of a held command, both open for reading and writing, so that neither ever comes to its end.
 #[derive(Debug)]
@@ -39,20 +36,72 @@ pub struct Hold {
     pub answer: OwnedFd,
 }
 
+/// A process that has been made: ended when dropped, unless it is let go or stayed with.
+#[derive(Debug)]
+pub struct Held<'p> {
+    plan: Plan<'p>,
+    spawned: Spawned,
+    stdio: Stdio,
+}
+
+impl Held<'_> {
+    /// The process goes on without us.
+    pub fn leave(self) {
+        self.spawned.leave();
+    }
+
+    /// Stays until the process has ended: passes signals on, relays its terminal where we have that, and reaps it.
+    ///
+    /// # Errors
+    /// Those of poll(2), and what could not be passed on.
+    pub fn attend(self, signals: &SignalFd) -> Result<Ended> {
+        Watch {
+            plan: self.plan,
+            spawned: self.spawned,
+            relay: self.stdio.into_relay()?,
+            signals,
+            subject: Subject::Process,
+            liveness: None,
+        }
+        .run()
+    }
+
+    /// Takes the terminal that the process has opened, and sends it on where somebody waits for it.
+    fn take_console(&mut self, console: Option<BorrowedFd<'_>>) -> Result<()> {
+        let terminal = self.plan.stdio().terminal;
+        if !terminal.is_some_and(|terminal| terminal.inside) {
+            return Ok(());
+        }
+        let (_, master) = receive_passed(self.plan, &self.spawned, Step::OpenConsole)?;
+        self.stdio.set_size(&master)?;
+        let Some(socket) = console else {
+            return self.stdio.adopt(master);
+        };
+        // What runc calls it; nobody looks.
+        socket::send(socket, b"/dev/ptmx", Some(master.as_raw_fd())).map_err(|errno| {
+            Error::new("send the terminal to")
+                .on("--console-socket")
+                .errno(errno)
+                .hint("somebody must listen there and take it")
+        })
+    }
+}
+
 /// Makes PID 1 of a plan whose program is [`crate::plan::Program::Held`], and returns when it waits to be started.
 ///
-/// It is born in `cgroup`, one of version 2, where that is possible. `born` is told its number and whether it was, and puts
-/// it into the plan's other cgroups; if that fails, the process is ended again.
+/// It is born in the cgroup of `outside`, one of version 2, where that is possible. `born` is told its number and whether it
+/// was, and puts it into the plan's other cgroups; if that fails, the process is ended again. Its terminal goes to the other
+/// part of `outside`, a connected socket, if that is given.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint. Nothing of the container is left then.
-pub fn create(
-    plan: &Launch,
+pub fn create<'p>(
+    plan: &'p Launch,
     rootfs: &RootDir,
     hold: &Hold,
-    cgroup: Option<BorrowedFd<'_>>,
+    (cgroup, console): (Option<BorrowedFd<'_>>, Option<BorrowedFd<'_>>),
     born: impl FnOnce(Pid, bool) -> Result<()>,
-) -> Result<()> {
+) -> Result<Held<'p>> {
     let words = Plan::Launch(plan);
     let mounts = mounts::prepare(&plan.mounts)?;
     let init = spawn::sealed_init()?;
@@ -73,16 +122,17 @@ pub fn create(
         &init,
     );
     chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
-    let spawned = spawned?;
+    let mut held = Held {
+        plan: words,
+        spawned: spawned?,
+        stdio,
+    };
     drop(mounts);
-    let pid = number(words, &spawned)?;
-    born(pid, spawned.in_cgroup)?;
-    proceed(words, &spawned)?;
-    match hear(words, &spawned)? {
-        Some(Record::Ready) => {
-            spawned.leave();
-            Ok(())
-        }
+    born(number(words, &held.spawned)?, held.spawned.in_cgroup)?;
+    proceed(words, &held.spawned)?;
+    held.take_console(console)?;
+    match hear(words, &held.spawned)? {
+        Some(Record::Ready) => Ok(held),
         // It has ended without a word, or was started by somebody else.
         _ => Err(Step::ExecuteInit
             .failure(words, Errno::ECONNRESET)
@@ -92,15 +142,16 @@ pub fn create(
 
 /// Starts a command in the container that `leader` is PID 1 of, and returns when it has been executed.
 ///
-/// `born` is told its number before that; if it fails, the process is ended again. The calling process stays where it is.
+/// `born` and `console` are as in [`create`]. The calling process stays where it is.
 ///
 /// # Errors
 /// As [`crate::exec::exec`].
-pub fn start(
-    plan: &Exec,
+pub fn start<'p>(
+    plan: &'p Exec,
     leader: BorrowedFd<'_>,
+    console: Option<BorrowedFd<'_>>,
     born: impl FnOnce(Pid) -> Result<()>,
-) -> Result<(), Failure> {
+) -> Result<Held<'p>, Failure> {
     let words = Plan::Exec(plan);
     let init = spawn::sealed_init()?;
     let stdio = stdio::open(&plan.stdio, (0, 0))?;
@@ -111,12 +162,17 @@ pub fn start(
     };
     let lifelines = Lifelines::default();
     let spawned = spawn::spawn(words, Role::Run, &stdio, &lifelines, None, birth, &init)?;
-    born(number(words, &spawned)?)?;
-    proceed(words, &spawned)?;
+    let mut held = Held {
+        plan: words,
+        spawned,
+        stdio,
+    };
+    born(number(words, &held.spawned)?)?;
+    proceed(words, &held.spawned)?;
+    held.take_console(console)?;
     // The end of the report: the command has been executed, and with it our end was closed.
-    hear(words, &spawned)?;
-    spawned.leave();
-    Ok(())
+    hear(words, &held.spawned)?;
+    Ok(held)
 }
 
 /// Lets a held command go on, by the other ends of its FIFOs: `start` for writing and `answer` for reading. `name` is what
@@ -145,37 +201,6 @@ pub fn release(name: &str, start: &OwnedFd, answer: &OwnedFd) -> Result<()> {
         }
         // The end: it has been executed. Or it was ended just now, which is not for us to tell.
         _ => Ok(()),
-    }
-}
-
-/// Stays with a process that has been started until it has ended: passes signals on, and reaps it if it is a child.
-///
-/// # Errors
-/// Those of poll(2).
-pub fn attend(process: &OwnedFd, signals: &SignalFd) -> Result<Ended> {
-    loop {
-        let mut set = [
-            PollFd::new(process.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut set, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new("wait for the container").errno(errno)),
-        }
-        let [ended, _] = set.map(|entry| entry.any().unwrap_or(false));
-        if ended {
-            return pidfd::wait(process)
-                .map_err(|errno| Error::new("wait for the container").errno(errno));
-        }
-        while let Some(received) = signals::next(signals)? {
-            let signal = match received {
-                Received::Own => continue,
-                Received::WindowChanged => Signal::SIGWINCH,
-                Received::Forward { signal, .. } => signal,
-            };
-            // ESRCH: it has just ended, which the pidfd will tell.
-            let _ = pidfd::send_signal(process, signal as i32);
-        }
     }
 }
 

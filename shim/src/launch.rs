@@ -245,11 +245,24 @@ fn told(words: Plan<'_>, report: BorrowedFd<'_>) -> Option<Error> {
 }
 
 fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<(OwnedFd, ProcfsOrigin)> {
+    let (byte, mount) = receive_passed(words, spawned, Step::SendProc)?;
+    match ProcfsOrigin::from_byte(byte) {
+        Some(origin) => Ok((mount, origin)),
+        None => Err(Step::SendProc.failure(words, Errno::EBADMSG)),
+    }
+}
+
+/// What a step of the child sends: a byte and a descriptor.
+pub(crate) fn receive_passed(
+    words: Plan<'_>,
+    spawned: &Spawned,
+    step: Step,
+) -> Result<(u8, OwnedFd)> {
     let mut set = [PollFd::new(spawned.report.as_fd(), PollFlags::POLLIN)];
     loop {
         match poll(&mut set, PollTimeout::from(SETUP_DEADLINE_MS)) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Step::MakeProc.failure(words, errno)),
+            Err(errno) => return Err(step.failure(words, errno)),
             Ok(0) => {
                 return Err(Error::new("wait for the new container of")
                     .on(words.rootfs().display())
@@ -260,17 +273,14 @@ fn receive_procfs(words: Plan<'_>, spawned: &Spawned) -> Result<(OwnedFd, Procfs
         }
     }
     let mut bytes = [0; Record::LENGTH];
-    let (length, passed) = socket::receive(&spawned.report, &mut bytes)
-        .map_err(|errno| Step::SendProc.failure(words, errno))?;
+    let (length, passed) =
+        socket::receive(&spawned.report, &mut bytes).map_err(|errno| step.failure(words, errno))?;
     match passed {
-        Some(mount) => match ProcfsOrigin::from_byte(bytes[0]) {
-            Some(origin) => Ok((mount, origin)),
-            None => Err(Step::SendProc.failure(words, Errno::EBADMSG)),
-        },
+        Some(passed) => Ok((bytes[0], passed)),
         None => Err(bytes
             .get(..length)
             .and_then(Record::from_bytes)
             .and_then(|record| failure(words, record))
-            .unwrap_or_else(|| Step::SendProc.failure(words, Errno::ECONNRESET))),
+            .unwrap_or_else(|| step.failure(words, Errno::ECONNRESET))),
     }
 }

@@ -11,6 +11,12 @@ mod below;
     clippy::disallowed_types
 )]
 mod child;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+mod console;
 pub mod ended;
 pub mod error;
 pub mod exec;

@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PLAN: StdioPlan = StdioPlan {
     terminal: None,
     streams: [StreamPlan::Inherit, StreamPlan::Pipe, StreamPlan::Pipe],
+    preserved: 0,
 };
 
 /// Runs `argv` to its end and says how it ended. The calling thread's signal mask stays changed ([`signals::block_all`]).

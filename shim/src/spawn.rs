@@ -21,6 +21,9 @@ use crate::sys::clone::{Clone, Parent, Refused, clone_into, clone3, clone3_into_
 use crate::sys::pidfd;
 use crate::sys::process::{self, Vector};
 
+/// The descriptor behind the streams.
+const FIRST_PRESERVED: RawFd = 3;
+
 /// The process that was made, in the client. Killed, and reaped if it is a child, when dropped before it was waited for.
 #[derive(Debug)]
 pub(crate) struct Spawned {
@@ -105,47 +108,15 @@ pub(crate) fn spawn(
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| Step::Clone.failure(plan, errno))?;
-    let raw = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
-    let streams = stdio.workload();
-    let drains = if role == Role::Attend {
-        stdio.drains().map(|drain| drain.unwrap_or(-1))
-    } else {
-        [-1, -1]
-    };
-    let hold = lifelines
-        .hold
-        .map_or([-1, -1], |ends| ends.map(|fd| fd.as_raw_fd()));
     let workload = plan.process();
-    let privileges = plan.privileges();
     // Only a command is filtered: it would be for nothing, or in the way, of what init itself does.
-    let seccomp = privileges.seccomp.as_ref().filter(|_| workload.is_some());
-    let filter = seccomp
+    let seccomp = plan.privileges().seccomp.as_ref();
+    let filter_file = seccomp
+        .filter(|_| workload.is_some())
         .map(|seccomp| sealed::data(c"seccomp", &seccomp.program))
         .transpose()?;
-    let spec = Spec {
-        role,
-        report: other.as_raw_fd(),
-        streams,
-        terminal: if stdio.terminal() { streams[0] } else { -1 },
-        liveness: raw(lifelines.liveness),
-        procfs: raw(lifelines.procfs),
-        drains,
-        hold,
-        outlives: plan.outlives(),
-        filter: raw(filter.as_ref().map(AsFd::as_fd)),
-        filter_flags: seccomp.map_or(0, |seccomp| seccomp.flags),
-        capabilities: privileges
-            .capabilities
-            .map_or(ALL_CAPABILITIES, |Capabilities(set)| set),
-        no_new_privileges: privileges.no_new_privileges,
-        set_groups: plan.set_groups(),
-        uid: workload.map_or(0, |workload| workload.uid),
-        gid: workload.map_or(0, |workload| workload.gid),
-        umask: workload.map_or(0o022, |workload| workload.umask),
-        candidates: workload
-            .map_or(Ok(0), |workload| u32::try_from(workload.candidates.len()))
-            .unwrap_or(u32::MAX),
-    };
+    let filter = filter_file.as_ref().map(AsFd::as_fd);
+    let spec = specification(plan, role, stdio, lifelines, other.as_raw_fd(), filter);
     let line = encode(&spec, workload)?;
     let arguments = arguments(&line, workload);
     let environment = Vector::new(
@@ -158,15 +129,16 @@ pub(crate) fn spawn(
         spec.liveness,
         spec.procfs,
         spec.filter,
-        drains[0],
-        drains[1],
-        hold[0],
-        hold[1],
+        spec.drains[0],
+        spec.drains[1],
+        spec.hold[0],
+        spec.hold[1],
     ];
     let kept: Vec<RawFd> = inherited
         .into_iter()
-        .chain(streams)
+        .chain(spec.streams)
         .filter(|&fd| fd >= 0)
+        .chain(FIRST_PRESERVED..FIRST_PRESERVED.saturating_add_unsigned(spec.preserved))
         .collect();
     let steps: Vec<(u16, Step)> = (0u16..)
         .zip(plan.steps())
@@ -180,6 +152,7 @@ pub(crate) fn spawn(
             Plan::Launch(launch) => Some(launch),
             Plan::Exec(_) => None,
         },
+        uid: spec.uid,
         limits: workload.map_or(&[], |workload| &workload.limits),
         mounts,
         client: client.as_raw_fd(),
@@ -200,6 +173,52 @@ pub(crate) fn spawn(
         in_cgroup,
         reaped: false,
     })
+}
+
+/// What init is told: the plan in numbers, and the descriptors that it inherits.
+fn specification(
+    plan: Plan<'_>,
+    role: Role,
+    stdio: &Stdio,
+    lifelines: &Lifelines<'_>,
+    report: RawFd,
+    filter: Option<BorrowedFd<'_>>,
+) -> Spec {
+    let raw = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+    let streams = stdio.workload();
+    let workload = plan.process();
+    let privileges = plan.privileges();
+    let flags = privileges.seccomp.as_ref().map(|seccomp| seccomp.flags);
+    let hold = lifelines.hold;
+    Spec {
+        role,
+        report,
+        streams,
+        terminal: if stdio.terminal() { streams[0] } else { -1 },
+        liveness: raw(lifelines.liveness),
+        procfs: raw(lifelines.procfs),
+        drains: match role {
+            Role::Attend => stdio.drains().map(|drain| drain.unwrap_or(-1)),
+            _ => [-1, -1],
+        },
+        hold: hold.map_or([-1, -1], |ends| ends.map(|fd| fd.as_raw_fd())),
+        outlives: plan.outlives(),
+        filter: raw(filter),
+        filter_flags: filter.and(flags).unwrap_or(0),
+        capabilities: privileges
+            .capabilities
+            .map_or(ALL_CAPABILITIES, |Capabilities(set)| set),
+        sets: privileges.sets.map(Into::into),
+        no_new_privileges: privileges.no_new_privileges,
+        set_groups: plan.set_groups(),
+        uid: workload.map_or(0, |workload| workload.uid),
+        gid: workload.map_or(0, |workload| workload.gid),
+        umask: workload.map_or(0o022, |workload| workload.umask),
+        preserved: plan.stdio().preserved,
+        candidates: workload
+            .map_or(Ok(0), |workload| u32::try_from(workload.candidates.len()))
+            .unwrap_or(u32::MAX),
+    }
 }
 
 /// Done by the client and not inside, where the new keyring would count against the container's user: root in there could

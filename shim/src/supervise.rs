@@ -32,6 +32,8 @@ const REPORTS_AT_ONCE: usize = 16;
 pub(crate) enum Subject {
     /// Our init, which knows what to do with each.
     Init,
+    /// The user's program, which gets each as it is.
+    Process,
     /// The user's program as PID 1. The kernel does not deliver to it what it has no disposition for
     /// (pid_namespaces(7)), so asking it to stop may need our hand.
     ImmunePid1(Pid),

@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// Capabilities of which none is taken away; bit N is capability N (capabilities(7)).
 pub const ALL_CAPABILITIES: u64 = u64::MAX;
@@ -41,6 +41,19 @@ impl Role {
     }
 }
 
+/// The sets of a command of its own choosing, as they are just before it is executed (capabilities(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What counts.
+    pub effective: u64,
+    /// What it may make effective.
+    pub permitted: u64,
+    /// What a program may keep that says so itself.
+    pub inheritable: u64,
+    /// What every program keeps.
+    pub ambient: u64,
+}
+
 /// The numbers of the SPEC line. Descriptors are those that init inherits; -1 means none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
@@ -68,6 +81,8 @@ pub struct Spec {
     pub filter_flags: u32,
     /// The most that any process may have; [`ALL_CAPABILITIES`] leaves them as they are.
     pub capabilities: u64,
+    /// The command's own sets; none takes from what it has what it may not have.
+    pub sets: Option<CapabilitySets>,
     /// Whether execve may never give more than the process has (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: bool,
     /// Whether the supplementary groups are set; false where the user namespace forbids it (user_namespaces(7)).
@@ -78,6 +93,8 @@ pub struct Spec {
     pub gid: u32,
     /// File mode creation mask.
     pub umask: u32,
+    /// How many descriptors from 3 on the command keeps.
+    pub preserved: u32,
     /// How many candidates follow the working directory.
     pub candidates: u32,
 }
@@ -117,6 +134,18 @@ impl<'a> Numbers<'a> {
         self.wide()?.try_into().ok()
     }
 
+    /// A number that says whether there are any, and four.
+    fn sets(&mut self) -> Option<Option<CapabilitySets>> {
+        let given = self.unsigned()? != 0;
+        let sets = CapabilitySets {
+            effective: self.wide()?,
+            permitted: self.wide()?,
+            inheritable: self.wide()?,
+            ambient: self.wide()?,
+        };
+        Some(given.then_some(sets))
+    }
+
     fn wide(&mut self) -> Option<u64> {
         unsigned(self.0.next()?)
     }
@@ -150,11 +179,13 @@ impl Spec {
             filter: numbers.signed()?,
             filter_flags: numbers.unsigned()?,
             capabilities: numbers.wide()?,
+            sets: numbers.sets()?,
             no_new_privileges: numbers.unsigned()? != 0,
             set_groups: numbers.unsigned()? != 0,
             uid: numbers.unsigned()?,
             gid: numbers.unsigned()?,
             umask: numbers.unsigned()?,
+            preserved: numbers.unsigned()?,
             candidates: numbers.unsigned()?,
         };
         Some((spec, Groups(numbers)))
@@ -182,19 +213,28 @@ impl Spec {
         write!(out, " {start} {answer} {}", u32::from(self.outlives))?;
         write!(
             out,
-            " {} {} {} {}",
-            self.filter,
-            self.filter_flags,
-            self.capabilities,
+            " {} {} {}",
+            self.filter, self.filter_flags, self.capabilities
+        )?;
+        let sets = self.sets.unwrap_or_default();
+        write!(
+            out,
+            " {} {} {} {} {} {}",
+            u32::from(self.sets.is_some()),
+            sets.effective,
+            sets.permitted,
+            sets.inheritable,
+            sets.ambient,
             u32::from(self.no_new_privileges)
         )?;
         write!(
             out,
-            " {} {} {} {} {}",
+            " {} {} {} {} {} {}",
             u32::from(self.set_groups),
             self.uid,
             self.gid,
             self.umask,
+            self.preserved,
             self.candidates
         )?;
         for group in groups {
@@ -234,11 +274,18 @@ mod tests {
         filter: 13,
         filter_flags: 4,
         capabilities: ALL_CAPABILITIES - 1,
+        sets: Some(CapabilitySets {
+            effective: 1,
+            permitted: 3,
+            inheritable: 2,
+            ambient: ALL_CAPABILITIES,
+        }),
         no_new_privileges: true,
         set_groups: true,
         uid: u32::MAX - 1,
         gid: 0,
         umask: 0o22,
+        preserved: 2,
         candidates: 6,
     };
 
@@ -259,9 +306,9 @@ mod tests {
             "",
             "1",
             "1 3 7",
-            "3 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0",
-            "3 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0",
-            "3 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0",
+            "4 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "4 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "4 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0 0 0 0 0 0 0 0",
         ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }

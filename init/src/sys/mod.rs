@@ -12,6 +12,8 @@ mod arch;
 
 use arch::{nr, syscall};
 
+use crate::protocol::CapabilitySets;
+
 /// Result of a system call: the value, or the errno.
 pub(crate) type Result<T> = core::result::Result<T, i32>;
 
@@ -89,12 +91,12 @@ pub(crate) fn close(fd: i32) {
     let _ = call(nr::CLOSE, [register(fd), 0, 0, 0, 0]);
 }
 
-/// Marks all descriptors from 3 on close-on-exec (close_range(2), flag since Linux 5.11).
-pub(crate) fn close_on_exec_from_3() -> Result<()> {
+/// Marks all descriptors from `first` on close-on-exec (close_range(2), flag since Linux 5.11).
+pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: usize = 4;
     call(
         nr::CLOSE_RANGE,
-        [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
+        [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
     )
     .map(drop)
 }
@@ -188,6 +190,28 @@ pub(crate) fn limit_capabilities(kept: u64) -> Result<()> {
         [header.as_ptr().addr(), sets.as_ptr().addr(), 0, 0, 0],
     )
     .map(drop)
+}
+
+/// Makes the sets of the calling process these, the ambient one included (capset(2), PR_CAP_AMBIENT).
+pub(crate) fn set_capabilities(sets: &CapabilitySets) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    const PR_CAP_AMBIENT: usize = 47;
+    const RAISE: usize = 2;
+    const CLEAR_ALL: usize = 4;
+    let header = [VERSION_3, 0];
+    let wanted = [sets.effective, sets.permitted, sets.inheritable];
+    let lower = wanted.map(|set| u32::try_from(set & u64::from(u32::MAX)).unwrap_or_default());
+    let higher = wanted.map(|set| u32::try_from(set >> 32).unwrap_or_default());
+    let data = [lower, higher];
+    call(
+        nr::CAPSET,
+        [header.as_ptr().addr(), data.as_ptr().addr(), 0, 0, 0],
+    )?;
+    call(nr::PRCTL, [PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0])?;
+    for capability in (0..64).filter(|capability| sets.ambient & 1 << capability != 0) {
+        call(nr::PRCTL, [PR_CAP_AMBIENT, RAISE, capability, 0, 0])?;
+    }
+    Ok(())
 }
 
 /// Takes every capability that is not in `kept` out of the bounding set: no execve gives it back.

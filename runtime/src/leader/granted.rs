@@ -36,6 +36,7 @@ impl Granted {
             capabilities,
             no_new_privileges,
             seccomp,
+            sets: _,
         } = &plan.privileges;
         Self {
             profile: plan.profile.clone(),
@@ -62,6 +63,7 @@ impl Granted {
         };
         Some(Privileges {
             capabilities: self.capabilities,
+            sets: None,
             no_new_privileges: self.no_new_privileges,
             seccomp,
         })

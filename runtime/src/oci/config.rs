@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shim::{Error, Result};
 
+use super::capabilities;
 use crate::regular::Source;
 
 /// Larger than any engine writes.
@@ -21,6 +22,8 @@ pub(super) struct Config {
     /// The same as it stands in the file.
     pub(super) value: Value,
     pub(super) bytes: Vec<u8>,
+    /// What could not be taken as it is, for the log.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Config {
@@ -41,8 +44,12 @@ impl Config {
     /// As [`Config::read`].
     pub(super) fn of(file: &Path, bundle: PathBuf) -> Result<Self> {
         let bytes = bytes(file)?;
-        let spec: Spec = parse(file, &bytes)?;
-        let value = parse(file, &bytes)?;
+        let mut value: Value = parse(file, &bytes)?;
+        let mut warnings = Vec::new();
+        if let Some(process) = value.get_mut("process") {
+            capabilities::drop_unknown(process, &mut warnings);
+        }
+        let spec: Spec = typed(file, &value)?;
         if !spec.version().starts_with("1.") {
             return Err(Error::new("read")
                 .on(file.display())
@@ -56,6 +63,7 @@ impl Config {
             spec,
             value,
             bytes,
+            warnings,
         })
     }
 
@@ -90,8 +98,10 @@ fn is_empty(value: &Value) -> bool {
 ///
 /// # Errors
 /// As [`Config::read`].
-pub(super) fn process(file: &Path) -> Result<Process> {
-    let process = parse(file, &bytes(file)?)?;
+pub(super) fn process(file: &Path, warnings: &mut Vec<String>) -> Result<Process> {
+    let mut value = parse(file, &bytes(file)?)?;
+    capabilities::drop_unknown(&mut value, warnings);
+    let process = typed(file, &value)?;
     check_process(&process)?;
     Ok(process)
 }
@@ -115,13 +125,19 @@ fn bytes(file: &Path) -> Result<Vec<u8>> {
     source.read(source.open(&seen)?)
 }
 
-fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        source(file)
-            .error()
-            .because(error.to_string())
-            .hint("it must be as the OCI runtime specification has it")
-    })
+fn parse(file: &Path, bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|error| malformed(file, &error))
+}
+
+fn typed<T: DeserializeOwned>(file: &Path, value: &Value) -> Result<T> {
+    T::deserialize(value).map_err(|error| malformed(file, &error))
+}
+
+fn malformed(file: &Path, error: &serde_json::Error) -> Error {
+    source(file)
+        .error()
+        .because(error.to_string())
+        .hint("it must be as the OCI runtime specification has it")
 }
 
 /// The refusal of a field.
@@ -217,7 +233,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
 
 fn check_process(process: &Process) -> Result<()> {
     refuse(&[
-        ("process.terminal", process.terminal() == Some(true)),
         ("process.commandLine", said(process.command_line().as_ref())),
         (
             "process.apparmorProfile",

@@ -1,72 +1,107 @@
-//! `exec`: process.json and the container's own configuration become the plan of a command that joins it.
+//! `exec`: what is asked for and the container's own configuration become the plan of a command that joins it.
 
 use std::os::fd::AsFd as _;
 
 use nix::sys::signalfd::SignalFd;
+use oci_spec::runtime::Process as Given;
 use serde_json::Value;
 use shim::plan::{Exec as Plan, Namespaces};
-use shim::{Ended, Error, Result, held};
+use shim::{Error, Result, held};
 
 use super::config::{self, Config, wrong};
+use super::exec_words::Exec;
+use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, write_pid};
-use super::words::Exec;
-use super::{absolute, process};
+use super::{absolute, console, process};
 use crate::cli::Outcome;
 use crate::host;
-use crate::identity::Identity;
 use crate::process::Rootfs;
 
 /// Runs a process in a container; stays until it has ended, unless `--detach`.
 ///
 /// # Errors
 /// The container is not running; what is wrong with process.json; the step that failed.
-pub(super) fn exec(container: &Container, args: &Exec, signals: &SignalFd) -> Result<Outcome> {
+pub(super) fn exec(
+    container: &Container,
+    args: &Exec,
+    log: &mut Option<Log>,
+    signals: &SignalFd,
+) -> Result<Outcome> {
     let (init, record) = container.running("exec in container")?;
-    let plan = plan(container, &record, args)?;
+    let mut warnings = Vec::new();
+    let plan = plan(container, &record, args, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
-    let mut command = None;
-    held::start(&plan, init.as_fd(), |pid| {
-        command = Identity::of(pid.as_raw());
-        match &pid_file {
-            Some(path) => write_pid(path, pid.as_raw()),
-            None => Ok(()),
-        }
+    let terminal = plan.stdio.terminal.is_some();
+    let console = console::connect(args.console_socket.as_deref(), terminal, !args.detach)?;
+    for text in warnings {
+        log::warn(log, &text);
+    }
+    let console = console.as_ref().map(|socket| socket.as_fd());
+    let held = held::start(&plan, init.as_fd(), console, |pid| match &pid_file {
+        Some(path) => write_pid(path, pid.as_raw()),
+        None => Ok(()),
     })?;
     if args.detach {
+        held.leave();
         return Ok(Outcome::SILENT);
     }
-    // It is our child, so it stays a process, if only a zombie, until we have waited for it.
-    let child = command.map(|identity| nix::unistd::Pid::from_raw(identity.pid));
-    let child = child.ok_or_else(|| Error::new("wait for the command"))?;
-    let ended: Ended = shim::sys::pidfd::open(child)
-        .map_err(|errno| Error::sys("wait for the command in", &container.id, errno))
-        .and_then(|pidfd| held::attend(&pidfd, signals))?;
-    Ok(Outcome::Ended(ended))
+    held.attend(signals).map(Outcome::Ended)
 }
 
-fn plan(container: &Container, record: &Record, args: &Exec) -> Result<Plan> {
+fn plan(
+    container: &Container,
+    record: &Record,
+    args: &Exec,
+    warnings: &mut Vec<String>,
+) -> Result<Plan> {
     let file = container.dir.join(CONFIG);
     let config = Config::of(&file, record.bundle.clone())?;
-    let mut given = config::process(&args.process)?;
-    if given.capabilities().is_none() {
-        // The container's confinement is the command's, unless it says otherwise.
-        let own = config.spec.process().as_ref();
-        given.set_capabilities(own.and_then(|own| own.capabilities().clone()));
-    }
+    let given = given(&config, args, warnings)?;
     let filter = match config.part(&["linux", "seccomp"]) {
         Value::Null => None,
         filter => Some(filter.to_string().into_bytes()),
     };
     let rootfs = Rootfs::open(&record.rootfs)?;
     let names = record.namespaces.iter().map(String::as_str);
+    let namespaces =
+        Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
+    let own_ids = namespaces.has_user();
     Ok(Plan {
-        namespaces: Namespaces::from_names(names)
-            .ok_or_else(|| wrong("linux.namespaces", "unknown type"))?,
-        privileges: process::privileges(&given, filter.as_deref(), &file)?,
+        namespaces,
+        privileges: process::privileges(&given, filter.as_deref(), &file, own_ids, warnings)?,
         process: process::plan(&given, &rootfs.dir)?,
         set_groups: host::may_set_groups(),
         detached: true,
-        stdio: process::stdio()?,
+        stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,
     })
+}
+
+/// The process that is asked for. The container's confinement is its own, unless it says otherwise.
+fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<Given> {
+    let own = config.spec.process().clone();
+    if let Some(file) = &args.process {
+        let mut given = config::process(file, warnings)?;
+        if given.capabilities().is_none() {
+            given.set_capabilities(own.and_then(|own| own.capabilities().clone()));
+        }
+        if args.changes.tty {
+            given.set_terminal(Some(true));
+        }
+        return Ok(given);
+    }
+    let mut given = own.ok_or_else(|| wrong("process", "is missing"))?;
+    // It is of the container's first process, and asked for anew.
+    given.set_console_size(None);
+    let command = args
+        .command
+        .iter()
+        .map(|word| word.to_str().map(str::to_owned));
+    let command = command.collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Error::new("read command")
+            .because("a word is no UTF-8")
+            .hint("JSON cannot hold it either; take a script")
+    })?;
+    args.changes.apply(&mut given, command)?;
+    Ok(given)
 }

@@ -1,41 +1,63 @@
 //! create, run, kill, delete: from a bundle to a container and back.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
+use shim::held::{self, Held};
 use shim::plan::Launch;
 use shim::sys::pidfd;
-use shim::{Ended, Error, Result, held};
+use shim::{Error, Result};
 
 use super::cgroups::Cgroups;
 use super::config::Config;
 use super::id::ContainerId;
-use super::log::{Level, Log};
+use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, Seen, Status, Store, write_pid};
 use super::words::{CgroupDriver, Create};
-use super::{absolute, plan, time};
+use super::{absolute, console, plan, time};
 use crate::cgroup::{Group, Places};
 use crate::cli::Outcome;
-use crate::warning;
 
-/// Makes a container, whose program then waits to be started. Everything is decided before anything is changed.
+/// Makes a container, whose program then waits to be started.
 ///
 /// # Errors
-/// What is wrong with the bundle, and the step that failed. Nothing of the container is left then.
+/// As [`make`].
 pub(super) fn create(
     store: &Store,
     args: &Create,
     cgroups: CgroupDriver,
     log: &mut Option<Log>,
-) -> Result<Container> {
-    let config = Config::read(&args.bundle)?;
+) -> Result<()> {
+    make(store, args, cgroups, log, |_, held| {
+        held.leave();
+        Ok(())
+    })
+}
+
+/// Makes a container and hands it to `then`. Everything is decided before anything is changed.
+///
+/// # Errors
+/// What is wrong with the bundle, and the step that failed. Nothing of the container is left then. Those of `then`.
+fn make<T>(
+    store: &Store,
+    args: &Create,
+    cgroups: CgroupDriver,
+    log: &mut Option<Log>,
+    then: impl FnOnce(&Container, Held<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut config = Config::read(&args.bundle)?;
+    let mut warnings = std::mem::take(&mut config.warnings);
     let cgroups = Cgroups::decide(&config, cgroups, &args.id)?;
     let rootfs = plan::rootfs(&config)?;
-    let mut plan = plan::plan(&config, &rootfs, &cgroups.places)?;
+    let places = &cgroups.places;
+    let mut plan = plan::plan(&config, &rootfs, places, args.preserved, &mut warnings)?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
+    let socket = args.console_socket.as_deref();
+    let stays = args.foreground;
+    let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
     let making = store.make(&args.id)?;
     let mut record = record(&config, &plan)?;
     record.cgroups = cgroups.places.clone();
@@ -51,13 +73,17 @@ pub(super) fn create(
     }
     let hold = making.hold()?;
     let birthplace = group.as_ref().and_then(Group::birthplace);
-    held::create(&plan, &rootfs.dir, &hold, birthplace, |pid, inside| {
+    let console = console.as_ref().map(|socket| socket.as_fd());
+    let outside = (birthplace, console);
+    let held = held::create(&plan, &rootfs.dir, &hold, outside, |pid, inside| {
         making.born(&mut record, pid)?;
         match &group {
             Some(group) => group.join(pid, inside),
             None => Ok(()),
         }
     })?;
+    // The end of the answer is what `start` waits for.
+    drop(hold);
     let container = Container {
         id: args.id.clone(),
         dir: making.container.dir.clone(),
@@ -71,15 +97,17 @@ pub(super) fn create(
             return Err(error);
         }
     }
-    for field in cgroups.unlimited {
-        let text = format!("{field} is not applied: --cgroup-manager=disabled");
-        match log {
-            Some(log) => log.say(Level::Warning, &text),
-            None => warning::say(&text),
-        }
+    warnings.extend(
+        cgroups
+            .unlimited
+            .iter()
+            .map(|field| format!("{field} is not applied: --cgroup-manager=disabled")),
+    );
+    for text in warnings {
+        log::warn(log, &text);
     }
     making.finish();
-    Ok(container)
+    then(&container, held)
 }
 
 fn record(config: &Config, plan: &Launch) -> Result<Record> {
@@ -107,26 +135,24 @@ pub(super) fn run(
     log: &mut Option<Log>,
     signals: &SignalFd,
 ) -> Result<Outcome> {
-    let container = create(store, args, cgroups, log)?;
-    let lock = container.lock()?;
-    let seen = container.look()?;
-    if let Err(error) = container.start() {
-        container.end()?;
-        container.remove()?;
-        return Err(error);
-    }
-    drop(lock);
-    if args.detach {
-        return Ok(Outcome::SILENT);
-    }
-    let ended = match seen.init {
-        Some(init) => held::attend(&init, signals)?,
-        None => Ended::Signaled(nix::libc::SIGKILL),
-    };
-    if !args.keep {
-        delete(store, &args.id, true)?;
-    }
-    Ok(Outcome::Ended(ended))
+    make(store, args, cgroups, log, |container, held| {
+        let lock = container.lock()?;
+        if let Err(error) = container.start() {
+            container.end()?;
+            container.remove()?;
+            return Err(error);
+        }
+        drop(lock);
+        if !args.foreground {
+            held.leave();
+            return Ok(Outcome::SILENT);
+        }
+        let ended = held.attend(signals)?;
+        if !args.keep {
+            delete(store, &args.id, true)?;
+        }
+        Ok(Outcome::Ended(ended))
+    })
 }
 
 /// Sends a signal to PID 1.

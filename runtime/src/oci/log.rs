@@ -11,6 +11,7 @@ use shim::{Error, Result};
 
 use super::time;
 use super::words::LogFormat;
+use crate::warning;
 
 /// An open log.
 #[derive(Debug)]
@@ -32,6 +33,14 @@ struct Entry<'a> {
     level: Level,
     msg: &'a str,
     time: &'a str,
+}
+
+/// Says what is no failure: in the log, where there is one.
+pub(super) fn warn(log: &mut Option<Log>, text: &str) {
+    match log {
+        Some(log) => log.say(Level::Warning, text),
+        None => warning::say(text),
+    }
 }
 
 impl Log {

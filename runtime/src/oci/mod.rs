@@ -2,10 +2,13 @@
 //!
 //! It fills the same plan as `subcontainer launch` and applies it through `shim`, as everything does.
 
+mod capabilities;
 mod cgroup_mount;
 mod cgroups;
 mod config;
+mod console;
 mod exec;
+mod exec_words;
 mod id;
 mod lifecycle;
 mod log;
@@ -92,7 +95,8 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
     let store = Store::new(absolute(root())?);
     match request {
         Request::Create(args) => {
-            lifecycle::create(&store, &args, globals.cgroups, log).map(|_| Outcome::SILENT)
+            lifecycle::create(&store, &args, globals.cgroups, log)?;
+            Ok(Outcome::SILENT)
         }
         Request::Start(id) => {
             let container = store.find(&id)?;
@@ -112,7 +116,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         }
         Request::Exec(args) => {
             let signals = signals::block_all()?;
-            exec::exec(&store.find(&args.id)?, &args, &signals)
+            exec::exec(&store.find(&args.id)?, &args, log, &signals)
         }
         Request::List { json, quiet } => show::list(&store, json, quiet).map(Outcome::text),
         Request::Ps(id, json) => show::processes(&store.find(&id)?, json).map(Outcome::text),

@@ -34,7 +34,13 @@ pub(super) fn rootfs(config: &Config) -> Result<Rootfs> {
 ///
 /// # Errors
 /// Names the field that is wrong or not supported.
-pub(super) fn plan(config: &Config, rootfs: &Rootfs, cgroups: &Places) -> Result<Launch> {
+pub(super) fn plan(
+    config: &Config,
+    rootfs: &Rootfs,
+    cgroups: &Places,
+    preserved: u32,
+    warnings: &mut Vec<String>,
+) -> Result<Launch> {
     let spec = &config.spec;
     let given = spec.process().as_ref();
     let given = given.ok_or_else(|| wrong("process", "is missing"))?;
@@ -77,6 +83,8 @@ pub(super) fn plan(config: &Config, rootfs: &Rootfs, cgroups: &Places) -> Result
             given,
             filter.as_deref(),
             &config.bundle.join("config.json"),
+            false,
+            warnings,
         )?,
         views: Views {
             masked: paths("linux.maskedPaths", linux.masked_paths().as_ref())?,
@@ -89,7 +97,7 @@ pub(super) fn plan(config: &Config, rootfs: &Rootfs, cgroups: &Places) -> Result
         mounts: mounts.list,
         program: Program::Held(process::plan(given, &rootfs.dir)?),
         stop_signal: None,
-        stdio: process::stdio()?,
+        stdio: process::stdio(given, preserved)?,
     })
 }
 

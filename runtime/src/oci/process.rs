@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use nix::sys::resource::Resource;
-use oci_spec::runtime::{Capabilities, PosixRlimitType, Process as Given};
+use oci_spec::runtime::{PosixRlimitType, Process as Given};
 use shim::plan::{Capabilities as Mask, Limit, Privileges, Process};
-use shim::stdio::{StdioPlan, StreamKind, StreamPlan};
+use shim::stdio::{StdioPlan, StreamKind, StreamPlan, TerminalPlan, WindowSize};
 use shim::{Error, Result, RootDir};
 
-use super::config::{unsupported, wrong};
-use crate::capabilities::{List, Set};
+use super::capabilities::{self, Sets};
+use super::config::wrong;
 use crate::{environment, seccomp, users};
 
 const UMASK: u32 = 0o022;
@@ -105,86 +106,75 @@ fn resource(kind: PosixRlimitType) -> Resource {
     }
 }
 
-/// What it may do. `filter` is `linux.seccomp` as JSON, and `file` what it stands in.
+/// What it may do. `filter` is `linux.seccomp` as JSON, and `file` what it stands in; `own_ids` is as in
+/// [`capabilities::plan`].
 ///
 /// # Errors
 /// As [`plan`].
-pub(super) fn privileges(given: &Given, filter: Option<&[u8]>, file: &Path) -> Result<Privileges> {
-    let capabilities = capabilities(given)?;
-    let filter = filter.map(|json| seccomp::from_config(json, file, capabilities.bits()));
+pub(super) fn privileges(
+    given: &Given,
+    filter: Option<&[u8]>,
+    file: &Path,
+    own_ids: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Privileges> {
+    let Sets { bounding, own } = capabilities::plan(given, own_ids, warnings)?;
+    let filter = filter.map(|json| seccomp::from_config(json, file, bounding.bits()));
     Ok(Privileges {
-        capabilities: Some(Mask(capabilities.bits())),
+        capabilities: Some(Mask(bounding.bits())),
+        sets: Some(own),
         no_new_privileges: given.no_new_privileges() == Some(true),
         seccomp: filter.transpose()?,
     })
 }
 
-/// The one set that the plan has, where the five agree with it: the kernel gives root all that is in the bounding set
-/// when it executes, and another user nothing.
-fn capabilities(given: &Given) -> Result<Set> {
-    let Some(sets) = given.capabilities() else {
-        return Ok(Set::EMPTY);
-    };
-    let bounding = set(sets.bounding().as_ref())?;
-    let expected = if given.user().uid() == 0 {
-        bounding
-    } else {
-        Set::EMPTY
-    };
-    let same = |set: Set, expected: Set, field: &'static str| {
-        match set == expected {
-        true => Ok(()),
-        false => Err(unsupported(field).hint(
-            "for root permitted and effective must be what bounding is, for others empty; inheritable and ambient empty",
-        )),
-    }
-    };
-    same(
-        set(sets.permitted().as_ref())?,
-        expected,
-        "process.capabilities.permitted",
-    )?;
-    same(
-        set(sets.effective().as_ref())?,
-        expected,
-        "process.capabilities.effective",
-    )?;
-    same(
-        set(sets.inheritable().as_ref())?,
-        Set::EMPTY,
-        "process.capabilities.inheritable",
-    )?;
-    same(
-        set(sets.ambient().as_ref())?,
-        Set::EMPTY,
-        "process.capabilities.ambient",
-    )?;
-    Ok(bounding)
-}
-
-fn set(names: Option<&Capabilities>) -> Result<Set> {
-    let mut list = List::default();
-    for name in names.into_iter().flatten() {
-        let one = List::parse_one(&name.to_string());
-        list = list | one.map_err(|why| why.at(Error::new("read").on("process.capabilities")))?;
-    }
-    Ok(list.named)
-}
-
-/// The caller's streams, as they are: an engine has made them for the container. But a directory would lead out.
+/// The caller's streams, as they are: an engine has made them for the container. But a directory would lead out. Or a
+/// terminal of the container's own in their place, and descriptors beyond them.
 ///
 /// # Errors
-/// One of them is a directory or an anonymous inode of the kernel's.
-pub(super) fn stdio() -> Result<StdioPlan> {
+/// One of them is a directory or an anonymous inode of the kernel's; one to be passed on is not open.
+pub(super) fn stdio(given: &Given, preserved: u32) -> Result<StdioPlan> {
+    let bad = |fd: RawFd, why: &'static str| Error::new("pass on descriptor").on(fd).because(why);
+    let first: RawFd = 3;
+    let missing = (first..first.saturating_add_unsigned(preserved))
+        .find(|&fd| !shim::sys::process::is_inherited(fd));
+    if let Some(fd) = missing {
+        return Err(bad(fd, "the caller has not opened it").hint("see --preserve-fds"));
+    }
+    if given.terminal() == Some(true) {
+        return Ok(StdioPlan {
+            terminal: Some(TerminalPlan {
+                size: given.console_size().map(size).transpose()?,
+                stderr: true,
+                inside: true,
+            }),
+            streams: [StreamPlan::Terminal; 3],
+            preserved,
+        });
+    }
     let kinds = shim::stdio::kinds();
-    if let Some(index) = kinds.iter().position(|kind| *kind == StreamKind::Other) {
-        return Err(Error::new("pass on descriptor")
-            .on(index)
-            .because("it is a directory, or no file at all")
+    let other = (0..)
+        .zip(kinds)
+        .find(|(_, kind)| *kind == StreamKind::Other);
+    if let Some((fd, _)) = other {
+        return Err(bad(fd, "it is a directory, or no file at all")
             .hint("give a file, a pipe, a socket, a terminal or /dev/null"));
     }
     Ok(StdioPlan {
         terminal: None,
         streams: [StreamPlan::Inherit; 3],
+        preserved,
+    })
+}
+
+fn size(given: oci_spec::runtime::Box) -> Result<WindowSize> {
+    let number = |number: u64| {
+        u16::try_from(number).map_err(|_| wrong("process.consoleSize", "a number is above 65535"))
+    };
+    Ok(WindowSize {
+        rows: number(given.height())?,
+        cols: number(given.width())?,
+        xpixel: 0,
+        ypixel: 0,
     })
 }

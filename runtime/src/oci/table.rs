@@ -18,6 +18,14 @@ pub(super) enum Id {
     Force,
     Process,
     Tty,
+    Cwd,
+    Env,
+    User,
+    Groups,
+    Cap,
+    NoNewPrivileges,
+    AppArmor,
+    ProcessLabel,
     Format,
     Quiet,
 }
@@ -80,6 +88,47 @@ const PROCESS: &[Flag<Id>] = &[
         "--preserve-fds",
         "N",
         "descriptors from 3 on that are passed on",
+    ),
+];
+const CHANGES: &[Flag<Id>] = &[
+    valued(Id::Cwd, "--cwd", "DIR", "its working directory"),
+    short(
+        'e',
+        valued(Id::Env, "--env", "NAME=VALUE", "a variable more"),
+    ),
+    short(
+        'u',
+        valued(Id::User, "--user", "UID[:GID]", "who it is, in numbers"),
+    ),
+    short(
+        'g',
+        valued(
+            Id::Groups,
+            "--additional-gids",
+            "GID",
+            "a supplementary group more",
+        ),
+    ),
+    short(
+        'c',
+        valued(Id::Cap, "--cap", "CAPABILITY", "a capability more"),
+    ),
+    switch(
+        Id::NoNewPrivileges,
+        "--no-new-privs",
+        "it never gets more than it begins with",
+    ),
+    valued(
+        Id::AppArmor,
+        "--apparmor",
+        "PROFILE",
+        "refused: not supported yet",
+    ),
+    valued(
+        Id::ProcessLabel,
+        "--process-label",
+        "LABEL",
+        "refused: not supported yet",
     ),
 ];
 const DETACH: &[Flag<Id>] = &[short(
@@ -178,9 +227,10 @@ pub(super) static VERBS: &[Row] = &[
         id: Action::Exec,
         group: "",
         name: "exec",
-        operands: "ID",
+        operands: "ID [COMMAND [ARGUMENT...]]",
         about: "run a process in a container",
-        notes: "It is confined as the container is, unless process.json says otherwise.",
+        notes: "It is confined as the container is, unless process.json says otherwise. Without that it is the\n\
+                container's own process with another command, and with what the options change.",
         flags: &[
             &[
                 short(
@@ -194,6 +244,7 @@ pub(super) static VERBS: &[Row] = &[
                 ),
                 short('t', switch(Id::Tty, "--tty", "give it a terminal")),
             ],
+            CHANGES,
             PROCESS,
             DETACH,
         ],

@@ -1,17 +1,21 @@
 //! The OCI command line: options before the verb, the verbs and their options, as engines write them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use lexopt::Arg;
 use shim::{Error, Result};
 
+use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
 use super::table::{Action, Id, Row, VERBS};
 use crate::cli::help;
 use crate::cli::scan::{Scan, Stop, Word};
 use crate::cli::table::Flag;
 use crate::suggest::shown;
+
+/// More descriptors than that are nobody's wish.
+const PRESERVED_MAX: u32 = 1024;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,17 +68,11 @@ pub(super) struct Create {
     pub(super) id: ContainerId,
     pub(super) bundle: PathBuf,
     pub(super) pid_file: Option<PathBuf>,
-    pub(super) detach: bool,
+    pub(super) console_socket: Option<PathBuf>,
+    pub(super) preserved: u32,
+    /// Whether the caller stays with it: `run` without `--detach`.
+    pub(super) foreground: bool,
     pub(super) keep: bool,
-}
-
-/// `exec`
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Exec {
-    pub(super) id: ContainerId,
-    pub(super) process: PathBuf,
-    pub(super) pid_file: Option<PathBuf>,
-    pub(super) detach: bool,
 }
 
 /// Whether a command line is of this front-end: it begins with a verb of it, or with one of its options.
@@ -189,6 +187,9 @@ struct Given {
     bundle: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    preserved: u32,
+    changes: Changes,
     detach: bool,
     keep: bool,
     all: bool,
@@ -220,8 +221,29 @@ impl Given {
                 Some("table") => self.json = false,
                 _ => return refused("unknown format", "give table or json"),
             },
-            Id::PreserveFds if value == "0" => {}
-            Id::ConsoleSocket | Id::Tty | Id::PreserveFds => {
+            Id::ConsoleSocket => self.console_socket = Some(value.into()),
+            Id::PreserveFds => {
+                let count = value.to_str().and_then(|text| text.parse().ok());
+                match count.filter(|&count| count <= PRESERVED_MAX) {
+                    Some(count) => self.preserved = count,
+                    None => return refused("no such number", "give a number up to 1024"),
+                }
+            }
+            Id::Tty => self.changes.tty = true,
+            Id::Cwd => self.changes.cwd = Some(value.into()),
+            Id::NoNewPrivileges => self.changes.no_new_privileges = true,
+            Id::Env | Id::User | Id::Groups | Id::Cap => {
+                let Some(text) = value.to_str() else {
+                    return refused("its value is no UTF-8", "JSON cannot hold it either");
+                };
+                match flag.id {
+                    Id::Env => self.changes.env.push(text.to_owned()),
+                    Id::User => self.changes.set_user(text)?,
+                    Id::Groups => self.changes.add_groups(text)?,
+                    _ => self.changes.capabilities.push(text.to_owned()),
+                }
+            }
+            Id::AppArmor | Id::ProcessLabel => {
                 return refused("not supported yet", "leave it out");
             }
             Id::NoPivot | Id::NoNewKeyring => return refused("not supported", "leave it out"),
@@ -239,13 +261,45 @@ impl Given {
         }
     }
 
-    fn create(mut self, scan: &Scan<Action, Id>) -> Result<Create, Stop> {
+    fn create(mut self, scan: &Scan<Action, Id>, stays: bool) -> Result<Create, Stop> {
+        let foreground = stays && !self.detach;
         Ok(Create {
             id: self.id(scan)?,
             bundle: self.bundle.unwrap_or_else(|| ".".into()),
             pid_file: self.pid_file,
-            detach: self.detach,
+            console_socket: self.console_socket,
+            preserved: self.preserved,
+            foreground,
             keep: self.keep,
+        })
+    }
+
+    /// `exec`, by what follows its options.
+    fn exec(self, verb: &Row, id: &OsStr, command: Vec<OsString>) -> Result<Exec, Stop> {
+        let bad = |why: &'static str| {
+            Error::new("read command line of")
+                .on(verb.name)
+                .because(why)
+                .hint("give --process, or a command and what it is to differ in")
+        };
+        match &self.process {
+            None if command.is_empty() => {
+                return Err(bad("--process is missing, or a command").into());
+            }
+            Some(_) if !command.is_empty() || !self.changes.is_empty() => {
+                return Err(bad("--process excludes a command and other options of it").into());
+            }
+            _ => {}
+        }
+        Ok(Exec {
+            id: ContainerId::new(id)?,
+            process: self.process,
+            command,
+            changes: self.changes,
+            pid_file: self.pid_file,
+            console_socket: self.console_socket,
+            preserved: self.preserved,
+            detach: self.detach,
         })
     }
 }
@@ -256,6 +310,10 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
     while let Some(word) = scan.next()? {
         match word {
             Word::Option(flag, value) => given.set(flag, value)?,
+            // What follows the id of an exec is the command's.
+            Word::Operand(id) if verb.id == Action::Exec => {
+                return given.exec(verb, &id, scan.rest()).map(Request::Exec);
+            }
             Word::Operand(operand) => given.operands.push(operand),
         }
     }
@@ -269,8 +327,8 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
         return Err(scan.excess(more).into());
     }
     Ok(match verb.id {
-        Action::Create => Request::Create(given.create(&scan)?),
-        Action::Run => Request::Run(given.create(&scan)?),
+        Action::Create => Request::Create(given.create(&scan, false)?),
+        Action::Run => Request::Run(given.create(&scan, true)?),
         Action::Start => Request::Start(given.id(&scan)?),
         Action::State => Request::State(given.id(&scan)?),
         Action::Delete => {
@@ -293,15 +351,7 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
             }
             Request::Kill(given.id(&scan)?, number)
         }
-        Action::Exec => {
-            let process = given.process.take();
-            Request::Exec(Exec {
-                id: given.id(&scan)?,
-                process: process.ok_or_else(|| scan.lacks("--process", "missing"))?,
-                pid_file: given.pid_file,
-                detach: given.detach,
-            })
-        }
+        Action::Exec => return Err(scan.lacks("ID", "missing").into()),
         Action::Ps => {
             let json = given.json;
             Request::Ps(given.id(&scan)?, json)

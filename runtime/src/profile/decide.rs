@@ -102,6 +102,7 @@ impl Decision {
         let bounding = self.capabilities.unwrap_or(facts.available).bits();
         Ok(Privileges {
             capabilities: self.capabilities.map(|set| Capabilities(set.bits())),
+            sets: None,
             no_new_privileges: self.no_new_privileges,
             seccomp: match &self.seccomp {
                 SeccompChoice::Default => Some(seccomp::default(bounding)?),

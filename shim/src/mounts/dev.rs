@@ -162,7 +162,8 @@ fn links(dev: &RootDir, existing: bool) -> Result<(), Errno> {
     Ok(())
 }
 
-fn make_file(dev: &RootDir, name: &CStr) -> Result<(), Errno> {
+/// An empty file that something is mounted on.
+pub(crate) fn make_file(dev: &RootDir, name: &CStr) -> Result<(), Errno> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     openat(dev, name, flags, Mode::from_bits_truncate(0o666)).map(drop)
 }

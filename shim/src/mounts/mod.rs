@@ -39,7 +39,7 @@ pub use join::{add, remove};
 pub use plan::{Attributes, Content, Mount, Target, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
-pub(crate) use dev::{NODES, populate};
+pub(crate) use dev::{NODES, make_file, populate};
 pub(crate) use parcel::Parcel;
 pub(crate) use prepare::prepare;
 pub(crate) use unpacking::Unpacking;

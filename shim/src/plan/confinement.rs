@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
+use init::protocol;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::printed::lossy_list;
@@ -13,6 +14,9 @@ use crate::step::Step;
 pub struct Privileges {
     /// The most that any of them may have; none leaves it as it is. Inheritable ones are cleared in any case.
     pub capabilities: Option<Capabilities>,
+    /// The sets that the command itself begins with, where they are not simply as many of those as its user gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sets: Option<CapabilitySets>,
     /// Whether `execve` may never give more than the process has; otherwise that is as the caller has it.
     pub no_new_privileges: bool,
     /// Which system calls they may make.
@@ -23,6 +27,30 @@ pub struct Privileges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Capabilities(pub u64);
+
+/// What a command has just before it is executed; the kernel makes of that what it has then (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CapabilitySets {
+    /// What counts.
+    pub effective: Capabilities,
+    /// What it may make effective.
+    pub permitted: Capabilities,
+    /// What a program may keep that says so itself.
+    pub inheritable: Capabilities,
+    /// What every program keeps.
+    pub ambient: Capabilities,
+}
+
+impl From<CapabilitySets> for protocol::CapabilitySets {
+    fn from(sets: CapabilitySets) -> Self {
+        Self {
+            effective: sets.effective.0,
+            permitted: sets.permitted.0,
+            inheritable: sets.inheritable.0,
+            ambient: sets.ambient.0,
+        }
+    }
+}
 
 /// A compiled seccomp filter.
 #[derive(Clone, PartialEq, Eq, Serialize)]

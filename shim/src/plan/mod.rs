@@ -7,7 +7,7 @@ mod namespaces;
 mod printed;
 mod system;
 
-pub use confinement::{Capabilities, Privileges, Seccomp, Views};
+pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::Namespaces;
 pub use system::{Limit, Sysctl, System};

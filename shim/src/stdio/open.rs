@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, fchown, pipe2};
 
 use super::end::{End, set_nonblocking};
-use super::plan::{StdioPlan, StreamKind, StreamPlan, kind};
+use super::plan::{StdioPlan, StreamKind, StreamPlan, TerminalPlan, kind};
 use super::relay::Relay;
 use crate::sys::tty;
 use crate::{Error, Result};
@@ -178,19 +178,12 @@ pub(super) fn open_for(plan: &StdioPlan, owner: (u32, u32), caller: Caller) -> R
         theirs[index] = Some(their);
     }
     let pty = match plan.terminal {
-        Some(terminal) => {
-            let size = match terminal.size {
-                Some(size) => Some(size.into()),
-                None => caller.terminal().and_then(|fd| tty::size(fd).ok()),
-            };
+        Some(terminal) if !terminal.inside => {
             let pty = open_pty(owner)?;
-            if let Some(size) = size {
-                tty::set_size(&pty.master, &size)
-                    .map_err(|errno| Error::new("set the size of the terminal").errno(errno))?;
-            }
+            set_size(&pty.master, terminal, &caller)?;
             Some(pty)
         }
-        None => None,
+        _ => None,
     };
     Ok(Stdio {
         plan: plan.clone(),
@@ -229,7 +222,28 @@ impl Stdio {
     /// Whether the workload gets a terminal (its descriptor 0 is then the one to make the controlling one).
     #[must_use]
     pub fn terminal(&self) -> bool {
-        self.pty.is_some()
+        self.plan.terminal.is_some()
+    }
+
+    /// Gives the terminal that has been opened inside its size.
+    ///
+    /// # Errors
+    /// ENOTTY where it is none.
+    pub(crate) fn set_size(&self, master: &OwnedFd) -> Result<()> {
+        let terminal = self.plan.terminal;
+        terminal.map_or(Ok(()), |terminal| set_size(master, terminal, &self.caller))
+    }
+
+    /// Takes that terminal, to relay it.
+    ///
+    /// # Errors
+    /// As [`Stdio::set_size`].
+    pub(crate) fn adopt(&mut self, master: OwnedFd) -> Result<()> {
+        let failed = |errno| Error::new("take the container's terminal").errno(errno);
+        let slave = tty::open_peer(&master).map_err(failed)?;
+        set_nonblocking(&master).map_err(failed)?;
+        self.pty = Some(Pty { master, slave });
+        Ok(())
     }
 
     /// The read ends of the stdout and stderr pipes, non-blocking, where there are pipes. A process forked now that
@@ -257,6 +271,19 @@ fn open_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     fchmod(&reader, Mode::from_bits_truncate(0o666))?;
     Ok((reader, writer))
+}
+
+/// The planned size, or that of the caller's terminal.
+fn set_size(master: &OwnedFd, plan: TerminalPlan, caller: &Caller) -> Result<()> {
+    let size = match plan.size {
+        Some(size) => Some(size.into()),
+        None => caller.terminal().and_then(|fd| tty::size(fd).ok()),
+    };
+    match size {
+        Some(size) => tty::set_size(master, &size)
+            .map_err(|errno| Error::new("set the size of the terminal").errno(errno)),
+        None => Ok(()),
+    }
 }
 
 fn open_pty((uid, gid): (u32, u32)) -> Result<Pty> {

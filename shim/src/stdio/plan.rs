@@ -83,6 +83,9 @@ pub struct TerminalPlan {
     pub size: Option<WindowSize>,
     /// stderr is the terminal too.
     pub stderr: bool,
+    /// It is one of the container's own devpts, opened inside; otherwise the caller's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub inside: bool,
 }
 
 /// What one stream becomes.
@@ -104,6 +107,14 @@ pub struct StdioPlan {
     pub terminal: Option<TerminalPlan>,
     /// stdin, stdout, stderr.
     pub streams: [StreamPlan; 3],
+    /// How many descriptors of the caller's from 3 on are handed through, too.
+    #[serde(skip_serializing_if = "is_none")]
+    pub preserved: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What the calling process's descriptors 0, 1 and 2 are.
@@ -144,6 +155,7 @@ pub fn plan(kinds: [StreamKind; 3], wish: &TerminalWish) -> StdioPlan {
         return StdioPlan {
             terminal: None,
             streams: kinds.map(without_terminal),
+            preserved: 0,
         };
     }
     let joined = wish.force_stderr || stderr == StreamKind::Terminal;
@@ -151,7 +163,9 @@ pub fn plan(kinds: [StreamKind; 3], wish: &TerminalWish) -> StdioPlan {
         terminal: Some(TerminalPlan {
             size: wish.size,
             stderr: joined,
+            inside: false,
         }),
+        preserved: 0,
         streams: [
             StreamPlan::Terminal,
             StreamPlan::Terminal,

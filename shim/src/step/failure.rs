@@ -83,6 +83,8 @@ impl Step {
             Self::PivotRoot => "change the root directory to",
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
+            Self::OpenConsole => "open a terminal in",
+            Self::ShowConsole => "put the terminal at /dev/console of",
             Self::TakeNull => "take the null device over into",
             Self::TakeNodes | Self::CloseDevices => "close the devices of",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
@@ -127,6 +129,18 @@ impl Step {
             }
             (Self::MakeDevices, Errno::ELOOP | Errno::ENOTDIR) => {
                 "dev of the root filesystem must be a real directory"
+            }
+            (Self::OpenConsole, Errno::EINVAL) => {
+                "the user, process.user.uid, must be mapped in the container's user namespace"
+            }
+            (Self::OpenConsole, Errno::ENOSPC) => {
+                "no ptys are left: see kernel.pty.max and kernel.pty.nr"
+            }
+            (Self::OpenConsole, _) => {
+                "a terminal needs a devpts at /dev/pts, without symlinks on the way"
+            }
+            (Self::ShowConsole, Errno::ELOOP | Errno::ENOTDIR) => {
+                "dev of the root filesystem must be a real directory, and console in it no symlink"
             }
             (Self::TakeNull, _) => "/dev/null of the host must be the null device (1:3)",
             (Self::Init(InitStep::Filter), Errno::EACCES | Errno::EPERM) => {

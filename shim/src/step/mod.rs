@@ -79,6 +79,10 @@ pub enum Step {
     Mount(usize),
     /// /dev gets nodes and links.
     MakeDevices,
+    /// A terminal of the container's own devpts becomes the streams; its master goes to the client.
+    OpenConsole,
+    /// It is /dev/console, too.
+    ShowConsole,
     /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
     ShowProc,
     /// The masked path with this index is covered.

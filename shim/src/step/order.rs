@@ -78,9 +78,14 @@ impl Step {
         let own_ids = plan.namespaces().has_user();
         let limits = plan.process().map_or(0, |process| process.limits.len());
         let limits = (0..limits).map(Self::SetLimit);
+        let console = plan
+            .stdio()
+            .terminal
+            .is_some_and(|terminal| terminal.inside);
         let Plan::Launch(launch) = plan else {
             let first = plan.outlives().then_some(Self::AwaitRecord).into_iter();
             let first = first.chain([Self::BecomeRoot]);
+            let first = first.chain(console.then_some(Self::OpenConsole));
             return first.chain(limits).chain([Self::ExecuteInit]).collect();
         };
         let (views, system) = (&launch.views, &launch.system);
@@ -106,6 +111,9 @@ impl Step {
         steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(system.devices.then_some(Self::MakeDevices));
+        steps.extend(console.then_some(Self::OpenConsole));
+        // A /dev that is somebody's is not changed.
+        steps.extend((console && system.devices).then_some(Self::ShowConsole));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));

@@ -16,34 +16,13 @@ impl Step {
     #[must_use]
     pub fn text(self, plan: Plan<'_>) -> String {
         match self {
-            Self::ClearProc => {
-                "umount2(ROOTFS/proc, MNT_DETACH) while a stale procfs is there".to_owned()
-            }
-            Self::BindRootfs => {
-                "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)".to_owned()
-            }
-            Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)".to_owned(),
-            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)".to_owned(),
-            Self::LeaveKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
-            Self::HideFromTracers | Self::HideChild => "prctl(PR_SET_DUMPABLE, 0)".to_owned(),
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
             Self::Clone => match plan {
                 Plan::Launch(_) => format!("clone3({})", names(plan)),
                 Plan::Exec(_) => "clone3()".to_owned(),
             },
             Self::WriteIdMap => id_maps(plan),
-            Self::EnterCgroups => match plan {
-                Plan::Launch(launch) => launch
-                    .cgroups
-                    .iter()
-                    .map(|path| format!("write({}/cgroup.procs)", path.display()))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                Plan::Exec(_) => String::new(),
-            },
-            Self::OwnCgroups => "unshare(cgroup)".to_owned(),
-            Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
-            Self::AwaitIdMap => "recv(host): ids are mapped".to_owned(),
+            Self::EnterCgroups => cgroups(plan),
             Self::BecomeRoot => {
                 let groups = if plan.set_groups() {
                     "setgroups([]), "
@@ -52,42 +31,28 @@ impl Step {
                 };
                 format!("{groups}setresgid(0, 0, 0), setresuid(0, 0, 0)")
             }
-            Self::SetHostName => format!(
-                "sethostname({:?})",
-                system(plan, |of| of.host_name.as_deref())
-            ),
+            Self::SetHostName => {
+                let name = system(plan, |of| of.host_name.as_deref());
+                format!("sethostname({name:?})")
+            }
             Self::SetDomainName => {
-                format!(
-                    "setdomainname({:?})",
-                    system(plan, |of| of.domain_name.as_deref())
-                )
+                let name = system(plan, |of| of.domain_name.as_deref());
+                format!("setdomainname({name:?})")
             }
-            Self::RaiseLoopback => "ioctl(lo, SIOCSIFFLAGS, IFF_UP)".to_owned(),
-            Self::SetSysctl(index) => {
-                let sysctl = sysctl(plan, index);
-                sysctl.map_or_else(String::new, |one| {
-                    format!(
-                        "write(/proc/{}, {:?})",
-                        one.path.to_string_lossy(),
-                        one.value
-                    )
-                })
-            }
-            Self::MakeDevices => "move_mount(NODE, /dev/NODE), symlink(/dev/fd, …)".to_owned(),
-            Self::AwaitRecord => "recv(host): it is written down".to_owned(),
+            Self::SetSysctl(index) => sysctl(plan, index).map_or_else(String::new, |one| {
+                let path = one.path.to_string_lossy();
+                format!("write(/proc/{path}, {:?})", one.value)
+            }),
             Self::SetLimit(index) => {
                 let limit = limit(plan, index);
                 limit.map_or_else(String::new, |limit| format!("setrlimit({limit})"))
             }
-            Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)".to_owned(),
-            Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)".to_owned(),
-            Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE), ro".to_owned(),
-            Self::TakeNodes => "open_tree(/dev/NODE, OPEN_TREE_CLONE), ro".to_owned(),
-            Self::CloseDevices => "move_mount(NODE, /dev/NODE), mount_setattr(/, nodev)".to_owned(),
-            Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)".to_owned(),
             Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
-            Self::ShowProc => {
-                "move_mount(procfs, /proc), open_tree(/proc, OPEN_TREE_CLONE), ro".to_owned()
+            Self::OpenConsole => {
+                let uid = plan.process().map_or(0, |process| process.uid);
+                format!(
+                    "open(/dev/pts/ptmx), ioctl(TIOCGPTPEER), fchown(peer, {uid}), dup2(peer, 0..2), send(host, master)"
+                )
             }
             Self::Mask(_) => {
                 let path = path_of(plan, self);
@@ -97,24 +62,75 @@ impl Step {
                 let path = path_of(plan, self);
                 format!("move_mount(open_tree({path}, OPEN_TREE_CLONE|AT_RECURSIVE), {path}), ro")
             }
-            Self::ProtectRoot => "mount_setattr(/, ro)".to_owned(),
-            Self::OwnRootfs => {
-                "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))".to_owned()
-            }
-            Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)".to_owned(),
-            Self::SendProc => "send(host, procfs)".to_owned(),
-            Self::AttachProc => {
-                "move_mount(procfs, ROOTFS/proc) in the caller's mount namespace".to_owned()
-            }
-            Self::AwaitProc => "recv(host): procfs is attached".to_owned(),
-            Self::ExecuteInit => "execveat(init, sealed memfd)".to_owned(),
             Self::Init(step) => init_text(step, plan),
+            step => step.fixed_text().to_owned(),
+        }
+    }
+
+    /// That of the steps which are the same in every plan.
+    fn fixed_text(self) -> &'static str {
+        match self {
+            Self::ClearProc => "umount2(ROOTFS/proc, MNT_DETACH) while a stale procfs is there",
+            Self::BindRootfs => {
+                "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS)"
+            }
+            Self::ShareRootfs => "mount_setattr(ROOTFS, MS_SHARED)",
+            Self::DetachProc => "open_tree(ROOTFS/proc, OPEN_TREE_CLONE)",
+            Self::LeaveKeyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)",
+            Self::HideFromTracers | Self::HideChild => "prctl(PR_SET_DUMPABLE, 0)",
+            Self::OwnCgroups => "unshare(cgroup)",
+            Self::DieWithClient => "prctl(PR_SET_PDEATHSIG, SIGKILL)",
+            Self::AwaitIdMap => "recv(host): ids are mapped",
+            Self::RaiseLoopback => "ioctl(lo, SIOCSIFFLAGS, IFF_UP)",
+            Self::MakeDevices => "move_mount(NODE, /dev/NODE), symlink(/dev/fd, …)",
+            Self::AwaitRecord => "recv(host): it is written down",
+            Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)",
+            Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)",
+            Self::TakeNull => "open_tree(/dev/null, OPEN_TREE_CLONE), ro",
+            Self::TakeNodes => "open_tree(/dev/NODE, OPEN_TREE_CLONE), ro",
+            Self::CloseDevices => "move_mount(NODE, /dev/NODE), mount_setattr(/, nodev)",
+            Self::WriteResolvConf => "rename(/etc/.resolv.conf.new, /etc/resolv.conf)",
+            Self::ShowConsole => "move_mount(open_tree(peer, OPEN_TREE_CLONE), /dev/console)",
+            Self::ShowProc => "move_mount(procfs, /proc), open_tree(/proc, OPEN_TREE_CLONE), ro",
+            Self::ProtectRoot => "mount_setattr(/, ro)",
+            Self::OwnRootfs => "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))",
+            Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)",
+            Self::SendProc => "send(host, procfs)",
+            Self::AttachProc => "move_mount(procfs, ROOTFS/proc) in the caller's mount namespace",
+            Self::AwaitProc => "recv(host): procfs is attached",
+            Self::ExecuteInit => "execveat(init, sealed memfd)",
+            // These are about the plan.
+            Self::JoinNamespaces
+            | Self::Clone
+            | Self::WriteIdMap
+            | Self::EnterCgroups
+            | Self::BecomeRoot
+            | Self::SetHostName
+            | Self::SetDomainName
+            | Self::SetSysctl(_)
+            | Self::SetLimit(_)
+            | Self::Mount(_)
+            | Self::OpenConsole
+            | Self::Mask(_)
+            | Self::ProtectPath(_)
+            | Self::Init(_) => "",
         }
     }
 }
 
 fn names(plan: Plan<'_>) -> String {
     plan.namespaces().names().collect::<Vec<_>>().join("|")
+}
+
+fn cgroups(plan: Plan<'_>) -> String {
+    let Plan::Launch(launch) = plan else {
+        return String::new();
+    };
+    let each = launch.cgroups.iter();
+    let writes: Vec<_> = each
+        .map(|path| format!("write({}/cgroup.procs)", path.display()))
+        .collect();
+    writes.join(", ")
 }
 
 fn id_maps(plan: Plan<'_>) -> String {
@@ -203,6 +219,16 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
             format!("seccomp(SECCOMP_SET_MODE_FILTER, {:?})", privileges.seccomp)
         }
         (InitStep::Uid, Some(process)) => format!("setresuid({})", process.uid),
+        (InitStep::Capabilities, _) if let Some(sets) = privileges.sets => {
+            let set = |Capabilities(set)| format!("{set:016x}");
+            format!(
+                "capset(inheritable = {}, permitted = {}, effective = {}), prctl(PR_CAP_AMBIENT, {})",
+                set(sets.inheritable),
+                set(sets.permitted),
+                set(sets.effective),
+                set(sets.ambient)
+            )
+        }
         (InitStep::Capabilities, _) => format!(
             "capset(inheritable = {{}}, permitted and effective within {})",
             kept(privileges)

@@ -94,6 +94,13 @@ pub fn keep_across_exec(fd: RawFd) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
 
+/// Whether a descriptor is open since before the program was executed: all that we open is close-on-exec.
+#[must_use]
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes a number; one that is not open gives EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
+}
+
 /// Marks all descriptors but the standard streams close-on-exec (close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11):
 /// also those that the caller has left open for us.
 ///

@@ -41,6 +41,23 @@ pub fn set_size(tty: impl AsFd, size: &Winsize) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Lets the other end of a pty be opened: it is locked when the pty is new (unlockpt(3)).
+///
+/// # Errors
+/// ENOTTY where the descriptor is no pty master.
+pub fn unlock(master: impl AsFd) -> Result<(), Errno> {
+    let locked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    Errno::result(unsafe {
+        libc::ioctl(
+            master.as_fd().as_raw_fd(),
+            libc::TIOCSPTLCK,
+            &raw const locked,
+        )
+    })
+    .map(drop)
+}
+
 /// Opens the other end of a pty by its master, without a path (TIOCGPTPEER, Linux 4.13); close-on-exec.
 ///
 /// # Errors

@@ -93,7 +93,7 @@ fn what_cannot_be_executed_is_told_and_leaves_no_process() {
         }
     }
     let path = process(&bundle, "", |process| process["terminal"] = true.into());
-    let done = bundle.call(&["exec", "-p", &path, "one"]).done();
+    let done = bundle.call(&["exec", "-d", "-p", &path, "one"]).done();
     done.expect_refused(&[1]);
     assert!(done.err_text().contains("process.terminal"));
     assert_eq!(bundle.ok(&["ps", "one"]).lines().count(), 2);

@@ -1,8 +1,11 @@
 //! The OCI front-end, as engines call it.
 
+mod capabilities;
 mod cgroups;
 mod config;
 mod engines;
 mod exec;
+mod exec_words;
 mod lifecycle;
 mod refused;
+mod terminal;

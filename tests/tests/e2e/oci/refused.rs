@@ -21,10 +21,6 @@ fn bad_words_are_the_logs_last_line_too() {
             &["create", "--bundle", "/nonexistent", "one"],
             "find bundle",
         ),
-        (
-            &["create", "--console-socket", "/s", "one"],
-            "not supported yet",
-        ),
         (&["--nosuch", "list"], "no such option"),
         (&["--systemd-cgroup=x", "list"], ""),
         (&["state", "one"], "container does not exist"),
@@ -88,11 +84,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             "process.apparmorProfile",
         ),
         ("/process/oomScoreAdj", json!(5), "process.oomScoreAdj"),
-        (
-            "/process/capabilities/ambient",
-            json!(["CAP_KILL"]),
-            "capabilities.ambient",
-        ),
         (
             "/process/rlimits",
             json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]),
