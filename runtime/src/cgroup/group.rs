@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
@@ -37,6 +37,27 @@ pub(super) struct Member {
 }
 
 impl Member {
+    fn enter(&self, pid: Pid) -> Result<(), Errno> {
+        self.dir.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// Where another process is, as long as that is inside.
+    fn enter_beside(&self, pid: Pid, other: i32) -> Result<(), Errno> {
+        let process = procfs::process::Process::new(other).map_err(|_| Errno::ESRCH)?;
+        let memberships = process.cgroups().map_err(|_| Errno::ESRCH)?;
+        let mut memberships = memberships.0.into_iter();
+        let own = memberships
+            .find(|one| one.hierarchy == 0)
+            .ok_or(Errno::EBUSY)?;
+        let inside = Path::new(own.pathname.trim_start_matches('/'));
+        let inside = inside
+            .strip_prefix(&self.place.path)
+            .map_err(|_| Errno::EBUSY)?;
+        self.dir
+            .open(inside)?
+            .write("cgroup.procs", &pid.to_string())
+    }
+
     pub(super) fn failed(&self, op: &'static str, file: &str, errno: Errno) -> Error {
         Error::sys(op, self.place.full().join(file).display(), errno)
     }
@@ -137,14 +158,59 @@ impl Group {
     /// # Errors
     /// Those of the kernel: EBUSY, ENOSPC, EOPNOTSUPP.
     pub(crate) fn join(&self, pid: Pid, born: bool) -> Result<()> {
+        let members = self.members.iter();
+        let mut members = members.filter(|one| !(born && one.place.version == Version::Two));
+        members.try_for_each(|member| {
+            member
+                .enter(pid)
+                .map_err(|errno| member.failed("enter cgroup", "cgroup.procs", errno))
+        })
+    }
+
+    /// The same for a process that comes later. One of version 2 that has handed controllers down inside takes no more
+    /// processes: then it goes to where `leader` is.
+    ///
+    /// # Errors
+    /// As [`Group::join`].
+    pub(crate) fn join_later(&self, pid: Pid, leader: i32) -> Result<()> {
         for member in &self.members {
-            if born && member.place.version == Version::Two {
-                continue;
-            }
-            let joined = member.dir.write("cgroup.procs", &pid.to_string());
+            let joined = match member.enter(pid) {
+                Err(Errno::EBUSY | Errno::EOPNOTSUPP) if member.place.version == Version::Two => {
+                    member.enter_beside(pid, leader)
+                }
+                other => other,
+            };
             joined.map_err(|errno| member.failed("enter cgroup", "cgroup.procs", errno))?;
         }
         Ok(())
+    }
+
+    /// The cgroup of this path below each; without one, the cgroups themselves.
+    ///
+    /// # Errors
+    /// The path leads out of them; there is none of this name.
+    pub(crate) fn below(self, path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        let failed = || {
+            Error::new("enter cgroup")
+                .on(path.display())
+                .hint("give a path below the container's own cgroup, which must be there")
+        };
+        let way = names(path).ok_or_else(|| failed().because("it has \"..\" in it"))?;
+        let way: PathBuf = way.into_iter().collect();
+        let inside = |member: Member| {
+            let dir = member
+                .dir
+                .open(&way)
+                .map_err(|errno| failed().errno(errno))?;
+            let mut place = member.place;
+            place.path.push(&way);
+            Ok(Member { place, dir })
+        };
+        let members = self.members.into_iter().map(inside);
+        Ok(Self {
+            members: members.collect::<Result<_>>()?,
+        })
     }
 
     /// Makes limits hold. The kernel checks some against others (memory against memory and swap, a quota against its

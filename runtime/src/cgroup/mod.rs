@@ -12,14 +12,17 @@ mod filter;
 mod freezer;
 mod group;
 mod hierarchies;
+mod memory_event;
 mod place;
 mod processes;
 mod remove;
 mod settings;
+mod stats;
 mod v1;
 mod v2;
 
 pub(crate) use group::Group;
 pub(crate) use hierarchies::Hierarchies;
+pub(crate) use memory_event::OutOfMemory;
 pub(crate) use place::Places;
 pub(crate) use settings::Settings;

@@ -30,11 +30,12 @@ impl Group {
     /// Those of freezing.
     pub(crate) fn signal(&self, signal: i32) -> Result<bool> {
         let second = self.second();
+        let somebody = !self.processes().is_empty();
         if signal == SIGKILL
             && let Some(member) = second
             && member.dir.write("cgroup.kill", "1").is_ok()
         {
-            return Ok(!self.processes().is_empty());
+            return Ok(somebody);
         }
         let was_frozen = self.is_frozen();
         // What stands still cannot fork away from us.

@@ -11,7 +11,7 @@ use super::capabilities;
 use crate::regular::Source;
 
 /// Larger than any engine writes.
-const LIMIT: u64 = 16 << 20;
+pub(super) const LIMIT: u64 = 16 << 20;
 
 /// A bundle's configuration.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Config {
 }
 
 /// Whether nothing is said.
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -99,11 +99,19 @@ fn is_empty(value: &Value) -> bool {
 /// # Errors
 /// As [`Config::read`].
 pub(super) fn process(file: &Path, warnings: &mut Vec<String>) -> Result<Process> {
-    let mut value = parse(file, &bytes(file)?)?;
+    let mut value = json(file)?;
     capabilities::drop_unknown(&mut value, warnings);
     let process = typed(file, &value)?;
     check_process(&process)?;
     Ok(process)
+}
+
+/// Reads a file with JSON.
+///
+/// # Errors
+/// As [`Config::read`].
+pub(super) fn json<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    parse(file, &bytes(file)?)
 }
 
 fn source(file: &Path) -> Source<'_> {
@@ -125,7 +133,11 @@ fn bytes(file: &Path) -> Result<Vec<u8>> {
     source.read(source.open(&seen)?)
 }
 
-fn parse(file: &Path, bytes: &[u8]) -> Result<Value> {
+/// What a file says, of which these are the bytes.
+///
+/// # Errors
+/// It is no JSON of this form.
+pub(super) fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| malformed(file, &error))
 }
 

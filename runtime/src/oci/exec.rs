@@ -11,7 +11,7 @@ use shim::{Error, Result, held};
 use super::config::{self, Config, wrong};
 use super::exec_words::Exec;
 use super::log::{self, Log};
-use super::state::{CONFIG, Container, Record, write_pid};
+use super::state::{CONFIG, Container, Record, Status, write_pid};
 use super::{absolute, console, process};
 use crate::cli::Outcome;
 use crate::host;
@@ -27,7 +27,24 @@ pub(super) fn exec(
     log: &mut Option<Log>,
     signals: &SignalFd,
 ) -> Result<Outcome> {
+    let seen = container.look()?;
+    if seen.status == Status::Paused && !args.ignore_paused {
+        return Err(Error::new("exec in container")
+            .on(&container.id)
+            .because("cannot exec in a paused container")
+            .hint("resume it first, or give --ignore-paused: then it waits for that"));
+    }
     let (init, record) = container.running("exec in container")?;
+    let leader = seen.pid.unwrap_or(0);
+    let group = match record.group() {
+        Some(group) => Some(group.below(args.cgroup.as_deref())?),
+        None if args.cgroup.is_some() => {
+            return Err(Error::new("enter cgroup")
+                .because("the container has none")
+                .hint("leave --cgroup out"));
+        }
+        None => None,
+    };
     let mut warnings = Vec::new();
     let plan = plan(container, &record, args, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
@@ -37,9 +54,16 @@ pub(super) fn exec(
         log::warn(log, &text);
     }
     let console = console.as_ref().map(|socket| socket.as_fd());
-    let held = held::start(&plan, init.as_fd(), console, |pid| match &pid_file {
-        Some(path) => write_pid(path, pid.as_raw()),
-        None => Ok(()),
+    let held = held::start(&plan, init.as_fd(), console, |pid| {
+        match &group {
+            Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
+            Some(group) => group.join_later(pid, leader)?,
+            None => {}
+        }
+        match &pid_file {
+            Some(path) => write_pid(path, pid.as_raw()),
+            None => Ok(()),
+        }
     })?;
     if args.detach {
         held.leave();

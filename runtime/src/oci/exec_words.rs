@@ -22,6 +22,9 @@ pub(super) struct Exec {
     pub(super) console_socket: Option<PathBuf>,
     pub(super) preserved: u32,
     pub(super) detach: bool,
+    /// Below the container's own.
+    pub(super) cgroup: Option<PathBuf>,
+    pub(super) ignore_paused: bool,
 }
 
 /// What the options change.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use nix::libc::SIGKILL;
 use nix::sys::signalfd::SignalFd;
 use shim::held::{self, Held};
 use shim::plan::Launch;
@@ -155,19 +156,71 @@ pub(super) fn run(
     })
 }
 
-/// Sends a signal to PID 1.
+/// Sends a signal to PID 1, or to all processes in the container's cgroups, also when PID 1 has ended.
 ///
 /// # Errors
-/// It has ended.
-pub(super) fn kill(container: &Container, signal: i32) -> Result<()> {
-    let (init, _): (OwnedFd, Record) = container.running("send signal to container")?;
-    pidfd::send_signal(&init, signal).map_err(|errno| {
-        let error = Error::new("send signal to container").on(&container.id);
+/// It has ended; nobody is left.
+pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
+    const OP: &str = "send signal to container";
+    if all && let Some(group) = container.record().and_then(|record| record.group()) {
+        return match group.signal(signal)? {
+            true => Ok(()),
+            false => container.running(OP).map(drop),
+        };
+    }
+    let (init, record): (OwnedFd, Record) = container.running(OP)?;
+    let sent = pidfd::send_signal(&init, signal);
+    if signal == SIGKILL
+        && let Some(group) = record.group().filter(Group::is_frozen)
+    {
+        // In a freezer of version 1 not even that arrives.
+        group.thaw()?;
+    }
+    sent.map_err(|errno| {
+        let error = Error::new(OP).on(&container.id);
         match errno {
             Errno::ESRCH => error.because("container not running"),
             errno => error.errno(errno),
         }
     })
+}
+
+/// Stops all processes where they are.
+///
+/// # Errors
+/// It is not running; it has no cgroup with a freezer; they do not stop.
+pub(super) fn pause(container: &Container) -> Result<()> {
+    let _lock = container.lock()?;
+    freezable(
+        container,
+        "pause container",
+        &[Status::Created, Status::Running],
+    )?
+    .freeze()
+}
+
+/// Lets them go on.
+///
+/// # Errors
+/// It is not paused.
+pub(super) fn resume(container: &Container) -> Result<()> {
+    let _lock = container.lock()?;
+    freezable(container, "resume container", &[Status::Paused])?.thaw()
+}
+
+fn freezable(container: &Container, op: &'static str, from: &[Status]) -> Result<Group> {
+    let seen = container.look()?;
+    let failed = |why: String| {
+        Error::new(op)
+            .on(&container.id)
+            .because(why)
+            .hint("what runs can be paused, and what is paused resumed")
+    };
+    if !from.contains(&seen.status) {
+        return Err(failed(format!("it is {}", seen.status.name())));
+    }
+    let group = seen.record.and_then(|record| record.group());
+    group.ok_or_else(|| failed("it has no cgroups".to_owned()))
 }
 
 /// Removes a container that has stopped; with `force`, stops it before.

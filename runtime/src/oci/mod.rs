@@ -7,6 +7,7 @@ mod cgroup_mount;
 mod cgroups;
 mod config;
 mod console;
+mod events;
 mod exec;
 mod exec_words;
 mod id;
@@ -19,6 +20,7 @@ mod show;
 mod state;
 mod table;
 mod time;
+mod update;
 mod words;
 
 use std::ffi::OsString;
@@ -108,8 +110,18 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
             lifecycle::run(&store, &args, globals.cgroups, log, &signals)
         }
         Request::State(id) => show::state(&store.find(&id)?).map(Outcome::text),
-        Request::Kill(id, signal) => {
-            lifecycle::kill(&store.find(&id)?, signal).map(|()| Outcome::SILENT)
+        Request::Kill { id, signal, all } => {
+            lifecycle::kill(&store.find(&id)?, signal, all).map(|()| Outcome::SILENT)
+        }
+        Request::Pause(id) => lifecycle::pause(&store.find(&id)?).map(|()| Outcome::SILENT),
+        Request::Resume(id) => lifecycle::resume(&store.find(&id)?).map(|()| Outcome::SILENT),
+        Request::Update(id, limits) => {
+            let container = store.find(&id)?;
+            let _lock = container.lock()?;
+            update::update(&container, &limits).map(|()| Outcome::SILENT)
+        }
+        Request::Events { id, once, interval } => {
+            events::events(&store.find(&id)?, once, interval).map(|()| Outcome::SILENT)
         }
         Request::Delete(id, force) => {
             lifecycle::delete(&store, &id, force).map(|()| Outcome::SILENT)

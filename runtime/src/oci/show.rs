@@ -1,6 +1,6 @@
 //! What is printed: state, list, ps, features, and the config.json of `spec`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -102,27 +102,22 @@ pub(super) fn list(store: &Store, json: bool, quiet: bool) -> Result<String> {
     Ok(text)
 }
 
-/// `ps`: the processes of the container's PID namespace, by their numbers in the caller's.
+/// `ps`: the processes in the container's cgroups, or without these in its PID namespace, by their numbers in the
+/// caller's.
 ///
 /// # Errors
 /// It is not running.
 pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
-    let (_init, _) = container.running("list the processes of container")?;
-    let pid = container.look()?.pid.unwrap_or(0);
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(pid);
-    let mut members = Vec::new();
-    for process in procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if own.is_some() && namespace(process.pid) == own {
-            let command = process.stat().map(|stat| stat.comm).unwrap_or_default();
-            members.push((process.pid, command));
-        }
-    }
-    members.sort_unstable();
+    let (_init, record) = container.running("list the processes of container")?;
+    let numbers = match record.group() {
+        Some(group) => group.processes(),
+        None => of_namespace(container.look()?.pid.unwrap_or(0)),
+    };
+    let command = |pid: i32| {
+        let process = procfs::process::Process::new(pid).ok()?;
+        Some((pid, process.stat().ok()?.comm))
+    };
+    let members: Vec<_> = numbers.into_iter().filter_map(command).collect();
     if json {
         let numbers: Vec<i32> = members.iter().map(|(pid, _)| *pid).collect();
         return json::line(&numbers);
@@ -132,6 +127,17 @@ pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
         let _ = writeln!(text, "{pid:<11} {command}");
     }
     Ok(text)
+}
+
+/// The processes that are in the same PID namespace as another one.
+fn of_namespace(pid: i32) -> BTreeSet<i32> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(pid);
+    let all = procfs::process::all_processes();
+    let numbers = all.into_iter().flatten().flatten().map(|one| one.pid);
+    numbers
+        .filter(|pid| own.is_some() && namespace(*pid) == own)
+        .collect()
 }
 
 /// `features`: what this version does, and nothing that comes later.

@@ -1,5 +1,6 @@
 //! The table of the OCI verbs and their options: what the parser and the help are made from.
 
+use super::update::{Kind, Limit};
 use crate::cli::table::flags::{short, switch, valued};
 use crate::cli::table::{Flag, Verb};
 
@@ -28,6 +29,12 @@ pub(super) enum Id {
     ProcessLabel,
     Format,
     Quiet,
+    Cgroup,
+    IgnorePaused,
+    Stats,
+    Interval,
+    Resources,
+    Limit(Limit),
 }
 
 /// What is run.
@@ -40,6 +47,10 @@ pub(super) enum Action {
     Kill,
     Delete,
     Exec,
+    Pause,
+    Resume,
+    Update,
+    Events,
     List,
     Ps,
     Features,
@@ -144,6 +155,117 @@ const FORMAT: &[Flag<Id>] = &[short(
     valued(Id::Format, "--format", "FORMAT", "table or json"),
 )];
 
+const fn limit(
+    long: &'static str,
+    field: (&'static str, &'static str),
+    kind: Kind,
+    help: &'static str,
+) -> Flag<Id> {
+    let value = match kind {
+        Kind::Size => "SIZE",
+        Kind::Number => "N",
+        Kind::Text => "LIST",
+    };
+    valued(Id::Limit(Limit { field, kind }), long, value, help)
+}
+
+const LIMITS: &[Flag<Id>] = &[
+    short(
+        'r',
+        valued(
+            Id::Resources,
+            "--resources",
+            "FILE",
+            "resources as in config.json; - is standard input",
+        ),
+    ),
+    limit("--memory", ("memory", "limit"), Kind::Size, "memory"),
+    limit(
+        "--memory-swap",
+        ("memory", "swap"),
+        Kind::Size,
+        "memory and swap together",
+    ),
+    limit(
+        "--memory-reservation",
+        ("memory", "reservation"),
+        Kind::Size,
+        "memory that is taken from others first",
+    ),
+    limit(
+        "--cpu-shares",
+        ("cpu", "shares"),
+        Kind::Number,
+        "weight against others, 1024 being usual",
+    ),
+    limit(
+        "--cpu-share",
+        ("cpu", "shares"),
+        Kind::Number,
+        "the same, as older engines write it",
+    ),
+    limit(
+        "--cpu-quota",
+        ("cpu", "quota"),
+        Kind::Number,
+        "microseconds in each period; -1 is no limit",
+    ),
+    limit(
+        "--cpu-period",
+        ("cpu", "period"),
+        Kind::Number,
+        "length of the period in microseconds",
+    ),
+    limit(
+        "--cpu-burst",
+        ("cpu", "burst"),
+        Kind::Number,
+        "microseconds that may be saved up",
+    ),
+    limit(
+        "--cpu-rt-period",
+        ("cpu", "realtimePeriod"),
+        Kind::Number,
+        "the same for real-time processes",
+    ),
+    limit(
+        "--cpu-rt-runtime",
+        ("cpu", "realtimeRuntime"),
+        Kind::Number,
+        "microseconds in each of these periods",
+    ),
+    limit(
+        "--cpu-idle",
+        ("cpu", "idle"),
+        Kind::Number,
+        "1: only when nobody else wants to run",
+    ),
+    limit(
+        "--cpuset-cpus",
+        ("cpu", "cpus"),
+        Kind::Text,
+        "processors: 0-2,5",
+    ),
+    limit(
+        "--cpuset-mems",
+        ("cpu", "mems"),
+        Kind::Text,
+        "memory nodes: 0",
+    ),
+    limit(
+        "--pids-limit",
+        ("pids", "limit"),
+        Kind::Number,
+        "processes and threads; -1 is no limit",
+    ),
+    limit(
+        "--blkio-weight",
+        ("blockIO", "weight"),
+        Kind::Number,
+        "weight of input and output, 10 to 1000",
+    ),
+];
+
 /// The verbs.
 pub(super) static VERBS: &[Row] = &[
     Verb {
@@ -203,7 +325,7 @@ pub(super) static VERBS: &[Row] = &[
             switch(
                 Id::All,
                 "--all",
-                "refused but for SIGKILL, which ends all processes in any case",
+                "to all processes, also when its program has ended",
             ),
         )]],
     },
@@ -247,7 +369,59 @@ pub(super) static VERBS: &[Row] = &[
             CHANGES,
             PROCESS,
             DETACH,
+            &[
+                valued(
+                    Id::Cgroup,
+                    "--cgroup",
+                    "PATH",
+                    "a cgroup below the container's own, which must be there",
+                ),
+                switch(
+                    Id::IgnorePaused,
+                    "--ignore-paused",
+                    "also in a paused container: it begins when that is resumed",
+                ),
+            ],
         ],
+    },
+    Verb {
+        id: Action::Pause,
+        group: "",
+        name: "pause",
+        operands: "ID",
+        about: "stop all processes of a container where they are",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Resume,
+        group: "",
+        name: "resume",
+        operands: "ID",
+        about: "let the processes of a paused container go on",
+        notes: "",
+        flags: &[],
+    },
+    Verb {
+        id: Action::Update,
+        group: "",
+        name: "update",
+        operands: "ID",
+        about: "change the limits of a container",
+        notes: "What is not said stays as it is. A size is a number of bytes, or has k, m, g or t after it; -1 is no limit.",
+        flags: &[LIMITS],
+    },
+    Verb {
+        id: Action::Events,
+        group: "",
+        name: "events",
+        operands: "ID",
+        about: "print what a container uses, and when its memory has run out, as JSON",
+        notes: "Until it has ended.",
+        flags: &[&[
+            switch(Id::Stats, "--stats", "print what it uses now, and end"),
+            valued(Id::Interval, "--interval", "TIME", "how often; default: 5s"),
+        ]],
     },
     Verb {
         id: Action::List,

@@ -2,13 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::Arg;
 use shim::{Error, Result};
 
+use super::events;
 use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
 use super::table::{Action, Id, Row, VERBS};
+use super::update::Limits;
 use crate::cli::help;
 use crate::cli::scan::{Scan, Stop, Word};
 use crate::cli::table::Flag;
@@ -16,6 +19,8 @@ use crate::suggest::shown;
 
 /// More descriptors than that are nobody's wish.
 const PRESERVED_MAX: u32 = 1024;
+/// How often `events` tells what is used.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub(super) struct Globals {
 }
 
 /// A verb with its operand and options.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Request {
     Help(String),
     Version,
@@ -53,10 +58,25 @@ pub(super) enum Request {
     Start(ContainerId),
     Run(Create),
     State(ContainerId),
-    Kill(ContainerId, i32),
+    Kill {
+        id: ContainerId,
+        signal: i32,
+        all: bool,
+    },
+    Pause(ContainerId),
+    Resume(ContainerId),
+    Update(ContainerId, Limits),
+    Events {
+        id: ContainerId,
+        once: bool,
+        interval: Duration,
+    },
     Delete(ContainerId, bool),
     Exec(Exec),
-    List { json: bool, quiet: bool },
+    List {
+        json: bool,
+        quiet: bool,
+    },
     Ps(ContainerId, bool),
     Features,
     Spec(PathBuf),
@@ -196,6 +216,11 @@ struct Given {
     force: bool,
     json: bool,
     quiet: bool,
+    cgroup: Option<PathBuf>,
+    ignore_paused: bool,
+    stats: bool,
+    interval: Option<Duration>,
+    limits: Limits,
     operands: Vec<OsString>,
 }
 
@@ -221,6 +246,18 @@ impl Given {
                 Some("table") => self.json = false,
                 _ => return refused("unknown format", "give table or json"),
             },
+            Id::Cgroup => self.cgroup = Some(value.into()),
+            Id::IgnorePaused => self.ignore_paused = true,
+            Id::Stats => self.stats = true,
+            Id::Interval => match value.to_str().and_then(events::interval) {
+                Some(interval) => self.interval = Some(interval),
+                None => return refused("no length of time", "give a number and ms, s or m"),
+            },
+            Id::Resources => self.limits.file = Some(value.into()),
+            Id::Limit(limit) => {
+                let text = value.to_str().unwrap_or_default();
+                self.limits.set(flag.long, limit, text)?;
+            }
             Id::ConsoleSocket => self.console_socket = Some(value.into()),
             Id::PreserveFds => {
                 let count = value.to_str().and_then(|text| text.parse().ok());
@@ -300,6 +337,8 @@ impl Given {
             console_socket: self.console_socket,
             preserved: self.preserved,
             detach: self.detach,
+            cgroup: self.cgroup,
+            ignore_paused: self.ignore_paused,
         })
     }
 }
@@ -343,14 +382,23 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
                     .because("no such signal")
                     .hint("give a name or a number of signal(7)")
             })?;
-            if given.all && number != nix::libc::SIGKILL {
-                return Err(bad()
-                    .because("--all with another signal than SIGKILL is not supported yet")
-                    .hint("leave --all out")
-                    .into());
+            Request::Kill {
+                all: given.all,
+                id: given.id(&scan)?,
+                signal: number,
             }
-            Request::Kill(given.id(&scan)?, number)
         }
+        Action::Pause => Request::Pause(given.id(&scan)?),
+        Action::Resume => Request::Resume(given.id(&scan)?),
+        Action::Update => {
+            let limits = std::mem::take(&mut given.limits);
+            Request::Update(given.id(&scan)?, limits)
+        }
+        Action::Events => Request::Events {
+            once: given.stats,
+            interval: given.interval.unwrap_or(INTERVAL),
+            id: given.id(&scan)?,
+        },
         Action::Exec => return Err(scan.lacks("ID", "missing").into()),
         Action::Ps => {
             let json = given.json;

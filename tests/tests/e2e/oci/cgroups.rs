@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::{Bundle, Run, Snapshot, World, cgroups_of, lacking, processes_of, tool, until};
 
 /// A container's cgroup in a hierarchy of version 1.
-fn first(world: &World, controller: &str) -> PathBuf {
+pub(super) fn first(world: &World, controller: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup")
         .join(controller)
         .join(world.name())
@@ -18,7 +18,7 @@ fn first(world: &World, controller: &str) -> PathBuf {
 }
 
 /// A world on a machine with these controllers in hierarchies of version 1; nothing, which is said, on another one.
-fn with_first(controllers: &[&str]) -> Option<World> {
+pub(super) fn with_first(controllers: &[&str]) -> Option<World> {
     for controller in controllers {
         let place = Path::new("/sys/fs/cgroup").join(controller);
         if !place.join("notify_on_release").exists() {
@@ -30,7 +30,7 @@ fn with_first(controllers: &[&str]) -> Option<World> {
 }
 
 /// Where version 2 is mounted.
-fn second() -> Option<&'static Path> {
+pub(super) fn second() -> Option<&'static Path> {
     ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .map(Path::new)
         .into_iter()
@@ -38,7 +38,7 @@ fn second() -> Option<&'static Path> {
 }
 
 /// The same on a machine where there are cgroups of version 2.
-fn with_second() -> Option<World> {
+pub(super) fn with_second() -> Option<World> {
     if second().is_none() {
         lacking("needs cgroups of version 2");
         return None;
@@ -47,7 +47,7 @@ fn with_second() -> Option<World> {
 }
 
 /// A call on a host that has nothing but version 2.
-fn unified(bundle: &Bundle<'_>, words: &[&str]) -> Run {
+pub(super) fn unified(bundle: &Bundle<'_>, words: &[&str]) -> Run {
     let only = format!(
         "mount --bind {} /sys/fs/cgroup; exec \"$@\"",
         second().unwrap().display()
@@ -67,7 +67,7 @@ fn unified(bundle: &Bundle<'_>, words: &[&str]) -> Run {
         .wrap_around(wrap)
 }
 
-fn text(path: impl AsRef<Path>) -> String {
+pub(super) fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
         .trim()

@@ -3,6 +3,7 @@
 mod capabilities;
 mod cgroups;
 mod config;
+mod control;
 mod engines;
 mod exec;
 mod exec_words;

@@ -26,7 +26,12 @@ fn bad_words_are_the_logs_last_line_too() {
         (&["state", "one"], "container does not exist"),
         (&["start", "one"], "container does not exist"),
         (&["kill", "one", "NOSUCH"], "no such signal"),
-        (&["kill", "--all", "one", "TERM"], "not supported yet"),
+        (
+            &["kill", "--all", "one", "TERM"],
+            "container does not exist",
+        ),
+        (&["update", "--memory", "much", "one"], "is no number"),
+        (&["events", "--interval", "5", "one"], "no length of time"),
         (&["exec", "one"], "--process is missing"),
         (&["checkpoint", "one"], "no such verb"),
     ] {
