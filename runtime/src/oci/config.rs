@@ -18,6 +18,8 @@ pub(super) const LIMIT: u64 = 16 << 20;
 pub(super) struct Config {
     /// The bundle: absolute, without symlinks.
     pub(super) bundle: PathBuf,
+    /// The file itself.
+    pub(super) file: PathBuf,
     pub(super) spec: Spec,
     /// The same as it stands in the file.
     pub(super) value: Value,
@@ -27,15 +29,15 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads the configuration of a bundle.
+    /// Reads the configuration of a bundle: `name`, a path that may be relative to it.
     ///
     /// # Errors
     /// No such bundle; no file with JSON of the specification's version 1; a field that is not supported yet.
-    pub(super) fn read(bundle: &Path) -> Result<Self> {
+    pub(super) fn read(bundle: &Path, name: &Path) -> Result<Self> {
         let bundle = std::fs::canonicalize(bundle).map_err(|error| {
             Error::io("find bundle", bundle.display(), &error).hint("see --bundle")
         })?;
-        Self::of(&bundle.join("config.json"), bundle)
+        Self::of(&bundle.join(name), bundle)
     }
 
     /// The same from a copy of the file.
@@ -60,6 +62,7 @@ impl Config {
         check(&spec)?;
         Ok(Self {
             bundle,
+            file: file.to_owned(),
             spec,
             value,
             bytes,

@@ -48,7 +48,7 @@ fn make<T>(
     log: &mut Option<Log>,
     then: impl FnOnce(&Container, Held<'_>) -> Result<T>,
 ) -> Result<T> {
-    let mut config = Config::read(&args.bundle)?;
+    let mut config = Config::read(&args.bundle, &args.config)?;
     let mut warnings = std::mem::take(&mut config.warnings);
     let cgroups = Cgroups::decide(&config, cgroups, &args.id)?;
     let rootfs = plan::rootfs(&config)?;

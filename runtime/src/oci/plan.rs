@@ -79,13 +79,7 @@ pub(super) fn plan(
         namespaces,
         id_maps: None,
         profile: "oci".to_owned(),
-        privileges: process::privileges(
-            given,
-            filter.as_deref(),
-            &config.bundle.join("config.json"),
-            false,
-            warnings,
-        )?,
+        privileges: process::privileges(given, filter.as_deref(), &config.file, false, warnings)?,
         views: Views {
             masked: paths("linux.maskedPaths", linux.masked_paths().as_ref())?,
             readonly,

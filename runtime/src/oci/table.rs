@@ -8,6 +8,7 @@ use crate::cli::table::{Flag, Verb};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Id {
     Bundle,
+    Config,
     ConsoleSocket,
     PidFile,
     PreserveFds,
@@ -60,15 +61,21 @@ pub(super) enum Action {
 /// A verb of this front-end.
 pub(super) type Row = Verb<Action, Id>;
 
-const BUNDLE: &[Flag<Id>] = &[
-    short(
-        'b',
-        valued(
-            Id::Bundle,
-            "--bundle",
-            "DIR",
-            "directory with config.json; default: the working directory",
-        ),
+const BUNDLE: &[Flag<Id>] = &[short(
+    'b',
+    valued(
+        Id::Bundle,
+        "--bundle",
+        "DIR",
+        "directory with config.json; default: the working directory",
+    ),
+)];
+const CONFIG: &[Flag<Id>] = &[
+    valued(
+        Id::Config,
+        "--config",
+        "FILE",
+        "its configuration, relative to DIR; default: config.json",
     ),
     switch(
         Id::NoPivot,
@@ -275,7 +282,7 @@ pub(super) static VERBS: &[Row] = &[
         operands: "ID",
         about: "make a container of a bundle; it waits to be started",
         notes: "",
-        flags: &[BUNDLE, PROCESS],
+        flags: &[BUNDLE, CONFIG, PROCESS],
     },
     Verb {
         id: Action::Start,
@@ -295,6 +302,7 @@ pub(super) static VERBS: &[Row] = &[
         notes: "It is deleted then, unless --keep. Ends as its program ended.",
         flags: &[
             BUNDLE,
+            CONFIG,
             PROCESS,
             DETACH,
             &[switch(

@@ -10,6 +10,7 @@ use shim::{Error, Result};
 use super::events;
 use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
+use super::state;
 use super::table::{Action, Id, Row, VERBS};
 use super::update::Limits;
 use crate::cli::help;
@@ -87,6 +88,7 @@ pub(super) enum Request {
 pub(super) struct Create {
     pub(super) id: ContainerId,
     pub(super) bundle: PathBuf,
+    pub(super) config: PathBuf,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) console_socket: Option<PathBuf>,
     pub(super) preserved: u32,
@@ -205,6 +207,7 @@ pub(super) fn request(words: Vec<OsString>) -> Result<Request> {
 #[derive(Default)]
 struct Given {
     bundle: Option<PathBuf>,
+    config: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
     console_socket: Option<PathBuf>,
@@ -234,6 +237,7 @@ impl Given {
         };
         match flag.id {
             Id::Bundle => self.bundle = Some(value.into()),
+            Id::Config => self.config = Some(value.into()),
             Id::PidFile => self.pid_file = Some(value.into()),
             Id::Process => self.process = Some(value.into()),
             Id::Detach => self.detach = true,
@@ -303,6 +307,7 @@ impl Given {
         Ok(Create {
             id: self.id(scan)?,
             bundle: self.bundle.unwrap_or_else(|| ".".into()),
+            config: self.config.unwrap_or_else(|| state::CONFIG.into()),
             pid_file: self.pid_file,
             console_socket: self.console_socket,
             preserved: self.preserved,

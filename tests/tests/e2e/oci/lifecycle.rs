@@ -92,6 +92,20 @@ fn run_ends_as_the_program_and_deletes() {
 }
 
 #[test]
+fn the_configuration_may_have_another_name() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exit 7", |_| {});
+    let (usual, other) = (bundle.dir.join("config.json"), "configs/one.json");
+    fs::create_dir(bundle.dir.join("configs")).unwrap();
+    fs::rename(usual, bundle.dir.join(other)).unwrap();
+    let run = bundle.call(&["run", "--config", other, "one"]);
+    run.done().expect_code(7);
+    let missing = bundle.call(&["run", "one"]).done();
+    missing.expect_refused(&[1]);
+    assert!(missing.err_text().contains("config.json"));
+}
+
+#[test]
 fn delete_force_ends_what_there_is() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
