@@ -113,6 +113,11 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             set_attributes_at(c"/", change)
         }
         Step::MakeDevices => made.covers.make_devices(),
+        Step::MakeNode(index) => {
+            let nodes = child.launch.map(|launch| launch.system.nodes.as_slice());
+            let node = nodes.and_then(|list| list.get(index));
+            mounts::make_node(node.ok_or(Errno::EBADF)?)
+        }
         Step::MakeProc => {
             let procfs = Filesystem::open(c"proc")?;
             let restricted = attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -220,7 +220,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
     refuse(&[
         ("linux.uidMappings", full(linux.uid_mappings().as_ref())),
         ("linux.gidMappings", full(linux.gid_mappings().as_ref())),
-        ("linux.devices", full(linux.devices().as_ref())),
         (
             "linux.netDevices",
             linux
@@ -257,7 +256,6 @@ fn check_process(process: &Process) -> Result<()> {
             "process.selinuxLabel",
             said(process.selinux_label().as_ref()),
         ),
-        ("process.oomScoreAdj", process.oom_score_adj().is_some()),
         ("process.ioPriority", process.io_priority().is_some()),
         ("process.scheduler", process.scheduler().is_some()),
         (

@@ -12,7 +12,7 @@ use super::config::{self, Config, wrong};
 use super::exec_words::Exec;
 use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, Status, write_pid};
-use super::{absolute, console, process};
+use super::{absolute, console, oom, process};
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -46,7 +46,7 @@ pub(super) fn exec(
         None => None,
     };
     let mut warnings = Vec::new();
-    let plan = plan(container, &record, args, &mut warnings)?;
+    let (plan, oom_score) = plan(container, &record, args, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let terminal = plan.stdio.terminal.is_some();
     let console = console::connect(args.console_socket.as_deref(), terminal, !args.detach)?;
@@ -55,6 +55,7 @@ pub(super) fn exec(
     }
     let console = console.as_ref().map(|socket| socket.as_fd());
     let held = held::start(&plan, init.as_fd(), console, |pid| {
+        oom::set(pid, oom_score)?;
         match &group {
             Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
             Some(group) => group.join_later(pid, leader)?,
@@ -77,10 +78,11 @@ fn plan(
     record: &Record,
     args: &Exec,
     warnings: &mut Vec<String>,
-) -> Result<Plan> {
+) -> Result<(Plan, Option<i32>)> {
     let file = container.dir.join(CONFIG);
     let config = Config::of(&file, record.bundle.clone())?;
     let given = given(&config, args, warnings)?;
+    let oom_score = oom::read(given.oom_score_adj())?;
     let filter = match config.part(&["linux", "seccomp"]) {
         Value::Null => None,
         filter => Some(filter.to_string().into_bytes()),
@@ -90,7 +92,7 @@ fn plan(
     let namespaces =
         Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
     let own_ids = namespaces.has_user();
-    Ok(Plan {
+    let plan = Plan {
         namespaces,
         privileges: process::privileges(&given, filter.as_deref(), &file, own_ids, warnings)?,
         process: process::plan(&given, &rootfs.dir)?,
@@ -98,7 +100,8 @@ fn plan(
         detached: true,
         stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,
-    })
+    };
+    Ok((plan, oom_score))
 }
 
 /// The process that is asked for. The container's confinement is its own, unless it says otherwise.

@@ -17,7 +17,7 @@ use super::id::ContainerId;
 use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, Seen, Status, Store, write_pid};
 use super::words::{CgroupDriver, Create};
-use super::{absolute, console, plan, time};
+use super::{absolute, console, oom, plan, time};
 use crate::cgroup::{Group, Places};
 use crate::cli::Outcome;
 
@@ -59,6 +59,8 @@ fn make<T>(
     let socket = args.console_socket.as_deref();
     let stays = args.foreground;
     let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
+    let process = config.spec.process().as_ref();
+    let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
     let making = store.make(&args.id)?;
     let mut record = record(&config, &plan)?;
     record.cgroups = cgroups.places.clone();
@@ -78,6 +80,7 @@ fn make<T>(
     let outside = (birthplace, console);
     let held = held::create(&plan, &rootfs.dir, &hold, outside, |pid, inside| {
         making.born(&mut record, pid)?;
+        oom::set(pid, oom_score)?;
         match &group {
             Some(group) => group.join(pid, inside),
             None => Ok(()),

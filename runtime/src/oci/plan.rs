@@ -11,7 +11,7 @@ use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
 
 use super::cgroup_mount::View;
 use super::config::{Config, unsupported, wrong};
-use super::{mounts, process};
+use super::{devices, mounts, process};
 use crate::cgroup::Places;
 use crate::host;
 use crate::process::Rootfs;
@@ -64,6 +64,7 @@ pub(super) fn plan(
         Value::Null => None,
         filter => Some(filter.to_string().into_bytes()),
     };
+    let own_dev = !mounts.list.iter().any(is_whole_dev);
     Ok(Launch {
         rootfs: rootfs.path.clone(),
         bind_rootfs: false,
@@ -74,7 +75,8 @@ pub(super) fn plan(
             domain_name: named("domainname", spec.domainname().as_ref())?,
             loopback: has("network"),
             sysctls: sysctls(&linux, &namespaces)?,
-            devices: !mounts.list.iter().any(is_whole_dev),
+            devices: own_dev,
+            nodes: devices::plan(linux.devices().as_deref().unwrap_or_default(), own_dev)?,
         },
         namespaces,
         id_maps: None,

@@ -19,6 +19,12 @@ mod apply;
 )]
 mod dev;
 mod join;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+mod node;
 mod parcel;
 mod plan;
 mod prepare;
@@ -40,6 +46,7 @@ pub use plan::{Attributes, Content, Mount, Target, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
 pub(crate) use dev::{NODES, make_file, populate};
+pub(crate) use node::make as make_node;
 pub(crate) use parcel::Parcel;
 pub(crate) use prepare::prepare;
 pub(crate) use unpacking::Unpacking;

@@ -35,6 +35,13 @@ pub(super) struct Place {
 
 /// Opens the target. With `make`, what is missing is made: directories of mode 0755, an empty file of mode 0644.
 pub(super) fn open(target: &Target, wanted: Wanted, make: bool) -> Result<Place, Errno> {
+    let (parent, name) = parent(target, make)?;
+    let fd = step(&parent, name, wanted, make)?;
+    Ok(Place { parent, fd })
+}
+
+/// The directory that the target is in, and its name there.
+pub(super) fn parent(target: &Target, make: bool) -> Result<(RootDir, &CStr), Errno> {
     let root = nix::fcntl::open(
         c"/",
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -45,8 +52,7 @@ pub(super) fn open(target: &Target, wanted: Wanted, make: bool) -> Result<Place,
     for name in way {
         parent = RootDir::from(step(&parent, name, Wanted::Directory, make)?);
     }
-    let fd = step(&parent, last, wanted, make)?;
-    Ok(Place { parent, fd })
+    Ok((parent, last))
 }
 
 fn step(parent: &RootDir, name: &CStr, wanted: Wanted, make: bool) -> Result<OwnedFd, Errno> {

@@ -4,12 +4,14 @@
 mod confinement;
 mod ids;
 mod namespaces;
+mod node;
 mod printed;
 mod system;
 
 pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::Namespaces;
+pub use node::{Node, NodeKind};
 pub use system::{Limit, Sysctl, System};
 
 use std::ffi::CString;

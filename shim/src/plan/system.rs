@@ -6,6 +6,7 @@ use std::fmt;
 use nix::sys::resource::Resource;
 use serde::{Serialize, Serializer};
 
+use super::node::Node;
 use super::printed::lossy;
 
 /// What is set before the root filesystem is entered, and the devices in it.
@@ -26,6 +27,9 @@ pub struct System {
     /// Whether /dev gets the nodes and links that every program may expect.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub devices: bool,
+    /// Nodes besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
 }
 
 /// A file below `/proc/sys`.

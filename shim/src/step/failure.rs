@@ -6,7 +6,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use super::Step;
-use super::text::{limit, mount, path_of, sysctl};
+use super::text::{limit, mount, node, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::plan::Plan;
 use crate::surroundings;
@@ -29,6 +29,14 @@ impl Step {
                 Error::sys("set sysctl", sysctl.path.to_string_lossy(), errno)
                     .flags(sysctl.value.clone())
                     .hint("the kernel must have it, and take this value")
+            }
+            (Self::MakeNode(index), _) if let Some(node) = node(plan, index) => {
+                let hint = match errno {
+                    Errno::EEXIST => "there is something else of this name",
+                    Errno::EPERM => "making a device takes CAP_MKNOD over the initial user namespace",
+                    _ => "its directory must be a real one, which can be written to",
+                };
+                Error::sys("make device", &node.path, errno).flags(node.to_string()).hint(hint)
             }
             (Self::SetLimit(index), _) if let Some(limit) = limit(plan, index) => {
                 Error::sys("limit resources of", first(plan), errno)
@@ -76,7 +84,7 @@ impl Step {
             Self::EnterCgroups | Self::OwnCgroups => "enter the cgroups for",
             Self::SetSysctl(_) => "set a sysctl in",
             Self::SetLimit(_) => "limit the resources in",
-            Self::MakeDevices => "make the devices in",
+            Self::MakeDevices | Self::MakeNode(_) => "make the devices in",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",

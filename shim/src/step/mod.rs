@@ -79,6 +79,8 @@ pub enum Step {
     Mount(usize),
     /// /dev gets nodes and links.
     MakeDevices,
+    /// The node with this index is made.
+    MakeNode(usize),
     /// A terminal of the container's own devpts becomes the streams; its master goes to the client.
     OpenConsole,
     /// It is /dev/console, too.

@@ -8,7 +8,7 @@ use init::protocol::Step as InitStep;
 use super::Step;
 use crate::mounts::Mount;
 use crate::plan::{
-    Capabilities, IdRange, Launch, Limit, Plan, Privileges, Process, Sysctl, System,
+    Capabilities, IdRange, Launch, Limit, Node, Plan, Privileges, Process, Sysctl, System,
 };
 
 impl Step {
@@ -43,6 +43,10 @@ impl Step {
                 let path = one.path.to_string_lossy();
                 format!("write(/proc/{path}, {:?})", one.value)
             }),
+            Self::MakeNode(index) => {
+                let node = node(plan, index);
+                node.map_or_else(String::new, |node| format!("mknod({node})"))
+            }
             Self::SetLimit(index) => {
                 let limit = limit(plan, index);
                 limit.map_or_else(String::new, |limit| format!("setrlimit({limit})"))
@@ -108,6 +112,7 @@ impl Step {
             | Self::SetHostName
             | Self::SetDomainName
             | Self::SetSysctl(_)
+            | Self::MakeNode(_)
             | Self::SetLimit(_)
             | Self::Mount(_)
             | Self::OpenConsole
@@ -164,6 +169,13 @@ fn system<'p>(plan: Plan<'p>, part: impl FnOnce(&'p System) -> Option<&'p str>) 
 pub(super) fn sysctl(plan: Plan<'_>, index: usize) -> Option<&Sysctl> {
     match plan {
         Plan::Launch(launch) => launch.system.sysctls.get(index),
+        Plan::Exec(_) => None,
+    }
+}
+
+pub(super) fn node(plan: Plan<'_>, index: usize) -> Option<&Node> {
+    match plan {
+        Plan::Launch(launch) => launch.system.nodes.get(index),
         Plan::Exec(_) => None,
     }
 }

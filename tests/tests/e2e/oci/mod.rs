@@ -4,6 +4,7 @@ mod capabilities;
 mod cgroups;
 mod config;
 mod control;
+mod devices;
 mod engines;
 mod exec;
 mod exec_words;

@@ -88,7 +88,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             json!("x"),
             "process.apparmorProfile",
         ),
-        ("/process/oomScoreAdj", json!(5), "process.oomScoreAdj"),
         (
             "/process/rlimits",
             json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]),
