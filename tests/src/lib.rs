@@ -10,6 +10,7 @@
 mod bundle;
 mod client;
 mod container;
+pub mod engine;
 pub mod front;
 mod golden;
 mod host;

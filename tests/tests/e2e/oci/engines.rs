@@ -1,11 +1,13 @@
 //! Engines with start-container as their runtime.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use serde_json::Value;
-use tests::{Bundle, Run, World, binary, lacking, tool};
+use serde_json::{Value, json};
+use tests::engine::{Daemon, PATH};
+use tests::{Bundle, Run, World, binary, cgroups_of, lacking, tool, until};
 
 #[test]
 fn features_and_version_are_what_engines_read() {
@@ -28,16 +30,32 @@ fn features_and_version_are_what_engines_read() {
     );
 }
 
+/// Whether these programs are there; if not, it is said.
+fn has(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|name| {
+        let places = ["/usr/bin", "/usr/sbin"].map(|place| Path::new(place).join(name));
+        !places.iter().any(|path| path.exists())
+    });
+    missing.is_none_or(|name| {
+        lacking(&format!("needs {name}"));
+        false
+    })
+}
+
 #[test]
-fn podman_runs_execs_and_removes() {
+fn podman_runs_execs_pauses_and_removes() {
     let Some(world) = World::new() else { return };
-    if !Path::new("/usr/bin/podman").exists() {
-        return lacking("needs podman");
+    if !has(&["podman", "conmon"]) {
+        return;
     }
     let bundle = Bundle::new(&world, "", |_| {});
     // podman takes only a runtime of this name for one that can do without cgroups.
     let runtime = world.dir.join("crun");
     symlink(binary(), &runtime).unwrap();
+    // Its own are more than a machine may allow.
+    let limits = "[containers]\ndefault_ulimits = [\"nofile=512:512\", \"nproc=1000:1000\"]\n";
+    let config = world.dir.join("containers.conf");
+    fs::write(&config, limits).unwrap();
     let podman = |words: &[&str]| {
         let place = |name: &str| world.dir.join(name).to_str().unwrap().to_owned();
         Run::new(tool("podman"))
@@ -54,39 +72,184 @@ fn podman_runs_execs_and_removes() {
                 runtime.to_str().unwrap(),
             ])
             .verb(words)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
+            .env("CONTAINERS_CONF", &config)
     };
     let rootfs = bundle.dir.join("rootfs");
-    let how = |name: &'static str| {
-        let limits = ["--ulimit=nofile=512:512", "--ulimit=nproc=1000:1000"];
-        let rest = [
-            "--cgroups=disabled",
+    let parent = format!("--cgroup-parent=/{}", world.name());
+    let run = |options: &[&str], command: &[&str]| {
+        let how = [
+            "--name=one",
             "--network=none",
             "--rootfs",
             rootfs.to_str().unwrap(),
         ];
-        [&[name][..], &limits, &rest]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let run = |options: &[&str], command: &[&str]| {
-        let how = how("--name=one");
-        let how: Vec<&str> = how.iter().map(String::as_str).collect();
         podman(&[&["run"], options, &how, command].concat())
+    };
+    let done = run(&["--rm", &parent], &["sh", "-c", "echo inside; exit 3"]).done();
+    done.expect_code(3);
+    assert_eq!(done.out_text(), "inside");
+    run(&["--rm", &parent], &["nosuch"]).done().expect_code(127);
+    run(&["--rm", "--cgroups=disabled"], &["true"])
+        .done()
+        .expect_code(0);
+    let options = [
+        "-d",
+        &parent,
+        "--memory=64m",
+        "--pids-limit=33",
+        "--device=/dev/fuse",
+    ];
+    let id = run(&options, &["sleep", "1000"]).text();
+    let limit = podman(&["exec", "one", "cat", "/sys/fs/cgroup/pids/pids.max"]);
+    if Path::new("/sys/fs/cgroup/pids/notify_on_release").exists() {
+        assert_eq!(limit.text(), "33");
+    }
+    podman(&["exec", "one", "sh", "-c", "exit 9"])
+        .done()
+        .expect_code(9);
+    let _ = podman(&["pause", "one"]).text();
+    let status = podman(&["inspect", "--format", "{{.State.Status}}", "one"]);
+    assert_eq!(status.text(), "paused");
+    let _ = podman(&["unpause", "one"]).text();
+    let _ = podman(&["rm", "-f", "-t", "0", "one"]).text();
+    assert!(!Path::new("/run/start-container/oci").join(&id).exists());
+    assert_eq!(podman(&["ps", "-aq"]).text(), "");
+    let left: Vec<_> = cgroups_of(&world)
+        .into_iter()
+        .filter(|path| path.ends_with(&id))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    remove_cgroups(&world);
+    let _ = fs::remove_file(runtime);
+}
+
+/// Those that an engine has made for itself.
+fn remove_cgroups(world: &World) {
+    for cgroup in cgroups_of(world).iter().rev() {
+        let _ = fs::remove_dir(cgroup);
+    }
+}
+
+#[test]
+fn containerd_runs_execs_pauses_and_removes() {
+    let Some(world) = World::new() else { return };
+    if !has(&["containerd", "ctr"]) {
+        return;
+    }
+    let bundle = Bundle::new(&world, "", |_| {});
+    let daemon = Daemon::containerd(&world);
+    let ctr = |words: &[&str]| {
+        let address = [
+            "--address",
+            daemon.socket.to_str().unwrap(),
+            "--namespace",
+            world.name(),
+        ];
+        Run::new(tool("ctr"))
+            .verb(address)
+            .verb(words)
+            .env("PATH", PATH)
+    };
+    let rootfs = bundle.dir.join("rootfs");
+    let run = |options: &[&str], command: &[&str]| {
+        let runtime = ["--runc-binary", binary().to_str().unwrap()];
+        let rest = ["--rootfs", rootfs.to_str().unwrap(), "one"];
+        ctr(&[&["run"], options, &runtime, &rest, command].concat())
     };
     let done = run(&["--rm"], &["sh", "-c", "echo inside; exit 3"]).done();
     done.expect_code(3);
     assert_eq!(done.out_text(), "inside");
-    run(&["--rm"], &["nosuch"]).done().expect_code(127);
-    let id = run(&["-d"], &["sleep", "1000"]).text();
-    podman(&["exec", "one", "sh", "-c", "exit 9"])
-        .done()
-        .expect_code(9);
-    assert_eq!(podman(&["exec", "one", "id", "-u"]).text(), "0");
-    let _ = podman(&["rm", "-f", "-t", "0", "one"]).text();
-    assert!(!Path::new("/run/start-container/oci").join(id).exists());
-    assert_eq!(podman(&["ps", "-aq"]).text(), "");
-    let _ = fs::remove_file(runtime);
+    let done = run(&["--rm"], &["nosuch"]).done();
+    assert!(
+        done.err_text().contains("execute \"nosuch\": ENOENT"),
+        "{}",
+        done.err_text()
+    );
+    let _ = run(&["-d", "--memory-limit=50000000"], &["sleep", "1000"]).text();
+    let exec = [
+        "tasks",
+        "exec",
+        "--exec-id",
+        "two",
+        "one",
+        "sh",
+        "-c",
+        "echo joined; exit 9",
+    ];
+    let done = ctr(&exec).done();
+    done.expect_code(9);
+    assert_eq!(done.out_text(), "joined");
+    let _ = ctr(&["tasks", "pause", "one"]).text();
+    let status = || ctr(&["tasks", "list"]).text();
+    assert!(status().contains("PAUSED"), "{}", status());
+    let _ = ctr(&["tasks", "resume", "one"]).text();
+    let _ = ctr(&["tasks", "kill", "--signal", "KILL", "one"]).text();
+    until("its end", || status().contains("STOPPED").then_some(()));
+    let _ = ctr(&["tasks", "delete", "one"]).done();
+    let _ = ctr(&["containers", "delete", "one"]).text();
+    assert_eq!(ctr(&["containers", "list", "-q"]).text(), "");
+    assert!(cgroups_of(&world).is_empty(), "{:?}", cgroups_of(&world));
+}
+
+#[test]
+fn docker_runs_execs_stops_and_removes() {
+    let Some(world) = World::new() else { return };
+    if !has(&["containerd", "dockerd", "docker"]) {
+        return;
+    }
+    let bundle = Bundle::new(&world, "", |_| {});
+    let containerd = Daemon::containerd(&world);
+    let daemon = Daemon::docker(&world, &containerd, binary());
+    let docker = |words: &[&str]| {
+        let host = format!("unix://{}", daemon.socket.display());
+        let config = world.dir.join("client");
+        Run::new(tool("docker"))
+            .verb(["--host", &host, "--config", config.to_str().unwrap()])
+            .verb(words)
+            .env("PATH", PATH)
+    };
+    let archive = world.dir.join("rootfs.tar");
+    let rootfs = bundle.dir.join("rootfs");
+    let tar = Run::new(tool("tar")).cmd(["-cf", archive.to_str().unwrap()]);
+    let _ = tar.cmd(["-C", rootfs.to_str().unwrap(), "."]).text();
+    let _ = docker(&["import", archive.to_str().unwrap(), "img"]).text();
+    let create = json!({
+        "Image": "img", "Cmd": ["sleep", "1000"], "NetworkDisabled": true,
+        "HostConfig": { "Memory": 64 << 20, "PidsLimit": 33 },
+    });
+    post(&daemon.socket, "/containers/create?name=one", &create);
+    let _ = docker(&["start", "one"]).text();
+    let done = docker(&["exec", "one", "sh", "-c", "echo joined; exit 9"]).done();
+    done.expect_code(9);
+    assert_eq!(done.out_text(), "joined");
+    if Path::new("/sys/fs/cgroup/pids/notify_on_release").exists() {
+        let limit = docker(&["exec", "one", "cat", "/sys/fs/cgroup/pids/pids.max"]);
+        assert_eq!(limit.text(), "33");
+    }
+    let _ = docker(&["pause", "one"]).text();
+    let _ = docker(&["unpause", "one"]).text();
+    let _ = docker(&["update", "--pids-limit=44", "one"]).text();
+    assert!(docker(&["top", "one"]).text().contains("sleep 1000"));
+    let _ = docker(&["stop", "-t", "0", "one"]).text();
+    let code = ["inspect", "--format", "{{.State.ExitCode}}", "one"];
+    assert_eq!(docker(&code).text(), "137");
+    let _ = docker(&["rm", "one"]).text();
+    assert_eq!(docker(&["ps", "-aq"]).text(), "");
+    assert!(cgroups_of(&world).is_empty(), "{:?}", cgroups_of(&world));
+}
+
+/// What the command line of Docker cannot say: a container for which Docker makes no network, and has no hook.
+fn post(socket: &Path, path: &str, body: &Value) {
+    let body = body.to_string();
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.lines().next().unwrap().contains(" 201 "), "{answer}");
 }
