@@ -164,6 +164,10 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         }
         Step::TakeNodes => made.covers.take_nodes(),
         Step::CloseDevices => made.covers.close_devices(),
+        Step::Pause => {
+            socket::send(child.report, &[1], None)?;
+            await_client(child.report)
+        }
         Step::OpenConsole => console::open(child.uid, child.report),
         Step::ShowConsole => console::show(),
         Step::ShowProc => made.covers.show(&mut made.procfs),

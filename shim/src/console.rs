@@ -1,10 +1,10 @@
-//! The terminal of a container's process, for the cloned process whose root is the container's: opened in the container's
+//! The terminal of a container's process, for the process whose working directory is the container's root: opened in the container's
 //! own devpts, where its name is true inside, and by descriptor from there on. Allocates nothing.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open as open_path};
+use nix::fcntl::OFlag;
 use nix::libc::dev_t;
 use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
@@ -18,7 +18,7 @@ use crate::sys::{socket, tty};
 /// Opens one for this user, makes it the streams, and sends the other side to the client.
 pub(crate) fn open(uid: u32, report: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
-    let master = root()?.open_plain(c"dev/pts/ptmx", flags, Mode::empty())?;
+    let master = RootDir::here()?.open_plain(c"dev/pts/ptmx", flags, Mode::empty())?;
     // Whatever else is there is the container's doing.
     let number: dev_t = makedev(5, 2);
     if fstatfs(&master)?.filesystem_type() != DEVPTS_SUPER_MAGIC
@@ -39,17 +39,11 @@ pub(crate) fn open(uid: u32, report: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Binds it on /dev/console, which is made where nothing is yet.
 pub(crate) fn show() -> Result<(), Errno> {
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let dev = RootDir::from(root()?.open_plain(c"dev", directory, Mode::empty())?);
+    let dev = RootDir::from(RootDir::here()?.open_plain(c"dev", directory, Mode::empty())?);
     match make_file(&dev, c"console") {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }
     let place = dev.open_plain(c"console", OFlag::O_PATH, Mode::empty())?;
     attach(clone_tree(std::io::stdin(), false)?, place)
-}
-
-fn root() -> Result<RootDir, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root: OwnedFd = open_path(c"/", flags, Mode::empty())?;
-    Ok(RootDir::from(root))
 }

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, chdir, fchdir, read, write};
 use crate::ended::Ended;
 use crate::error::{Error, Result};
 use crate::exec::Failure;
-use crate::launch::{SETUP_DEADLINE_MS, proceed, receive_passed};
+use crate::launch::{SETUP_DEADLINE_MS, proceed, receive_passed, write_id_maps};
 use crate::mounts;
 use crate::plan::{Exec, Launch, Plan};
 use crate::rootdir::RootDir;
@@ -36,6 +36,15 @@ pub struct Hold {
     pub answer: OwnedFd,
 }
 
+/// What of the caller's a container is born to.
+#[derive(Debug, Default)]
+pub struct Outside<'a> {
+    /// A cgroup of version 2 that it is born in, where that is possible.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// A connected socket that its terminal is sent to.
+    pub console: Option<BorrowedFd<'a>>,
+}
+
 /// A process that has been made: ended when dropped, unless it is let go or stayed with.
 #[derive(Debug)]
 pub struct Held<'p> {
@@ -45,6 +54,11 @@ pub struct Held<'p> {
 }
 
 impl Held<'_> {
+    /// The process.
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        &self.spawned.pidfd
+    }
+
     /// The process goes on without us.
     pub fn leave(self) {
         self.spawned.leave();
@@ -89,9 +103,9 @@ impl Held<'_> {
 
 /// Makes PID 1 of a plan whose program is [`crate::plan::Program::Held`], and returns when it waits to be started.
 ///
-/// It is born in the cgroup of `outside`, one of version 2, where that is possible. `born` is told its number and whether it
-/// was, and puts it into the plan's other cgroups; if that fails, the process is ended again. Its terminal goes to the other
-/// part of `outside`, a connected socket, if that is given.
+/// `born` is told its number and whether it was born in the cgroup of `outside`, and puts it into the plan's other cgroups; if
+/// that fails, the process is ended again. `paused` is told where the plan says so: everything is mounted then, and the
+/// process, by this pidfd, still stands in a copy of the host's tree.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint. Nothing of the container is left then.
@@ -99,11 +113,19 @@ pub fn create<'p>(
     plan: &'p Launch,
     rootfs: &RootDir,
     hold: &Hold,
-    (cgroup, console): (Option<BorrowedFd<'_>>, Option<BorrowedFd<'_>>),
+    outside: &Outside<'_>,
     born: impl FnOnce(Pid, bool) -> Result<()>,
+    paused: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<Held<'p>> {
     let words = Plan::Launch(plan);
     let mounts = mounts::prepare(&plan.mounts)?;
+    let joined = plan.joined.iter().enumerate().map(|(index, joined)| {
+        let opened = joined.open();
+        opened
+            .map(|file| (joined.kind.flags(), file))
+            .map_err(|errno| Step::JoinNamespace(index).failure(words, errno))
+    });
+    let joined = joined.collect::<Result<Vec<_>>>()?;
     let init = spawn::sealed_init()?;
     let stdio = stdio::open(&plan.stdio, (0, 0))?;
     let lifelines = Lifelines {
@@ -118,7 +140,10 @@ pub fn create<'p>(
         &stdio,
         &lifelines,
         Some(&mounts),
-        Birth::New { cgroup },
+        Birth::New {
+            cgroup: outside.cgroup,
+            joined: &joined,
+        },
         &init,
     );
     chdir(c"/").map_err(|errno| Step::Clone.failure(words, errno))?;
@@ -128,9 +153,19 @@ pub fn create<'p>(
         stdio,
     };
     drop(mounts);
-    born(number(words, &held.spawned)?, held.spawned.in_cgroup)?;
+    let pid = number(words, &held.spawned)?;
+    born(pid, held.spawned.in_cgroup)?;
+    if let Some(maps) = &plan.id_maps {
+        write_id_maps(pid, maps).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
+        proceed(words, &held.spawned)?;
+    }
     proceed(words, &held.spawned)?;
-    held.take_console(console)?;
+    held.take_console(outside.console)?;
+    if plan.pauses {
+        hear_of_pause(words, &held.spawned)?;
+        paused(held.spawned.pidfd.as_fd())?;
+        proceed(words, &held.spawned)?;
+    }
     match hear(words, &held.spawned)? {
         Some(Record::Ready) => Ok(held),
         // It has ended without a word, or was started by somebody else.
@@ -223,6 +258,21 @@ fn hear(words: Plan<'_>, spawned: &Spawned) -> Result<Option<Record>> {
     match record.and_then(|record| failure(words, record)) {
         Some(error) => Err(error),
         None => Ok(record),
+    }
+}
+
+/// The child's word that it waits: anything but a record.
+fn hear_of_pause(words: Plan<'_>, spawned: &Spawned) -> Result<()> {
+    wait_for(spawned.report.as_fd(), words.rootfs().display())?;
+    let mut bytes = [0; Record::LENGTH];
+    let failed = |errno| Step::Pause.failure(words, errno);
+    let (length, _) = socket::receive(&spawned.report, &mut bytes).map_err(failed)?;
+    match length {
+        0 => Err(failed(Errno::ECONNRESET)),
+        length => match bytes.get(..length).and_then(Record::from_bytes) {
+            Some(record) => Err(failure(words, record).unwrap_or_else(|| failed(Errno::EBADMSG))),
+            None => Ok(()),
+        },
     }
 }
 

@@ -88,7 +88,10 @@ pub fn launch(
         &stdio,
         &Lifelines::default(),
         Some(&mounts),
-        Birth::New { cgroup: None },
+        Birth::New {
+            cgroup: None,
+            joined: &[],
+        },
         &init,
     );
     // Staying there would keep ROOTFS busy for whoever wants to unmount it.
@@ -220,7 +223,7 @@ fn proc_directory(rootfs: &RootDir) -> Result<OwnedFd, Errno> {
     rootfs.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
-fn write_id_maps(pid: Pid, maps: &IdMaps) -> Result<(), Errno> {
+pub(crate) fn write_id_maps(pid: Pid, maps: &IdMaps) -> Result<(), Errno> {
     for (name, map) in [("gid_map", &maps.groups), ("uid_map", &maps.users)] {
         let lines: String = map.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(format!("/proc/{pid}/{name}"), lines).map_err(|error| errno_of(&error))?;

@@ -27,6 +27,7 @@ pub mod exec;
 )]
 mod guard;
 pub mod held;
+pub mod hook;
 pub mod idmap;
 pub mod launch;
 pub mod mounts;

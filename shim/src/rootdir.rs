@@ -30,6 +30,16 @@ impl RootDir {
         Ok(Self { fd })
     }
 
+    /// The working directory. Allocates nothing.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub(crate) fn here() -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(c".", flags, Mode::empty())?;
+        Ok(Self { fd })
+    }
+
     /// The absolute path of the directory in the caller's mount namespace, free of symlinks.
     ///
     /// # Errors

@@ -17,7 +17,9 @@ use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
 use crate::stdio::Stdio;
 use crate::step::{Side, Step};
-use crate::sys::clone::{Clone, Parent, Refused, clone_into, clone3, clone3_into_cgroup};
+use crate::sys::clone::{
+    Clone, Joined, Parent, Refused, clone_beside, clone_into, clone3, clone3_into_cgroup,
+};
 use crate::sys::pidfd;
 use crate::sys::process::{self, Vector};
 
@@ -71,8 +73,12 @@ impl Drop for Spawned {
 /// Where the process is born.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Birth<'a> {
-    /// In the plan's namespaces, made new for it, and in this cgroup of version 2.
-    New { cgroup: Option<BorrowedFd<'a>> },
+    /// In the plan's namespaces, made new for it, and in these; and, where there are none of others, in this cgroup of
+    /// version 2.
+    New {
+        cgroup: Option<BorrowedFd<'a>>,
+        joined: &'a [Joined],
+    },
     /// In the plan's namespaces as this leader has them.
     Among {
         leader: BorrowedFd<'a>,
@@ -237,7 +243,15 @@ fn bear(
     child: &Child<'_>,
 ) -> Result<(Option<Pid>, OwnedFd, bool), Failure> {
     match birth {
-        Birth::New { cgroup } => {
+        Birth::New {
+            joined: joined @ [_, ..],
+            ..
+        } => {
+            let forked = clone_beside(joined, plan.new_namespaces(), &|| child::run(child));
+            let (pid, pidfd) = forked.map_err(|refused| refusal(plan, refused))?;
+            Ok((Some(pid), pidfd, false))
+        }
+        Birth::New { cgroup, joined: [] } => {
             let namespaces = plan.new_namespaces();
             let (born, inside) = match cgroup.map(|cgroup| clone3_into_cgroup(namespaces, cgroup)) {
                 // A filter of the surroundings hides the call: the cgroup is entered later, by a write.
@@ -254,15 +268,18 @@ fn bear(
             let namespaces = plan.namespaces().flags();
             let born = clone_into(leader, namespaces, parent, &|| child::run(child));
             let born = born.map(|(pid, pidfd)| (pid, pidfd, false));
-            born.map_err(|refused| {
-                let (step, errno) = match refused {
-                    Refused::Join(errno) => (Step::JoinNamespaces, errno),
-                    Refused::Fork(errno) => (Step::Clone, errno),
-                };
-                Failure::of(plan, step, errno)
-            })
+            born.map_err(|refused| refusal(plan, refused))
         }
     }
+}
+
+fn refusal(plan: Plan<'_>, refused: Refused) -> Failure {
+    let (step, errno) = match refused {
+        Refused::Join(errno) => (Step::JoinNamespaces, errno),
+        Refused::JoinOne(index, errno) => (Step::JoinNamespace(index), errno),
+        Refused::Fork(errno) => (Step::Clone, errno),
+    };
+    Failure::of(plan, step, errno)
 }
 
 fn encode(spec: &Spec, process: Option<&Process>) -> Result<CString> {

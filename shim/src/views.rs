@@ -16,7 +16,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::mounts::{NODES, populate};
@@ -83,7 +83,7 @@ impl Covers {
     /// Puts the host's harmless nodes on those that the root filesystem has itself, and closes all others in it. What
     /// is mounted below, a /dev for instance, stays as it is.
     pub(crate) fn close_devices(&mut self) -> Result<(), Errno> {
-        let root = root()?;
+        let root = RootDir::here()?;
         let of_root = place(&root)?.mount_id;
         if let Ok(dev) = root.open_plain(c"dev", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
         {
@@ -105,7 +105,7 @@ impl Covers {
 
     /// Puts the host's harmless nodes, and links, into the /dev of the process's root.
     pub(crate) fn make_devices(&self) -> Result<(), Errno> {
-        populate(&root()?, &self.nodes)
+        populate(&RootDir::here()?, &self.nodes)
     }
 
     /// Covers a path of the container; one that is not there has nothing to hide.
@@ -164,7 +164,7 @@ impl Covers {
             (Some(procfs), Some(path)) => procfs.open_plain(path, OFlag::O_PATH, Mode::empty()),
             _ => {
                 let path = below(path, b"/").ok_or(Errno::EINVAL)?;
-                root()?.open_plain(path, OFlag::O_PATH, Mode::empty())
+                RootDir::here()?.open_plain(path, OFlag::O_PATH, Mode::empty())
             }
         };
         match found {
@@ -176,7 +176,7 @@ impl Covers {
 }
 
 fn proc_directory() -> Result<OwnedFd, Errno> {
-    root()?.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+    RootDir::here()?.open_plain(c"proc", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
 fn empty_directory() -> Result<OwnedFd, Errno> {
@@ -198,15 +198,6 @@ fn readonly(recursive: bool) -> Change<'static> {
         recursive,
         ..Change::default()
     }
-}
-
-fn root() -> Result<RootDir, Errno> {
-    open(
-        c"/",
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map(RootDir::from)
 }
 
 /// What follows a directory in an absolute path.

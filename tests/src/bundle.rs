@@ -33,10 +33,16 @@ impl<'w> Bundle<'w> {
         let _ = bundle.spec().text();
         let mut config = bundle.config();
         config["process"]["args"] = ["sh", "-c", script].into_iter().collect();
-        config["linux"]["cgroupsPath"] = format!("/{}/one", bundle.world.name()).into();
+        config["linux"]["cgroupsPath"] = bundle.cgroup("one").into();
         change(&mut config);
         bundle.write(&config);
         bundle
+    }
+
+    /// A path for `linux.cgroupsPath`.
+    #[must_use]
+    pub fn cgroup(&self, id: &str) -> String {
+        format!("/{}/{id}", self.world.name())
     }
 
     fn spec(&self) -> Run {

@@ -182,31 +182,11 @@ fn refuse(fields: &[(&str, bool)]) -> Result<()> {
     }
 }
 
-fn full<T>(list: Option<&Vec<T>>) -> bool {
-    list.is_some_and(|list| !list.is_empty())
-}
-
 fn said(text: Option<&String>) -> bool {
     text.is_some_and(|text| !text.is_empty())
 }
 
 fn check(spec: &Spec) -> Result<()> {
-    if let Some(hooks) = spec.hooks() {
-        refuse(&[
-            ("hooks.prestart", full(hooks.prestart().as_ref())),
-            ("hooks.createRuntime", full(hooks.create_runtime().as_ref())),
-            (
-                "hooks.createContainer",
-                full(hooks.create_container().as_ref()),
-            ),
-            (
-                "hooks.startContainer",
-                full(hooks.start_container().as_ref()),
-            ),
-            ("hooks.poststart", full(hooks.poststart().as_ref())),
-            ("hooks.poststop", full(hooks.poststop().as_ref())),
-        ])?;
-    }
     refuse(&[
         ("solaris", spec.solaris().is_some()),
         ("windows", spec.windows().is_some()),
@@ -218,8 +198,6 @@ fn check(spec: &Spec) -> Result<()> {
 
 fn check_linux(linux: &Linux) -> Result<()> {
     refuse(&[
-        ("linux.uidMappings", full(linux.uid_mappings().as_ref())),
-        ("linux.gidMappings", full(linux.gid_mappings().as_ref())),
         (
             "linux.netDevices",
             linux

@@ -1,18 +1,21 @@
 //! `exec`: what is asked for and the container's own configuration become the plan of a command that joins it.
 
+use std::ffi::{CString, OsString};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 
 use nix::sys::signalfd::SignalFd;
 use oci_spec::runtime::Process as Given;
 use serde_json::Value;
+use shim::hook::Hook;
 use shim::plan::{Exec as Plan, Namespaces};
 use shim::{Error, Result, held};
 
 use super::config::{self, Config, wrong};
-use super::exec_words::Exec;
+use super::exec_words::{Changes, Exec};
 use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, Status, write_pid};
-use super::{absolute, console, oom, process};
+use super::{absolute, console, hooks, oom, process};
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -102,6 +105,33 @@ fn plan(
         rootfs: rootfs.path,
     };
     Ok((plan, oom_score))
+}
+
+/// A `startContainer` hook as a process of the container.
+///
+/// # Errors
+/// As [`exec`].
+pub(super) fn hook(container: &Container, record: &Record, hook: &Hook) -> Result<Plan> {
+    let args = Exec {
+        id: container.id.clone(),
+        process: None,
+        command: hook.arguments.iter().map(os_string).collect(),
+        changes: Changes::default(),
+        pid_file: None,
+        console_socket: None,
+        preserved: 0,
+        detach: true,
+        cgroup: None,
+        ignore_paused: false,
+    };
+    // What cannot be granted has been said of the container itself.
+    let (mut plan, _) = plan(container, record, &args, &mut Vec::new())?;
+    plan.process = hooks::process(hook, plan.process);
+    Ok(plan)
+}
+
+fn os_string(text: &CString) -> OsString {
+    OsString::from_vec(text.as_bytes().to_vec())
 }
 
 /// The process that is asked for. The container's confinement is its own, unless it says otherwise.

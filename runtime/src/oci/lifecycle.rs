@@ -1,23 +1,25 @@
 //! create, run, kill, delete: from a bundle to a container and back.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::libc::SIGKILL;
 use nix::sys::signalfd::SignalFd;
+use shim::error::EXIT_OWN;
 use shim::held::{self, Held};
-use shim::plan::Launch;
+use shim::plan::{Launch, Namespaces};
 use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::cgroups::Cgroups;
 use super::config::Config;
+use super::hooks::Hooks;
 use super::id::ContainerId;
 use super::log::{self, Log};
 use super::state::{CONFIG, Container, Record, Seen, Status, Store, write_pid};
 use super::words::{CgroupDriver, Create};
-use super::{absolute, console, oom, plan, time};
+use super::{absolute, console, exec, oom, plan, show, time};
 use crate::cgroup::{Group, Places};
 use crate::cli::Outcome;
 
@@ -31,7 +33,7 @@ pub(super) fn create(
     cgroups: CgroupDriver,
     log: &mut Option<Log>,
 ) -> Result<()> {
-    make(store, args, cgroups, log, |_, held| {
+    make(store, args, cgroups, log, |_, held, _| {
         held.leave();
         Ok(())
     })
@@ -46,14 +48,19 @@ fn make<T>(
     args: &Create,
     cgroups: CgroupDriver,
     log: &mut Option<Log>,
-    then: impl FnOnce(&Container, Held<'_>) -> Result<T>,
+    then: impl FnOnce(&Container, Held<'_>, &mut Option<Log>) -> Result<T>,
 ) -> Result<T> {
     let mut config = Config::read(&args.bundle, &args.config)?;
     let mut warnings = std::mem::take(&mut config.warnings);
     let cgroups = Cgroups::decide(&config, cgroups, &args.id)?;
     let rootfs = plan::rootfs(&config)?;
-    let places = &cgroups.places;
-    let mut plan = plan::plan(&config, &rootfs, places, args.preserved, &mut warnings)?;
+    let hooks = Hooks::of(&config)?;
+    let outside = plan::Outside {
+        cgroups: &cgroups.places,
+        preserved: args.preserved,
+        pauses: hooks.of_create(),
+    };
+    let mut plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let socket = args.console_socket.as_deref();
@@ -64,6 +71,7 @@ fn make<T>(
     let making = store.make(&args.id)?;
     let mut record = record(&config, &plan)?;
     record.cgroups = cgroups.places.clone();
+    record.hooks = hooks.any();
     making.write(&record)?;
     making.put(CONFIG, &config.bytes)?;
     let group = cgroups.make()?;
@@ -75,17 +83,36 @@ fn make<T>(
         }
     }
     let hold = making.hold()?;
-    let birthplace = group.as_ref().and_then(Group::birthplace);
     let console = console.as_ref().map(|socket| socket.as_fd());
-    let outside = (birthplace, console);
-    let held = held::create(&plan, &rootfs.dir, &hold, outside, |pid, inside| {
+    let outside = held::Outside {
+        cgroup: group.as_ref().and_then(Group::birthplace),
+        console,
+    };
+    let mut begun = false;
+    let born = |pid, inside| {
         making.born(&mut record, pid)?;
         oom::set(pid, oom_score)?;
         match &group {
             Some(group) => group.join(pid, inside),
             None => Ok(()),
         }
-    })?;
+    };
+    let paused = |process: BorrowedFd<'_>| {
+        begun = true;
+        let state = show::for_hooks(&making.container, Status::Creating)?;
+        hooks.create(&state, process, all(&plan))
+    };
+    let held = match held::create(&plan, &rootfs.dir, &hold, &outside, born, paused) {
+        Ok(held) => held,
+        Err(error) => {
+            if begun {
+                // What the others have begun, these may have to end.
+                let state = show::for_hooks(&making.container, Status::Stopped)?;
+                hooks.poststop(&state, log);
+            }
+            return Err(error);
+        }
+    };
     // The end of the answer is what `start` waits for.
     drop(hold);
     let container = Container {
@@ -111,13 +138,19 @@ fn make<T>(
         log::warn(log, &text);
     }
     making.finish();
-    then(&container, held)
+    then(&container, held, log)
+}
+
+/// All namespaces that are not the caller's.
+fn all(plan: &Launch) -> Namespaces {
+    let joined = plan.joined.iter().map(|joined| joined.kind);
+    joined.fold(plan.namespaces, Namespaces::with)
 }
 
 fn record(config: &Config, plan: &Launch) -> Result<Record> {
     let created = time::rfc3339(SystemTime::now());
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
-    record.namespaces = plan.namespaces.names().map(str::to_owned).collect();
+    record.namespaces = all(plan).names().map(str::to_owned).collect();
     let process = plan.program.process();
     let program = process.and_then(|process| process.arguments.first());
     record.program = program
@@ -126,6 +159,50 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     let annotations = config.spec.annotations().clone().unwrap_or_default();
     record.annotations = annotations.into_iter().collect();
     Ok(record)
+}
+
+/// Lets the program of a container go; the lock must be held.
+///
+/// # Errors
+/// It is not waiting, it cannot be executed, or a hook fails: then the container is ended.
+pub(super) fn start(container: &Container) -> Result<()> {
+    let seen = container.look()?;
+    let (Some(record), Some(init), Status::Created) = (&seen.record, &seen.init, seen.status)
+    else {
+        return container.start();
+    };
+    let hooks = hooks(container, record)?;
+    let ended = |error| {
+        // The error is worth more than why it does not end, which `delete` will tell.
+        let _ = container.end();
+        Err(error)
+    };
+    if !hooks.start_container.is_empty() {
+        let state = show::for_hooks(container, Status::Created)?;
+        for hook in &hooks.start_container {
+            let done = exec::hook(container, record, hook)
+                .and_then(|plan| hook.run_inside(&plan, init.as_fd(), &state));
+            if let Err(error) = done {
+                return ended(error.exit(EXIT_OWN));
+            }
+        }
+    }
+    container.start()?;
+    if hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = show::for_hooks(container, Status::Running)?;
+    hooks.poststart(&state).or_else(ended)
+}
+
+fn hooks(container: &Container, record: &Record) -> Result<Hooks> {
+    if !record.hooks {
+        return Ok(Hooks::default());
+    }
+    Hooks::of(&Config::of(
+        &container.dir.join(CONFIG),
+        record.bundle.clone(),
+    )?)
 }
 
 /// Makes a container and starts it; stays until it has ended, and deletes it, unless asked otherwise.
@@ -139,21 +216,21 @@ pub(super) fn run(
     log: &mut Option<Log>,
     signals: &SignalFd,
 ) -> Result<Outcome> {
-    make(store, args, cgroups, log, |container, held| {
+    make(store, args, cgroups, log, |container, held, log| {
         let lock = container.lock()?;
-        if let Err(error) = container.start() {
-            container.end()?;
-            container.remove()?;
+        let started = start(container);
+        drop(lock);
+        if let Err(error) = started {
+            delete(store, &args.id, true, log)?;
             return Err(error);
         }
-        drop(lock);
         if !args.foreground {
             held.leave();
             return Ok(Outcome::SILENT);
         }
         let ended = held.attend(signals)?;
         if !args.keep {
-            delete(store, &args.id, true)?;
+            delete(store, &args.id, true, log)?;
         }
         Ok(Outcome::Ended(ended))
     })
@@ -230,7 +307,12 @@ fn freezable(container: &Container, op: &'static str, from: &[Status]) -> Result
 ///
 /// # Errors
 /// It has not stopped; it does not end.
-pub(super) fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
+pub(super) fn delete(
+    store: &Store,
+    id: &ContainerId,
+    force: bool,
+    log: &mut Option<Log>,
+) -> Result<()> {
     let container = match store.find(id) {
         Ok(container) => container,
         Err(_) if force => return Ok(()),
@@ -242,7 +324,7 @@ pub(super) fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()>
         Err(_) if force && (container.remove_empty() || store.find(id).is_err()) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Seen { status, .. } = container.look()?;
+    let Seen { status, record, .. } = container.look()?;
     if !force && status != Status::Stopped {
         return Err(Error::new("delete container")
             .on(id)
@@ -253,5 +335,12 @@ pub(super) fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<()>
             .hint("kill it first, or give --force"));
     }
     container.end()?;
-    container.remove()
+    // Read before it is gone. Where create was killed before it could write all, there is nothing to read.
+    let hooks = record.and_then(|record| hooks(&container, &record).ok());
+    let state = show::for_hooks(&container, Status::Stopped)?;
+    container.remove()?;
+    if let Some(hooks) = hooks {
+        hooks.poststop(&state, log);
+    }
+    Ok(())
 }

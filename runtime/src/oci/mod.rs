@@ -11,10 +11,12 @@ mod devices;
 mod events;
 mod exec;
 mod exec_words;
+mod hooks;
 mod id;
 mod lifecycle;
 mod log;
 mod mounts;
+mod namespaces;
 mod oom;
 mod plan;
 mod process;
@@ -105,7 +107,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         Request::Start(id) => {
             let container = store.find(&id)?;
             let _lock = container.lock()?;
-            container.start().map(|()| Outcome::SILENT)
+            lifecycle::start(&container).map(|()| Outcome::SILENT)
         }
         Request::Run(args) => {
             let signals = signals::block_all()?;
@@ -126,7 +128,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
             events::events(&store.find(&id)?, once, interval).map(|()| Outcome::SILENT)
         }
         Request::Delete(id, force) => {
-            lifecycle::delete(&store, &id, force).map(|()| Outcome::SILENT)
+            lifecycle::delete(&store, &id, force, log).map(|()| Outcome::SILENT)
         }
         Request::Exec(args) => {
             let signals = signals::block_all()?;

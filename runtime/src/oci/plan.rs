@@ -1,20 +1,30 @@
 //! A bundle's configuration becomes the plan of a launch that waits to be started. Looks at the host, changes nothing.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use oci_spec::runtime::Linux;
 use serde_json::Value;
 use shim::Result;
 use shim::mounts::{Content, Mount};
 use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
 
 use super::cgroup_mount::View;
-use super::config::{Config, unsupported, wrong};
-use super::{devices, mounts, process};
-use crate::cgroup::Places;
+use super::config::{Config, wrong};
+use super::{devices, mounts, namespaces, process};
+use crate::cgroup;
 use crate::host;
 use crate::process::Rootfs;
+
+/// What the configuration does not say.
+#[derive(Debug)]
+pub(super) struct Outside<'a> {
+    /// The cgroups that it gets.
+    pub(super) cgroups: &'a cgroup::Places,
+    /// How many of the caller's descriptors it gets.
+    pub(super) preserved: u32,
+    /// Whether there are hooks to be run when everything is mounted.
+    pub(super) pauses: bool,
+}
 
 /// Opens the root filesystem that the configuration names.
 ///
@@ -37,19 +47,17 @@ pub(super) fn rootfs(config: &Config) -> Result<Rootfs> {
 pub(super) fn plan(
     config: &Config,
     rootfs: &Rootfs,
-    cgroups: &Places,
-    preserved: u32,
+    outside: &Outside<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Launch> {
     let spec = &config.spec;
     let given = spec.process().as_ref();
     let given = given.ok_or_else(|| wrong("process", "is missing"))?;
     let linux = spec.linux().clone().unwrap_or_default();
-    let namespaces = namespaces(&linux)?;
-    let has = |name: &str| namespaces.names().any(|own| own == name);
+    let places = namespaces::plan(&linux)?;
     let view = View {
-        places: cgroups,
-        own_namespace: has("cgroup"),
+        places: outside.cgroups,
+        own_namespace: places.own.names().any(|name| name == "cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mounts = mounts::plan(mounts, &config.bundle, &view)?;
@@ -57,7 +65,9 @@ pub(super) fn plan(
     readonly.extend(mounts.readonly);
     let named =
         |field: &'static str, name: Option<&String>| match name.filter(|name| !name.is_empty()) {
-            Some(_) if !has("uts") => Err(wrong(field, "needs a uts namespace of its own")),
+            Some(_) if !places.has("uts") => {
+                Err(wrong(field, "needs a uts namespace that is not the host's"))
+            }
             name => Ok(name.cloned()),
         };
     let filter = match config.part(&["linux", "seccomp"]) {
@@ -69,19 +79,27 @@ pub(super) fn plan(
         rootfs: rootfs.path.clone(),
         bind_rootfs: false,
         hidden: true,
-        cgroups: cgroups.paths().collect(),
+        cgroups: outside.cgroups.paths().collect(),
+        pauses: outside.pauses,
         system: System {
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
-            loopback: has("network"),
-            sysctls: sysctls(&linux, &namespaces)?,
+            loopback: places.own.names().any(|name| name == "network"),
+            sysctls: sysctls(&linux, places.all())?,
             devices: own_dev,
             nodes: devices::plan(linux.devices().as_deref().unwrap_or_default(), own_dev)?,
         },
-        namespaces,
-        id_maps: None,
+        namespaces: places.own,
         profile: "oci".to_owned(),
-        privileges: process::privileges(given, filter.as_deref(), &config.file, false, warnings)?,
+        privileges: process::privileges(
+            given,
+            filter.as_deref(),
+            &config.file,
+            places.has("user"),
+            warnings,
+        )?,
+        joined: places.joined,
+        id_maps: places.id_maps,
         views: Views {
             masked: paths("linux.maskedPaths", linux.masked_paths().as_ref())?,
             readonly,
@@ -93,7 +111,7 @@ pub(super) fn plan(
         mounts: mounts.list,
         program: Program::Held(process::plan(given, &rootfs.dir)?),
         stop_signal: None,
-        stdio: process::stdio(given, preserved)?,
+        stdio: process::stdio(given, outside.preserved)?,
     })
 }
 
@@ -102,42 +120,8 @@ fn is_whole_dev(mount: &Mount) -> bool {
     matches!(mount.content, Content::Bind { .. }) && mount.target.to_string() == "/dev"
 }
 
-fn namespaces(linux: &Linux) -> Result<Namespaces> {
-    let mut names = BTreeSet::new();
-    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-        let field = format!("linux.namespaces[{index}]");
-        if namespace
-            .path()
-            .as_ref()
-            .is_some_and(|path| !path.as_os_str().is_empty())
-        {
-            return Err(unsupported(format!("{field}.path")));
-        }
-        let name = match namespace.typ() {
-            LinuxNamespaceType::Mount => "mount",
-            LinuxNamespaceType::Cgroup => "cgroup",
-            LinuxNamespaceType::Uts => "uts",
-            LinuxNamespaceType::Ipc => "ipc",
-            LinuxNamespaceType::Pid => "pid",
-            LinuxNamespaceType::Network => "network",
-            LinuxNamespaceType::User | LinuxNamespaceType::Time => {
-                return Err(unsupported(format!("{field}.type")));
-            }
-        };
-        if !names.insert(name) {
-            return Err(wrong(field, "there is another one of this type"));
-        }
-    }
-    for needed in ["mount", "pid"] {
-        if !names.contains(needed) {
-            return Err(unsupported(format!("linux.namespaces without {needed}")));
-        }
-    }
-    Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))
-}
-
 /// Only what belongs to a namespace of the container's own; all others are the host's.
-fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
+fn sysctls(linux: &Linux, namespaces: Namespaces) -> Result<Vec<Sysctl>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -174,7 +158,7 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
         if !namespaces.names().any(|own| own == needed) {
             return Err(wrong(
                 field,
-                format!("needs a {needed} namespace of its own"),
+                format!("needs a {needed} namespace that is not the host's"),
             ));
         }
         sysctls.push(Sysctl {
@@ -215,7 +199,7 @@ mod tests {
         let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
         linux.set_sysctl(Some(map));
         let own = Namespaces::from_names(["network", "ipc"]).unwrap();
-        let sysctls = sysctls(&linux, &own)?;
+        let sysctls = sysctls(&linux, own)?;
         Ok(sysctls[0].path.to_string_lossy().into_owned())
     }
 

@@ -55,6 +55,18 @@ impl State {
     }
 }
 
+/// The state as hooks get it, when it is this.
+///
+/// # Errors
+/// As [`state`].
+pub(super) fn for_hooks(container: &Container, status: Status) -> Result<Vec<u8>> {
+    let state = State {
+        status,
+        ..State::of(container)?
+    };
+    json::pretty(&state).map(String::into_bytes)
+}
+
 /// `state`
 ///
 /// # Errors
@@ -148,14 +160,14 @@ pub(super) fn features() -> Result<String> {
     json::pretty(&json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
-        "hooks": [],
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": [
             "async", "bind", "defaults", "dev", "exec", "noatime", "nodev", "nodiratime", "noexec", "nosuid",
             "private", "rbind", "relatime", "ro", "rprivate", "rshared", "rslave", "rw", "shared", "slave",
             "strictatime", "suid",
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": capabilities(),
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
             "seccomp": { "enabled": true },

@@ -51,6 +51,9 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     /// The namespaces of its own, by the names of the plan.
     pub(super) namespaces: Vec<String>,
+    /// Whether the configuration has hooks.
+    #[serde(default)]
+    pub(super) hooks: bool,
     /// What the program is called in messages.
     pub(super) program: String,
     /// When it was made, as RFC 3339 has it.
@@ -72,6 +75,7 @@ impl Record {
             bundle,
             rootfs,
             namespaces: Vec::new(),
+            hooks: false,
             program: String::new(),
             created,
             annotations: BTreeMap::new(),

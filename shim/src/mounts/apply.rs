@@ -1,4 +1,4 @@
-//! Attaches a mount inside; for a process whose root is the container's. Allocates nothing: a child that has been
+//! Attaches a mount inside; for a process whose working directory is the container's root. Allocates nothing: a child that has been
 //! cloned uses it.
 
 use nix::errno::Errno;
@@ -51,8 +51,7 @@ pub(crate) fn write_resolv_conf(text: &[u8]) -> Result<(), Errno> {
     const NAME: &std::ffi::CStr = c"resolv.conf";
     const NEW: &std::ffi::CStr = c".resolv.conf.new";
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let root = nix::fcntl::open(c"/", directory | OFlag::O_CLOEXEC, Mode::empty())?;
-    let etc = RootDir::from(root).open_plain(c"etc", directory, Mode::empty())?;
+    let etc = RootDir::here()?.open_plain(c"etc", directory, Mode::empty())?;
     // One that a killed launch has left.
     match unlinkat(&etc, NEW, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}

@@ -1,5 +1,5 @@
-//! Finds, and makes where it is missing, the place inside that a mount is attached to. For a process whose root is the
-//! container's. Allocates nothing: a child that has been cloned uses it.
+//! Finds, and makes where it is missing, the place inside that a mount is attached to. For a process whose working
+//! directory is the container's root. Allocates nothing: a child that has been cloned uses it.
 //!
 //! One component at a time, each by descriptor and without following anything (openat2(2), RESOLVE_NO_SYMLINKS): what
 //! another container does to a volume that both see can only ever make it fail.
@@ -42,13 +42,8 @@ pub(super) fn open(target: &Target, wanted: Wanted, make: bool) -> Result<Place,
 
 /// The directory that the target is in, and its name there.
 pub(super) fn parent(target: &Target, make: bool) -> Result<(RootDir, &CStr), Errno> {
-    let root = nix::fcntl::open(
-        c"/",
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
     let (last, way) = target.components().split_last().ok_or(Errno::EINVAL)?;
-    let mut parent = RootDir::from(root);
+    let mut parent = RootDir::here()?;
     for name in way {
         parent = RootDir::from(step(&parent, name, Wanted::Directory, make)?);
     }

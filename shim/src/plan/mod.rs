@@ -10,7 +10,7 @@ mod system;
 
 pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
-pub use namespaces::Namespaces;
+pub use namespaces::{Joined, Namespaces};
 pub use node::{Node, NodeKind};
 pub use system::{Limit, Sysctl, System};
 
@@ -91,11 +91,17 @@ pub struct Launch {
     /// The cgroups that it is put into before it takes any other step; its cgroup namespace begins there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<PathBuf>,
+    /// Whether it waits for the caller once more when everything is mounted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pauses: bool,
     /// What of the system it sets for itself.
     #[serde(flatten)]
     pub system: System,
     /// The container's own namespaces.
     pub namespaces: Namespaces,
+    /// Namespaces of others that it is in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<Joined>,
     /// Maps of its user namespace, where it has one of its own.
     pub id_maps: Option<IdMaps>,
     /// The profile that the two below come from, for people.

@@ -1,7 +1,39 @@
 //! Sets of namespaces (namespaces(7)).
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use serde::{Serialize, Serializer};
+
+use crate::error::errno_of;
+use crate::sys::namespace;
+
+/// A namespace of somebody else's, by the name of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    /// What it is: exactly one.
+    pub kind: Namespaces,
+    /// Where it is found.
+    pub path: PathBuf,
+}
+
+impl Joined {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of open(2); EINVAL where it is another kind of namespace, or no namespace.
+    pub fn open(&self) -> Result<OwnedFd, Errno> {
+        let file = File::open(&self.path).map_err(|error| errno_of(&error))?;
+        if namespace::kind(&file) == Ok(self.kind.flags()) {
+            Ok(file.into())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+}
 
 /// A set of namespaces, as the flags of `clone3` and `setns`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +68,12 @@ impl Namespaces {
     #[must_use]
     pub const fn has_user(self) -> bool {
         self.0.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0.union(other.0))
     }
 
     /// The flags of `clone3` and `setns`.

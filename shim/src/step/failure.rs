@@ -6,7 +6,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use super::Step;
-use super::text::{limit, mount, node, path_of, sysctl};
+use super::text::{joined, limit, mount, node, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::plan::Plan;
 use crate::surroundings;
@@ -24,6 +24,12 @@ impl Step {
             }
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),
+            (Self::JoinNamespace(index), _) if let Some(joined) = joined(plan, index) => {
+                let kind: Vec<_> = joined.kind.names().collect();
+                Error::sys("join namespace", joined.path.display(), errno)
+                    .flags(kind.join("|"))
+                    .hint("it must be there still, and the caller must have CAP_SYS_ADMIN in it")
+            }
             (Self::Mount(index), _) if let Some(mount) = mount(plan, index) => mount.failure(errno),
             (Self::SetSysctl(index), _) if let Some(sysctl) = sysctl(plan, index) => {
                 Error::sys("set sysctl", sysctl.path.to_string_lossy(), errno)
@@ -72,9 +78,10 @@ impl Step {
             Self::ClearProc => "clear the proc directory of",
             Self::BindRootfs => "bind onto itself",
             Self::ShareRootfs => "share the mount of",
-            Self::DetachProc | Self::HideFromTracers | Self::JoinNamespaces => {
-                "join the container of"
-            }
+            Self::DetachProc
+            | Self::HideFromTracers
+            | Self::JoinNamespaces
+            | Self::JoinNamespace(_) => "join the container of",
             Self::Clone => "create a process for",
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
             Self::BecomeRoot | Self::HideChild => "become root in",
@@ -91,6 +98,7 @@ impl Step {
             Self::PivotRoot => "change the root directory to",
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
+            Self::Pause => "wait for the caller in",
             Self::OpenConsole => "open a terminal in",
             Self::ShowConsole => "put the terminal at /dev/console of",
             Self::TakeNull => "take the null device over into",

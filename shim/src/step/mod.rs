@@ -39,6 +39,8 @@ pub enum Step {
     LeaveKeyring,
     /// The process that forks the child joins the leader's namespaces.
     JoinNamespaces,
+    /// It joins the namespace with this index.
+    JoinNamespace(usize),
     /// The child is made.
     Clone,
     /// The child is put into its cgroups.
@@ -85,6 +87,8 @@ pub enum Step {
     OpenConsole,
     /// It is /dev/console, too.
     ShowConsole,
+    /// The child waits while the caller does what there is to do before the host's tree is left.
+    Pause,
     /// The procfs is attached inside, where it can be covered, and a copy of it is for the client.
     ShowProc,
     /// The masked path with this index is covered.
@@ -125,6 +129,7 @@ impl Step {
             | Self::HideFromTracers
             | Self::LeaveKeyring
             | Self::JoinNamespaces
+            | Self::JoinNamespace(_)
             | Self::Clone
             | Self::EnterCgroups
             | Self::WriteIdMap

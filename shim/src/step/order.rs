@@ -33,7 +33,9 @@ impl Step {
             steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
             steps.push(Self::ShareRootfs);
         }
-        steps.extend([Self::LeaveKeyring, Self::Clone]);
+        steps.push(Self::LeaveKeyring);
+        steps.extend((0..plan.joined.len()).map(Self::JoinNamespace));
+        steps.push(Self::Clone);
         steps.extend(plan.enters_cgroups().then_some(Self::EnterCgroups));
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
         steps.extend(Self::of_child(words));
@@ -107,7 +109,10 @@ impl Step {
         steps.extend((0..system.sysctls.len()).map(Self::SetSysctl));
         steps.extend((!views.masked.is_empty()).then_some(Self::TakeNull));
         steps.extend((views.closed_devices || system.devices).then_some(Self::TakeNodes));
-        steps.extend([Self::OwnRootfs, Self::PivotRoot]);
+        // All is mounted before the host's tree is left: with ids of its own, nobody gets a new procfs or sysfs where none
+        // can be seen (mount_too_revealing in fs/namespace.c). The working directory is ROOTFS meanwhile, and what is
+        // opened there is opened without a symlink.
+        steps.push(Self::OwnRootfs);
         steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(system.devices.then_some(Self::MakeDevices));
@@ -115,6 +120,8 @@ impl Step {
         steps.extend(console.then_some(Self::OpenConsole));
         // A /dev that is somebody's is not changed.
         steps.extend((console && system.devices).then_some(Self::ShowConsole));
+        steps.extend(launch.pauses.then_some(Self::Pause));
+        steps.push(Self::PivotRoot);
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));

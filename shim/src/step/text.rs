@@ -8,7 +8,7 @@ use init::protocol::Step as InitStep;
 use super::Step;
 use crate::mounts::Mount;
 use crate::plan::{
-    Capabilities, IdRange, Launch, Limit, Node, Plan, Privileges, Process, Sysctl, System,
+    Capabilities, IdRange, Joined, Launch, Limit, Node, Plan, Privileges, Process, Sysctl, System,
 };
 
 impl Step {
@@ -17,6 +17,10 @@ impl Step {
     pub fn text(self, plan: Plan<'_>) -> String {
         match self {
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
+            Self::JoinNamespace(index) => joined(plan, index).map_or_else(String::new, |one| {
+                let kind: Vec<_> = one.kind.names().collect();
+                format!("setns({}, {})", one.path.display(), kind.join("|"))
+            }),
             Self::Clone => match plan {
                 Plan::Launch(_) => format!("clone3({})", names(plan)),
                 Plan::Exec(_) => "clone3()".to_owned(),
@@ -87,6 +91,7 @@ impl Step {
             Self::AwaitIdMap => "recv(host): ids are mapped",
             Self::RaiseLoopback => "ioctl(lo, SIOCSIFFLAGS, IFF_UP)",
             Self::MakeDevices => "move_mount(NODE, /dev/NODE), symlink(/dev/fd, …)",
+            Self::Pause => "send(host), recv(host): everything is mounted",
             Self::AwaitRecord => "recv(host): it is written down",
             Self::SlaveMounts => "mount_setattr(/, AT_RECURSIVE, MS_SLAVE)",
             Self::MakeProc => "fsmount(fsopen(proc), nosuid,nodev,noexec)",
@@ -105,6 +110,7 @@ impl Step {
             Self::ExecuteInit => "execveat(init, sealed memfd)",
             // These are about the plan.
             Self::JoinNamespaces
+            | Self::JoinNamespace(_)
             | Self::Clone
             | Self::WriteIdMap
             | Self::EnterCgroups
@@ -176,6 +182,13 @@ pub(super) fn sysctl(plan: Plan<'_>, index: usize) -> Option<&Sysctl> {
 pub(super) fn node(plan: Plan<'_>, index: usize) -> Option<&Node> {
     match plan {
         Plan::Launch(launch) => launch.system.nodes.get(index),
+        Plan::Exec(_) => None,
+    }
+}
+
+pub(super) fn joined(plan: Plan<'_>, index: usize) -> Option<&Joined> {
+    match plan {
+        Plan::Launch(launch) => launch.joined.get(index),
         Plan::Exec(_) => None,
     }
 }

@@ -128,8 +128,20 @@ pub enum Parent {
 pub enum Refused {
     /// Joining: those of setns(2), ESRCH where the other process has ended.
     Join(Errno),
+    /// Joining the one with this index.
+    JoinOne(usize, Errno),
     /// Forking: those of clone3(2); ENOMEM or EAGAIN also where the PID namespace is ending (alloc_pid).
     Fork(Errno),
+}
+
+impl Refused {
+    /// What the kernel answered.
+    #[must_use]
+    pub fn errno(self) -> Errno {
+        match self {
+            Self::Join(errno) | Self::JoinOne(_, errno) | Self::Fork(errno) => errno,
+        }
+    }
 }
 
 /// Forks a child into namespaces of another process, which the caller does not join: whatever fails, it is where it was.
@@ -149,15 +161,7 @@ pub fn clone_into(
     // Both are made here: what runs between shares our memory, but not our right to the allocator.
     let (mut outside, mut inside) = (Stack::new(), Stack::new());
     let mut made = Err(Refused::Fork(Errno::EAGAIN));
-    let fork = |flags| match clone3(flags) {
-        Ok(Clone::Child) => {
-            child();
-            // It does not return; if it did, there would be no stack to return to.
-            super::process::exit_now(libc::EXIT_FAILURE)
-        }
-        Ok(Clone::Parent { pid, pidfd }) => Ok((pid, pidfd)),
-        Err(errno) => Err(Refused::Fork(errno)),
-    };
+    let fork = |flags| fork(flags, child);
     let lived = briefly(&mut outside, &mut || {
         made = match (setns(target, namespaces), parent) {
             (Err(errno), _) => Err(Refused::Join(errno)),
@@ -174,6 +178,65 @@ pub fn clone_into(
         };
     });
     lived.map_err(Refused::Fork).and(made)
+}
+
+/// A namespace and what it is.
+pub type Joined = (CloneFlags, OwnedFd);
+
+/// Forks a child into namespaces that others have, and into new ones; as [`clone_into`], the caller stays where it is.
+///
+/// A user namespace comes after those that the caller may join by itself, and before those that only its root may.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn clone_beside(
+    joined: &[Joined],
+    namespaces: CloneFlags,
+    child: &dyn Fn(),
+) -> Result<(Pid, OwnedFd), Refused> {
+    let mut stack = Stack::new();
+    let mut made = Err(Refused::Fork(Errno::EAGAIN));
+    let lived = briefly(&mut stack, &mut || {
+        made = enter(joined).and_then(|()| fork(namespaces | CloneFlags::CLONE_PARENT, child));
+    });
+    lived.map_err(Refused::Fork).and(made)
+}
+
+fn enter(joined: &[Joined]) -> Result<(), Refused> {
+    let is_user = |kind: CloneFlags| kind == CloneFlags::CLONE_NEWUSER;
+    let has_user = joined.iter().any(|(kind, _)| is_user(*kind));
+    let join = |user: bool, again: bool| {
+        for (index, (kind, file)) in joined.iter().enumerate() {
+            if is_user(*kind) != user {
+                continue;
+            }
+            match setns(file, *kind) {
+                Ok(()) => {}
+                Err(Errno::EPERM) if has_user && !user && !again => {}
+                Err(errno) => return Err(Refused::JoinOne(index, errno)),
+            }
+        }
+        Ok(())
+    };
+    join(false, false)?;
+    if has_user {
+        join(true, false)?;
+        // To join once more what has been joined already changes nothing.
+        join(false, true)?;
+    }
+    Ok(())
+}
+
+fn fork(flags: CloneFlags, child: &dyn Fn()) -> Result<(Pid, OwnedFd), Refused> {
+    match clone3(flags) {
+        Ok(Clone::Child) => {
+            child();
+            // It does not return; if it did, there would be no stack to return to.
+            super::process::exit_now(libc::EXIT_FAILURE)
+        }
+        Ok(Clone::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(errno) => Err(Refused::Fork(errno)),
+    }
 }
 
 /// The stack of a process that shares our memory: a few calls and, in the copy of whom it forks, all that that one does.

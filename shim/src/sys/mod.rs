@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod clone;
 pub mod loopdev;
 pub mod mount;
+pub mod namespace;
 pub mod net;
 pub mod pidfd;
 pub mod pipe;

@@ -45,6 +45,19 @@ pub fn execute(file: impl AsFd, arguments: &Vector<'_>, environment: &Vector<'_>
     check(result).err().unwrap_or(Errno::ENOEXEC)
 }
 
+/// `execve(2)` by path. Returns only on failure.
+pub fn execute_path(path: &CStr, arguments: &Vector<'_>, environment: &Vector<'_>) -> Errno {
+    // SAFETY: `path` is a C string; both vectors end with null and their strings outlive them.
+    let result = unsafe {
+        libc::execve(
+            path.as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+        )
+    };
+    Errno::result(result).err().unwrap_or(Errno::ENOEXEC)
+}
+
 /// Sends `signal` to the caller when its parent thread ends: PR_SET_PDEATHSIG.
 ///
 /// # Errors

@@ -19,6 +19,19 @@ pub fn default_child() -> Result<(), Errno> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 
+/// Gives all signals their default dispositions and blocks none, for a program that is about to be executed. Allocates
+/// nothing.
+///
+/// # Errors
+/// None is documented.
+pub fn reset() -> Result<(), Errno> {
+    for number in 1..=64 {
+        // SAFETY: the default disposition runs no code of ours; SIGKILL, SIGSTOP and libc's own answer EINVAL.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    SigSet::empty().thread_set_mask()
+}
+
 /// Has a write beyond the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG. Without this it is the end by SIGXFSZ,
 /// which says nothing.
 ///

@@ -8,6 +8,8 @@ mod devices;
 mod engines;
 mod exec;
 mod exec_words;
+mod hooks;
 mod lifecycle;
+mod namespaces;
 mod refused;
 mod terminal;

@@ -75,7 +75,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
     let before = Snapshot::of(&world);
     // The host's own value, so that nothing is changed should one of them be written.
     let panic = fs::read_to_string("/proc/sys/kernel/panic").unwrap();
-    let hook = json!([{ "path": "/bin/true" }]);
     let onto = |place: &str| json!([{ "destination": place, "type": "tmpfs", "source": "tmpfs" }]);
     let bound = |option: &str| json!([{ "destination": "/mnt", "type": "bind", "source": "/tmp", "options": ["bind", option] }]);
     for (place, value, told) in [
@@ -94,8 +93,16 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             "rlimits[0]",
         ),
         ("/root/path", json!("nosuch"), "root.path"),
-        ("/hooks", json!({ "prestart": hook }), "hooks.prestart"),
-        ("/hooks", json!({ "poststop": hook }), "hooks.poststop"),
+        (
+            "/hooks",
+            json!({ "prestart": [{ "path": "bin/true" }] }),
+            "hooks.prestart[0].path",
+        ),
+        (
+            "/hooks",
+            json!({ "poststop": [{ "path": "/bin/true", "timeout": 0 }] }),
+            "hooks.poststop[0].timeout",
+        ),
         ("/mounts", onto("/proc/sys"), "mounts[0].destination"),
         ("/mounts", onto("/proc"), "mounts[0].destination"),
         ("/mounts", onto("/a/../b"), "mounts[0].destination"),
@@ -110,11 +117,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             "/linux/namespaces",
             json!([{ "type": "mount" }]),
             "without pid",
-        ),
-        (
-            "/linux/namespaces/1/path",
-            json!("/proc/1/ns/net"),
-            "linux.namespaces[1].path",
         ),
         ("/linux/namespaces/1/type", json!("nosuch"), "nosuch"),
         (
