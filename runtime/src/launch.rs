@@ -168,6 +168,7 @@ fn plan(
         hidden: false,
         cgroups: Vec::new(),
         pauses: false,
+        propagation: None,
         system: System::default(),
         rootfs: rootfs.path.clone(),
         namespaces: match id_maps {

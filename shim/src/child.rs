@@ -164,6 +164,16 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         }
         Step::TakeNodes => made.covers.take_nodes(),
         Step::CloseDevices => made.covers.close_devices(),
+        Step::Propagate => {
+            let wanted = child.launch.and_then(|launch| launch.propagation);
+            let (propagation, recursive) = wanted.ok_or(Errno::EBADF)?;
+            let change = Change {
+                propagation: Some(propagation),
+                recursive,
+                ..Change::default()
+            };
+            set_attributes_at(c"/", change)
+        }
         Step::Pause => {
             socket::send(child.report, &[1], None)?;
             await_client(child.report)

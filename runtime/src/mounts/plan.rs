@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use shim::idmap::IdMap;
-use shim::mounts::{Attributes, Content, Mount, Target, Upper};
+use shim::mounts::{Attributes, Content, Mount, Recursive, Target, Upper};
 use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result, RootDir};
@@ -111,6 +111,8 @@ impl<'a> Planned<'a> {
                 content,
                 attributes,
                 shallow: false,
+                recursive: Recursive::default(),
+                follow: false,
             },
             origin: Origin::Share(share),
         })
@@ -137,6 +139,8 @@ impl<'a> Planned<'a> {
                     .with(Attributes::NODEV)
                     .with(Attributes::NOEXEC),
                 shallow: false,
+                recursive: Recursive::default(),
+                follow: false,
             },
             origin: Origin::Share(share),
         })
@@ -194,6 +198,8 @@ impl<'a> Planned<'a> {
                 content,
                 attributes: spec.attributes,
                 shallow: false,
+                recursive: Recursive::default(),
+                follow: false,
             },
             origin: Origin::Entry(spec),
         })

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use shim::mounts::{Attributes, Content, Mount, Target};
+use shim::mounts::{Attributes, Content, Mount, Recursive, Target};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
 
@@ -90,5 +90,7 @@ fn mount(target: Target, content: Content, attributes: Attributes) -> Mount {
         content,
         attributes,
         shallow: false,
+        recursive: Recursive::default(),
+        follow: false,
     }
 }

@@ -216,11 +216,7 @@ fn check_linux(linux: &Linux) -> Result<()> {
                 .as_ref()
                 .is_some_and(|map| !map.is_empty()),
         ),
-    ])?;
-    match linux.rootfs_propagation().as_deref() {
-        None | Some("" | "slave" | "rslave") => Ok(()),
-        Some(_) => Err(unsupported("linux.rootfsPropagation")),
-    }
+    ])
 }
 
 fn check_process(process: &Process) -> Result<()> {

@@ -15,6 +15,7 @@ mod hooks;
 mod id;
 mod lifecycle;
 mod log;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod oom;

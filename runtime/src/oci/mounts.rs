@@ -4,13 +4,16 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
-use oci_spec::runtime::Mount as Given;
-use shim::mounts::{Attributes, Content, Mount, Target};
+use oci_spec::runtime::{LinuxIdMapping, Mount as Given};
+use shim::idmap::{self, IdMap};
+use shim::mounts::{Content, Mount, Target};
+use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
 
 use super::cgroup_mount::View;
 use super::config::{unsupported, wrong};
+use super::mount_options::Options;
 
 /// The mounts of a configuration.
 #[derive(Debug, Default)]
@@ -21,93 +24,39 @@ pub(super) struct Mounts {
     pub(super) readonly: Vec<CString>,
 }
 
-/// Decides.
+/// Decides. `own_maps` are those of the container's own user namespace.
 ///
 /// # Errors
 /// Names the entry that is wrong, or has something that is not supported.
-pub(super) fn plan(given: &[Given], bundle: &Path, cgroups: &View<'_>) -> Result<Mounts> {
+pub(super) fn plan(
+    given: &[Given],
+    bundle: &Path,
+    cgroups: &View<'_>,
+    own_maps: Option<&IdMaps>,
+) -> Result<Mounts> {
     let mut mounts = Mounts::default();
     for (index, entry) in given.iter().enumerate() {
-        mounts.add(entry, &format!("mounts[{index}]"), bundle, cgroups)?;
+        mounts.add(
+            entry,
+            &format!("mounts[{index}]"),
+            bundle,
+            (cgroups, own_maps),
+        )?;
     }
     Ok(mounts)
 }
 
-/// What the options of an entry say.
-#[derive(Debug, Default)]
-struct Options {
-    bind: bool,
-    recursive: bool,
-    attributes: Attributes,
-    propagation: Option<Propagation>,
-    /// For the filesystem.
-    data: Vec<(CString, Option<CString>)>,
-}
-
-impl Options {
-    fn read(given: &Given, field: &str) -> Result<Self> {
-        let mut options = Self {
-            bind: given.typ().as_deref() == Some("bind"),
-            ..Self::default()
-        };
-        for word in given.options().iter().flatten() {
-            options.take(word, field)?;
-        }
-        Ok(options)
-    }
-
-    fn take(&mut self, word: &str, field: &str) -> Result<()> {
-        let refused = || unsupported(format!("{field}.options: {word}"));
-        let set = |attributes: &mut Attributes, one| *attributes = attributes.with(one);
-        match word {
-            "bind" => self.bind = true,
-            "rbind" => (self.bind, self.recursive) = (true, true),
-            "ro" => set(&mut self.attributes, Attributes::READONLY),
-            "nosuid" => set(&mut self.attributes, Attributes::NOSUID),
-            "nodev" => set(&mut self.attributes, Attributes::NODEV),
-            "noexec" => set(&mut self.attributes, Attributes::NOEXEC),
-            "noatime" => set(&mut self.attributes, Attributes::NOATIME),
-            "strictatime" => set(&mut self.attributes, Attributes::STRICTATIME),
-            "nodiratime" => set(&mut self.attributes, Attributes::NODIRATIME),
-            "rw" => self.attributes = self.attributes.without(Attributes::READONLY),
-            "suid" => self.attributes = self.attributes.without(Attributes::NOSUID),
-            "dev" => self.attributes = self.attributes.without(Attributes::NODEV),
-            "exec" => self.attributes = self.attributes.without(Attributes::NOEXEC),
-            // What the kernel does anyway, with a new filesystem.
-            "relatime" if !self.bind => {}
-            "defaults" | "async" => {}
-            "private" | "rprivate" => self.propagation = Some(Propagation::Private),
-            "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
-            "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
-            "tmpcopyup" | "relatime" | "remount" | "unbindable" | "runbindable" | "idmap"
-            | "ridmap" | "sync" | "dirsync" | "mand" | "nomand" | "iversion" | "noiversion"
-            | "rro" | "rrw" | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec"
-            | "rnoatime" | "ratime" | "rnodiratime" | "rdiratime" | "rrelatime" | "rnorelatime"
-            | "rstrictatime" | "rnostrictatime" | "nosymfollow" | "rnosymfollow"
-            | "copy-symlink" | "src-nofollow" => return Err(refused()),
-            _ => {
-                let (key, value) = match word.split_once('=') {
-                    Some((key, value)) => (key, Some(value)),
-                    None => (word, None),
-                };
-                let text = |text: &str| {
-                    CString::new(text).map_err(|_| wrong(field, "an option contains a NUL byte"))
-                };
-                self.data.push((text(key)?, value.map(text).transpose()?));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Mounts {
-    fn add(&mut self, given: &Given, field: &str, bundle: &Path, cgroups: &View<'_>) -> Result<()> {
-        if given.uid_mappings().is_some() || given.gid_mappings().is_some() {
-            return Err(unsupported(format!("{field}.uidMappings")));
-        }
+    fn add(
+        &mut self,
+        given: &Given,
+        field: &str,
+        bundle: &Path,
+        (cgroups, own_maps): (&View<'_>, Option<&IdMaps>),
+    ) -> Result<()> {
         let target = Target::new(given.destination())
             .map_err(|why| wrong(format!("{field}.destination"), why))?;
-        let options = Options::read(given, field)?;
+        let mut options = Options::read(given, field)?;
         let kind = given.typ().as_deref().unwrap_or_default();
         let is_procfs = kind == "proc" && !options.bind;
         // What lies in the way of the kernel's own files lies in the way of masks, labels and sysctls, too.
@@ -121,14 +70,18 @@ impl Mounts {
             return self.add_cgroups(&target, &options, field, cgroups);
         }
         let content = if options.bind {
-            bind(given, &options, field, bundle)?
+            let idmap = mappings(given, &options, own_maps, field)?;
+            bind(given, &options, idmap, field, bundle)?
         } else {
-            new(kind, &options, field)?
+            options.flatten();
+            new(given, kind, &options, field)?
         };
         self.list.push(Mount {
-            target,
             make_target: true,
             shallow: matches!(content, Content::Bind { .. }),
+            recursive: options.recursive_change,
+            follow: may_follow(&target, kind, &options),
+            target,
             content,
             attributes: options.attributes,
         });
@@ -152,6 +105,48 @@ impl Mounts {
     }
 }
 
+/// Below /proc, /sys and /dev a symlink is nobody's wish, and there a procfs, a sysfs or the devices are to be.
+fn may_follow(target: &Target, kind: &str, options: &Options) -> bool {
+    let first = target.components().first().map(|name| name.to_bytes());
+    let is_kernels = matches!(first, Some(b"proc" | b"sys" | b"dev"));
+    !is_kernels && (options.bind || kind == "tmpfs")
+}
+
+/// The map of an idmapped bind: its own, or the container's.
+fn mappings(
+    given: &Given,
+    options: &Options,
+    own_maps: Option<&IdMaps>,
+    field: &str,
+) -> Result<Vec<IdMap>> {
+    let lines = |list: Option<&Vec<LinuxIdMapping>>| -> Vec<IdMap> {
+        let list = list.into_iter().flatten();
+        list.map(|line| IdRange::new(line.container_id(), line.host_id(), line.size()).into())
+            .collect()
+    };
+    let own = |list: fn(&IdMaps) -> &Vec<IdRange>| -> Vec<IdMap> {
+        let list = own_maps.into_iter().flat_map(list);
+        list.copied().map(IdMap::from).collect()
+    };
+    let mut users = lines(given.uid_mappings().as_ref());
+    let mut groups = lines(given.gid_mappings().as_ref());
+    if users.is_empty() && groups.is_empty() {
+        if options.idmap.is_none() {
+            return Ok(Vec::new());
+        }
+        (users, groups) = (own(|maps| &maps.users), own(|maps| &maps.groups));
+    }
+    let field = format!("{field}.uidMappings");
+    if users != groups {
+        return Err(unsupported(field).hint("gidMappings must be the same"));
+    }
+    if options.recursive && options.idmap != Some(true) {
+        return Err(unsupported(field).hint("with rbind, give ridmap"));
+    }
+    idmap::check(&users).map_err(|error| error.flags(field))?;
+    Ok(users)
+}
+
 fn no_data(options: &Options, field: &str) -> Result<()> {
     match options.data.first() {
         Some((name, _)) => {
@@ -162,7 +157,13 @@ fn no_data(options: &Options, field: &str) -> Result<()> {
     }
 }
 
-fn bind(given: &Given, options: &Options, field: &str, bundle: &Path) -> Result<Content> {
+fn bind(
+    given: &Given,
+    options: &Options,
+    idmap: Vec<IdMap>,
+    field: &str,
+    bundle: &Path,
+) -> Result<Content> {
     no_data(options, field)?;
     let source = given
         .source()
@@ -181,18 +182,23 @@ fn bind(given: &Given, options: &Options, field: &str, bundle: &Path) -> Result<
         recursive: options.recursive,
         // Otherwise what is unmounted inside would be unmounted on the host.
         propagation: options.propagation.unwrap_or(Propagation::Private),
-        idmap: Vec::new(),
+        idmap,
     })
 }
 
-fn new(kind: &str, options: &Options, field: &str) -> Result<Content> {
+fn new(given: &Given, kind: &str, options: &Options, field: &str) -> Result<Content> {
+    if options.idmap.is_some() || given.uid_mappings().is_some() || given.gid_mappings().is_some() {
+        return Err(unsupported(format!("{field}.uidMappings")).hint("only a bind can have them"));
+    }
     match kind {
         "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" => {}
         "" => return Err(wrong(format!("{field}.type"), "is missing")),
         _ => return Err(unsupported(format!("{field}.type: {kind}"))),
     }
-    if options.propagation == Some(Propagation::Shared) {
-        return Err(unsupported(format!("{field}.options: shared")));
+    if let Some(Propagation::Shared | Propagation::Unbindable) = options.propagation {
+        return Err(unsupported(format!(
+            "{field}.options: shared or unbindable"
+        )));
     }
     Ok(Content::New {
         filesystem: CString::new(kind).unwrap_or_default(),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use shim::Result;
 use shim::mounts::{Content, Mount};
 use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
+use shim::sys::mount::Propagation;
 
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
@@ -60,7 +61,7 @@ pub(super) fn plan(
         own_namespace: places.own.names().any(|name| name == "cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mounts = mounts::plan(mounts, &config.bundle, &view)?;
+    let mounts = mounts::plan(mounts, &config.bundle, &view, places.id_maps.as_ref())?;
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
     readonly.extend(mounts.readonly);
     let named =
@@ -81,6 +82,7 @@ pub(super) fn plan(
         hidden: true,
         cgroups: outside.cgroups.paths().collect(),
         pauses: outside.pauses,
+        propagation: propagation(&linux)?,
         system: System {
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
@@ -113,6 +115,20 @@ pub(super) fn plan(
         stop_signal: None,
         stdio: process::stdio(given, outside.preserved)?,
     })
+}
+
+/// `linux.rootfsPropagation`: slaves of the host's are what mounts are anyway.
+fn propagation(linux: &Linux) -> Result<Option<(Propagation, bool)>> {
+    Ok(Some(match linux.rootfs_propagation().as_deref() {
+        None | Some("" | "slave" | "rslave") => return Ok(None),
+        Some("private") => (Propagation::Private, false),
+        Some("rprivate") => (Propagation::Private, true),
+        Some("shared") => (Propagation::Shared, false),
+        Some("rshared") => (Propagation::Shared, true),
+        Some("unbindable") => (Propagation::Unbindable, false),
+        Some("runbindable") => (Propagation::Unbindable, true),
+        Some(_) => return Err(wrong("linux.rootfsPropagation", "is none that is known")),
+    }))
 }
 
 /// Whether /dev is somebody's whole directory, which nothing is to be put into.

@@ -18,7 +18,10 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
     } else {
         Wanted::Directory
     };
-    let place = target::open(&mount.target, wanted, mount.make_target)?.fd;
+    let place = match mount.follow {
+        true => target::open_following(&mount.target, wanted, mount.make_target)?,
+        false => target::open(&mount.target, wanted, mount.make_target)?.fd,
+    };
     match &mount.content {
         Content::Bind { .. } | Content::Overlay { .. } => attach_to(parcel.next()?, place),
         Content::Tmpfs { options } => {

@@ -12,6 +12,7 @@
     clippy::disallowed_types
 )]
 mod apply;
+mod attributes;
 #[deny(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -41,8 +42,9 @@ mod target;
 )]
 mod unpacking;
 
+pub use attributes::{Attributes, Recursive};
 pub use join::{add, remove};
-pub use plan::{Attributes, Content, Mount, Target, Upper};
+pub use plan::{Content, Mount, Target, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
 pub(crate) use dev::{NODES, make_file, populate};

@@ -9,9 +9,10 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use serde::{Serialize, Serializer};
 
+use super::attributes::{Attributes, Recursive};
 use crate::Error;
 use crate::idmap::IdMap;
-use crate::sys::mount::{Propagation, attr};
+use crate::sys::mount::Propagation;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +29,12 @@ pub struct Mount {
     /// Whether mounts below the source do not get them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shallow: bool,
+    /// What changes for it and all mounts below it.
+    #[serde(skip_serializing_if = "Recursive::is_nothing")]
+    pub recursive: Recursive,
+    /// Whether symlinks on the way to the target are followed, within the root filesystem.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
 }
 
 /// What is mounted.
@@ -92,6 +99,8 @@ pub struct Upper {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     components: Vec<CString>,
+    /// From the root to each of them: `a`, `a/b`, `a/b/c`.
+    ways: Vec<CString>,
 }
 
 impl Target {
@@ -112,7 +121,10 @@ impl Target {
         match components.first().map(|name| name.to_bytes()) {
             _ if !path.is_absolute() => Err("it is not absolute"),
             None => Err("it is the root directory"),
-            Some(_) => Ok(Self { components }),
+            Some(_) => Ok(Self {
+                ways: ways(&components),
+                components,
+            }),
         }
     }
 
@@ -142,11 +154,24 @@ impl Target {
         &self.components
     }
 
+    /// The ways to them from the root, without a slash in front.
+    pub(super) fn ways(&self) -> &[CString] {
+        &self.ways
+    }
+
     /// Whether it is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         self.components.starts_with(&other.components)
     }
+}
+
+fn ways(components: &[CString]) -> Vec<CString> {
+    let names: Vec<&[u8]> = components.iter().map(|name| name.to_bytes()).collect();
+    let ways = (1..=names.len()).filter_map(|count| names.get(..count));
+    // Joined from what has no NUL byte.
+    ways.filter_map(|names| CString::new(names.join(&b'/')).ok())
+        .collect()
 }
 
 impl fmt::Display for Target {
@@ -167,70 +192,6 @@ impl fmt::Debug for Target {
 impl Serialize for Target {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// A set of mount attributes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Attributes(u64);
-
-impl Attributes {
-    /// Nothing can be changed.
-    pub const READONLY: Self = Self(attr::RDONLY);
-    /// Set-user-ID bits and file capabilities are ignored.
-    pub const NOSUID: Self = Self(attr::NOSUID);
-    /// Device nodes cannot be opened.
-    pub const NODEV: Self = Self(attr::NODEV);
-    /// Nothing can be executed.
-    pub const NOEXEC: Self = Self(attr::NOEXEC);
-
-    /// Access times of files are not kept.
-    pub const NOATIME: Self = Self(attr::NOATIME);
-    /// Access times are kept exactly.
-    pub const STRICTATIME: Self = Self(attr::STRICTATIME);
-    /// Access times of directories are not kept.
-    pub const NODIRATIME: Self = Self(attr::NODIRATIME);
-
-    const NAMES: [(Self, &'static str); 7] = [
-        (Self::READONLY, "ro"),
-        (Self::NOSUID, "nosuid"),
-        (Self::NODEV, "nodev"),
-        (Self::NOEXEC, "noexec"),
-        (Self::NOATIME, "noatime"),
-        (Self::STRICTATIME, "strictatime"),
-        (Self::NODIRATIME, "nodiratime"),
-    ];
-
-    /// Both sets.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// This set without the other.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// The bits of `mount_setattr(2)`.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// The names of those that are in the set.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES
-            .into_iter()
-            .filter(move |(one, _)| self.0 & one.0 != 0)
-            .map(|(_, name)| name)
-    }
-}
-
-impl Serialize for Attributes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.names())
     }
 }
 
@@ -278,6 +239,7 @@ impl Mount {
     /// How it is mounted, comma separated.
     fn words(&self) -> String {
         let mut words: Vec<Cow<'_, str>> = self.attributes.names().map(Cow::Borrowed).collect();
+        words.extend(self.recursive.words().map(Cow::Owned));
         match &self.content {
             Content::Bind {
                 propagation, idmap, ..
@@ -364,6 +326,7 @@ fn name(propagation: Propagation) -> &'static str {
         Propagation::Shared => "shared",
         Propagation::Slave => "slave",
         Propagation::Private => "private",
+        Propagation::Unbindable => "unbindable",
     }
 }
 

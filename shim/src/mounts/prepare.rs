@@ -50,6 +50,15 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
                     ..Change::default()
                 };
                 let copy = bind(mount, &source, change, idmap)?;
+                if !mount.recursive.is_nothing() {
+                    let all = Change {
+                        set: mount.recursive.set.bits(),
+                        clear: mount.recursive.clear.bits(),
+                        recursive: true,
+                        ..Change::default()
+                    };
+                    set_attributes(&copy, all).map_err(|errno| locked(mount, errno))?;
+                }
                 if mount.shallow {
                     let top = Change {
                         set: mount.attributes.bits(),

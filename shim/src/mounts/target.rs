@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::Target;
 use crate::rootdir::RootDir;
@@ -50,18 +51,62 @@ pub(super) fn parent(target: &Target, make: bool) -> Result<(RootDir, &CStr), Er
     Ok((parent, last))
 }
 
+/// The same, where symlinks on the way, and the target itself if it is one, are followed as a process inside would do it.
+/// They never lead out, and never into a procfs, which is the kernel's. One whose own target is missing is not made good.
+pub(super) fn open_following(
+    target: &Target,
+    wanted: Wanted,
+    make: bool,
+) -> Result<OwnedFd, Errno> {
+    let root = RootDir::here()?;
+    let mut parent = RootDir::here()?;
+    let last = target.components().len();
+    for (number, (name, way)) in (1..).zip(target.components().iter().zip(target.ways())) {
+        let wanted = if number == last {
+            wanted
+        } else {
+            Wanted::Directory
+        };
+        let look = || {
+            let found = root.open_inside(way.as_c_str(), OFlag::O_PATH)?;
+            if fstatfs(&found)?.filesystem_type() == PROC_SUPER_MAGIC {
+                return Err(Errno::ELOOP);
+            }
+            match (wanted, is_directory(&found)?) {
+                (Wanted::Directory, false) => Err(Errno::ENOTDIR),
+                (Wanted::File, true) => Err(Errno::EISDIR),
+                _ => Ok(found),
+            }
+        };
+        let found = match look() {
+            Err(Errno::ENOENT) if make => {
+                make_it(&parent, name, wanted)?;
+                look()?
+            }
+            found => found?,
+        };
+        parent = RootDir::from(found);
+    }
+    Ok(parent.into())
+}
+
 fn step(parent: &RootDir, name: &CStr, wanted: Wanted, make: bool) -> Result<OwnedFd, Errno> {
     match look(parent, name, wanted) {
         Err(Errno::ENOENT) if make => {}
         found => return found,
     }
+    make_it(parent, name, wanted)?;
+    look(parent, name, wanted)
+}
+
+fn make_it(parent: &RootDir, name: &CStr, wanted: Wanted) -> Result<(), Errno> {
     // The modes are as they are asked for, whatever mask the caller has.
     let mask = umask(Mode::empty());
     let made = create(parent, name, wanted);
     umask(mask);
     match made {
         // Somebody else, another launch perhaps, has just made it.
-        Ok(()) | Err(Errno::EEXIST) => look(parent, name, wanted),
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

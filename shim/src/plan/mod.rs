@@ -20,10 +20,11 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use serde::Serialize;
 
-use self::printed::{lossy, lossy_list, names_only, text};
+use self::printed::{lossy, lossy_list, names_only, propagation, text};
 use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
+use crate::sys::mount::Propagation;
 
 /// The user's program: what to execute, as whom, where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,6 +92,12 @@ pub struct Launch {
     /// The cgroups that it is put into before it takes any other step; its cgroup namespace begins there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<PathBuf>,
+    /// How mounts of its root travel, and whether of all mounts; none leaves them slaves of the host's.
+    #[serde(
+        serialize_with = "propagation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub propagation: Option<(Propagation, bool)>,
     /// Whether it waits for the caller once more when everything is mounted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pauses: bool,

@@ -4,6 +4,8 @@ use std::ffi::CString;
 
 use serde::{Serialize as _, Serializer};
 
+use crate::sys::mount::Propagation;
+
 pub(super) fn text<S: Serializer>(
     bytes: &Option<Vec<u8>>,
     serializer: S,
@@ -37,4 +39,13 @@ pub(super) fn names_only<S: Serializer>(
             .unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()
     }))
+}
+
+pub(super) fn propagation<S: Serializer>(
+    given: &Option<(Propagation, bool)>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    given
+        .map(|(kind, all)| format!("{kind:?}{}", if all { ", recursive" } else { "" }))
+        .serialize(serializer)
 }

@@ -98,6 +98,7 @@ impl Step {
             Self::PivotRoot => "change the root directory to",
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
+            Self::Propagate => "set the propagation of",
             Self::Pause => "wait for the caller in",
             Self::OpenConsole => "open a terminal in",
             Self::ShowConsole => "put the terminal at /dev/console of",

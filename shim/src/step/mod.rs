@@ -75,6 +75,8 @@ pub enum Step {
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
+    /// How mounts of the root travel is changed.
+    Propagate,
     /// The host's resolv.conf replaces the image's.
     WriteResolvConf,
     /// The mount with this index is attached.

@@ -122,6 +122,7 @@ impl Step {
         steps.extend((console && system.devices).then_some(Self::ShowConsole));
         steps.extend(launch.pauses.then_some(Self::Pause));
         steps.push(Self::PivotRoot);
+        steps.extend(launch.propagation.map(|_| Self::Propagate));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));

@@ -17,16 +17,17 @@ impl Step {
     pub fn text(self, plan: Plan<'_>) -> String {
         match self {
             Self::JoinNamespaces => format!("setns(leader, {})", names(plan)),
-            Self::JoinNamespace(index) => joined(plan, index).map_or_else(String::new, |one| {
-                let kind: Vec<_> = one.kind.names().collect();
-                format!("setns({}, {})", one.path.display(), kind.join("|"))
-            }),
             Self::Clone => match plan {
                 Plan::Launch(_) => format!("clone3({})", names(plan)),
                 Plan::Exec(_) => "clone3()".to_owned(),
             },
             Self::WriteIdMap => id_maps(plan),
             Self::EnterCgroups => cgroups(plan),
+            Self::JoinNamespace(index) => joined(plan, index).map_or_else(String::new, |one| {
+                let kind: Vec<_> = one.kind.names().collect();
+                format!("setns({}, {})", one.path.display(), kind.join("|"))
+            }),
+            Self::Propagate => propagation(plan),
             Self::BecomeRoot => {
                 let groups = if plan.set_groups() {
                     "setgroups([]), "
@@ -122,6 +123,7 @@ impl Step {
             | Self::SetLimit(_)
             | Self::Mount(_)
             | Self::OpenConsole
+            | Self::Propagate
             | Self::Mask(_)
             | Self::ProtectPath(_)
             | Self::Init(_) => "",
@@ -131,6 +133,18 @@ impl Step {
 
 fn names(plan: Plan<'_>) -> String {
     plan.namespaces().names().collect::<Vec<_>>().join("|")
+}
+
+fn propagation(plan: Plan<'_>) -> String {
+    let Plan::Launch(Launch {
+        propagation: Some((kind, all)),
+        ..
+    }) = plan
+    else {
+        return String::new();
+    };
+    let all = if *all { "AT_RECURSIVE, " } else { "" };
+    format!("mount_setattr(/, {all}{kind:?})")
 }
 
 fn cgroups(plan: Plan<'_>) -> String {

@@ -38,9 +38,11 @@ pub mod attr {
     /// Each time it is.
     pub const STRICTATIME: u64 = 0x20;
     /// The two are values of one field (MOUNT_ATTR__ATIME).
-    pub(super) const ATIME: u64 = 0x70;
+    pub const ATIME: u64 = 0x70;
     /// Reading a directory is not noted.
     pub const NODIRATIME: u64 = 0x80;
+    /// Symlinks are not followed (Linux 5.14).
+    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
     /// Ids are translated by the user namespace in `userns_fd`.
     pub const IDMAP: u64 = 0x0010_0000;
 }
@@ -54,6 +56,8 @@ pub enum Propagation {
     Slave,
     /// No events.
     Private,
+    /// Likewise, and no copies either.
+    Unbindable,
 }
 
 impl Propagation {
@@ -62,6 +66,7 @@ impl Propagation {
             Self::Shared => libc::MS_SHARED,
             Self::Slave => libc::MS_SLAVE,
             Self::Private => libc::MS_PRIVATE,
+            Self::Unbindable => libc::MS_UNBINDABLE,
         }
     }
 }
@@ -81,6 +86,8 @@ struct MountAttr {
 pub struct Change<'fd> {
     /// Attribute bits to set (see [`attr`]).
     pub set: u64,
+    /// Attribute bits to clear.
+    pub clear: u64,
     /// Propagation to switch to.
     pub propagation: Option<Propagation>,
     /// User namespace whose id maps the mount shall apply.
@@ -95,9 +102,9 @@ impl Change<'_> {
             attr_set: self.set,
             // A field with values is cleared before it is set (mount_setattr(2)).
             attr_clr: if self.set & attr::ATIME == 0 {
-                0
+                self.clear
             } else {
-                attr::ATIME
+                self.clear | attr::ATIME
             },
             ..MountAttr::default()
         };

@@ -10,6 +10,8 @@ mod exec;
 mod exec_words;
 mod hooks;
 mod lifecycle;
+mod mounts;
 mod namespaces;
+mod podman;
 mod refused;
 mod terminal;

@@ -1,0 +1,211 @@
+//! Options of mounts: for all that is mounted below, id maps, symlinks on the way, propagation.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tests::{Bundle, Snapshot, World};
+
+/// Adds a mount.
+fn mount(config: &mut Value, destination: &str, entry: Value) {
+    let mut entry = entry;
+    entry["destination"] = destination.into();
+    config["mounts"].as_array_mut().unwrap().push(entry);
+}
+
+/// A directory with a tmpfs mounted in it, which is taken away again.
+struct Nested(std::path::PathBuf);
+
+impl Nested {
+    fn new(world: &World) -> Self {
+        let dir = world.dir.join("source");
+        fs::create_dir_all(dir.join("inner")).unwrap();
+        let inner = dir.join("inner");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "none"])
+            .arg(&inner)
+            .status();
+        assert!(done.unwrap().success());
+        fs::write(inner.join("file"), "").unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.join("inner")).status();
+    }
+}
+
+const FLAGS: &str = "while read -r _ _ _ _ place flags _; do case $place in /mnt*) echo $place $flags;; esac; done < /proc/self/mountinfo";
+
+#[test]
+fn attributes_are_for_all_mounts_below_when_they_say_so() {
+    let Some(world) = World::new() else { return };
+    let nested = Nested::new(&world);
+    let bundle = Bundle::new(&world, FLAGS, |_| {});
+    let good = bundle.config();
+    for (options, top, inner) in [
+        (&["rbind", "ro"][..], "ro,relatime", "rw,relatime"),
+        (&["rbind", "rro"], "ro,relatime", "ro,relatime"),
+        (
+            &["rbind", "rnosuid", "rnodev", "rnoexec", "rnoatime"],
+            "rw,nosuid,nodev,noexec,noatime",
+            "rw,nosuid,nodev,noexec,noatime",
+        ),
+        (
+            &["rbind", "rnosuid", "rsuid", "nosuid"],
+            "rw,nosuid,relatime",
+            "rw,relatime",
+        ),
+        (&["rbind", "rro", "rrw"], "rw,relatime", "rw,relatime"),
+        (
+            &["rbind", "noatime", "relatime"],
+            "rw,relatime",
+            "rw,relatime",
+        ),
+        (
+            &["rbind", "rnosymfollow"],
+            "rw,relatime,nosymfollow",
+            "rw,relatime,nosymfollow",
+        ),
+    ] {
+        let mut config = good.clone();
+        mount(
+            &mut config,
+            "/mnt",
+            json!({ "source": nested.0, "options": options }),
+        );
+        bundle.write(&config);
+        let text = bundle.ok(&["run", "one"]);
+        assert_eq!(
+            text,
+            format!("/mnt {top}\n/mnt/inner {inner}"),
+            "{options:?}"
+        );
+    }
+}
+
+#[test]
+fn a_bind_may_have_an_id_map() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "stat -c %u:%g /mnt/file; echo > /mnt/new", |_| {});
+    let source = world.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "").unwrap();
+    chown(source.join("file"), Some(0), Some(0)).unwrap();
+    let good = bundle.config();
+    let line = |host: u32| json!([{ "containerID": 0, "hostID": host, "size": 1000 }]);
+    let mut config = good.clone();
+    mount(
+        &mut config,
+        "/mnt",
+        json!({
+            "source": source, "options": ["bind", "idmap"],
+            "uidMappings": line(5000), "gidMappings": line(5000),
+        }),
+    );
+    config["process"]["user"] = json!({ "uid": 5000, "gid": 5000 });
+    chown(&source, Some(0), Some(0)).unwrap();
+    bundle.write(&config);
+    assert_eq!(bundle.ok(&["run", "one"]), "5000:5000");
+    assert_eq!(fs::metadata(source.join("new")).unwrap().uid(), 0);
+    for (entry, told) in [
+        (
+            json!({ "source": source, "options": ["bind"], "uidMappings": line(5), "gidMappings": line(6) }),
+            "uidMappings",
+        ),
+        (
+            json!({ "source": source, "options": ["rbind", "idmap"], "uidMappings": line(5), "gidMappings": line(5) }),
+            "ridmap",
+        ),
+        (
+            json!({ "source": source, "options": ["bind", "idmap"] }),
+            "uidMappings",
+        ),
+        (
+            json!({ "type": "tmpfs", "source": "tmpfs", "uidMappings": line(5) }),
+            "uidMappings",
+        ),
+    ] {
+        let mut config = good.clone();
+        mount(&mut config, "/mnt", entry);
+        bundle.write(&config);
+        let done = bundle.call(&["create", "one"]).done();
+        done.expect_refused(&[1]);
+        assert!(done.err_text().contains(told), "{}", done.err_text());
+    }
+}
+
+#[test]
+fn symlinks_on_the_way_to_a_target_stay_inside() {
+    let Some(world) = World::new() else { return };
+    let sentinel = world.dir.join("sentinel");
+    fs::create_dir(&sentinel).unwrap();
+    let bundle = Bundle::new(&world, "cat /run/secrets/made/mark", |_| {});
+    let source = world.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("mark"), "inside").unwrap();
+    // As many images have it; and one that leads to a place of the host's, if it is followed there.
+    symlink("/run", bundle.file("var/run")).unwrap();
+    let away = format!("/../../..{}", sentinel.display());
+    symlink(&away, bundle.file("away")).unwrap();
+    let there = bundle.file(sentinel.strip_prefix("/").unwrap().to_str().unwrap());
+    fs::create_dir_all(&there).unwrap();
+    symlink("/proc", bundle.file("kernel")).unwrap();
+    symlink("nosuch", bundle.file("dangling")).unwrap();
+    let good = bundle.config();
+    let entry = || json!({ "source": source, "options": ["bind"] });
+    let mut config = good.clone();
+    mount(&mut config, "/var/run/secrets/made", entry());
+    mount(&mut config, "/away/made", entry());
+    bundle.write(&config);
+    let before = Snapshot::of(&world);
+    assert_eq!(bundle.ok(&["run", "one"]), "inside");
+    assert!(there.join("made").is_dir());
+    assert_eq!(fs::read_dir(&sentinel).unwrap().count(), 0);
+    for (target, told) in [("/kernel/sys", "ELOOP"), ("/dangling", "ENOENT")] {
+        let mut config = good.clone();
+        mount(&mut config, target, entry());
+        bundle.write(&config);
+        let done = bundle.call(&["create", "one"]).done();
+        done.expect_refused(&[1]);
+        assert!(done.err_text().contains(told), "{}", done.err_text());
+    }
+    let _ = fs::remove_dir(bundle.root());
+    before.assert_same(&world);
+}
+
+#[test]
+fn the_roots_propagation_is_that_of_the_configuration() {
+    let Some(world) = World::new() else { return };
+    let script = "while read -r _ _ _ _ place _ rest; do case $place in /|/dev) echo $place ${rest%% - *};; esac; done < /proc/self/mountinfo";
+    let bundle = Bundle::new(&world, script, |_| {});
+    let good = bundle.config();
+    for (kind, root, below) in [
+        ("private", "", ""),
+        ("rprivate", "", ""),
+        ("shared", "shared", ""),
+        ("rshared", "shared", "shared"),
+        ("unbindable", "unbindable", ""),
+    ] {
+        let mut config = good.clone();
+        config["linux"]["rootfsPropagation"] = kind.into();
+        bundle.write(&config);
+        let text = bundle.ok(&["run", "one"]);
+        let lines: Vec<_> = text.lines().collect();
+        let is = |line: &str, word: &str| {
+            line.contains(word) && (!word.is_empty() || !line.contains("shared"))
+        };
+        assert!(is(lines[0], root) && is(lines[1], below), "{kind}: {text}");
+        assert!(
+            !lines[0].contains("master") || kind.contains("shared"),
+            "{kind}: {text}"
+        );
+    }
+    let mut config = good;
+    config["linux"]["rootfsPropagation"] = "nosuch".into();
+    bundle.write(&config);
+    bundle.call(&["create", "one"]).done().expect_refused(&[1]);
+}

@@ -1,0 +1,159 @@
+//! podman with start-container as its runtime.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tests::{Bundle, Pty, Run, World, binary, lacking, tool};
+
+/// podman with a storage of its own, and a root filesystem for its containers.
+struct Podman<'w> {
+    world: &'w World,
+    runtime: PathBuf,
+    rootfs: String,
+}
+
+impl<'w> Podman<'w> {
+    fn new(world: &'w World) -> Option<Self> {
+        if !Path::new("/usr/bin/podman").exists() {
+            lacking("needs podman");
+            return None;
+        }
+        let bundle = Bundle::new(world, "", |_| {});
+        // podman takes only a runtime of this name for one that can do without cgroups.
+        let runtime = world.dir.join("crun");
+        symlink(binary(), &runtime).unwrap();
+        Some(Self {
+            world,
+            runtime,
+            rootfs: bundle.dir.join("rootfs").to_str().unwrap().to_owned(),
+        })
+    }
+
+    fn call(&self, words: &[&str]) -> Run {
+        let place = |name: &str| self.world.dir.join(name).to_str().unwrap().to_owned();
+        Run::new(tool("podman"))
+            .verb(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
+            .verb(["--root", &place("storage"), "--runroot", &place("runroot")])
+            .verb(["--runtime", self.runtime.to_str().unwrap()])
+            .verb(words)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    }
+
+    fn run(&self, options: &[&str], command: &[&str]) -> Run {
+        let limits = [
+            "--ulimit=nofile=512:512",
+            "--ulimit=nproc=1000:1000",
+            "--cgroups=disabled",
+        ];
+        let rootfs = ["--rootfs", &self.rootfs];
+        self.call(&[&["run"], &limits[..], options, &rootfs, command].concat())
+    }
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        let _ = self.call(&["rm", "-fa", "-t", "0"]).done();
+        let _ = fs::remove_file(&self.runtime);
+    }
+}
+
+fn at(run: Run, pty: &Pty) -> Run {
+    run.stdin(pty.wire()).stdout(pty.wire()).stderr(pty.wire())
+}
+
+#[test]
+fn podman_runs_execs_and_removes() {
+    let Some(world) = World::new() else { return };
+    let Some(podman) = Podman::new(&world) else {
+        return;
+    };
+    let run = |options: &[&str], command: &[&str]| {
+        podman.run(
+            &[&["--name=one", "--network=none"], options].concat(),
+            command,
+        )
+    };
+    let done = run(&["--rm"], &["sh", "-c", "echo inside; exit 3"]).done();
+    done.expect_code(3);
+    assert_eq!(done.out_text(), "inside");
+    run(&["--rm"], &["nosuch"]).done().expect_code(127);
+    let id = run(&["-d"], &["sleep", "1000"]).text();
+    podman
+        .call(&["exec", "one", "sh", "-c", "exit 9"])
+        .done()
+        .expect_code(9);
+    assert_eq!(podman.call(&["exec", "one", "id", "-u"]).text(), "0");
+    let _ = podman.call(&["rm", "-f", "-t", "0", "one"]).text();
+    assert!(!Path::new("/run/start-container/oci").join(id).exists());
+    assert_eq!(podman.call(&["ps", "-aq"]).text(), "");
+}
+
+#[test]
+fn podman_has_terminals() {
+    let Some(world) = World::new() else { return };
+    let Some(podman) = Podman::new(&world) else {
+        return;
+    };
+    let mut pty = Pty::new(31, 91);
+    let script = "tty; stty size; read line; echo got $line; exit 3";
+    let run = podman.run(&["--rm", "-it", "--network=none"], &["sh", "-c", script]);
+    let client = at(run, &pty).spawn();
+    pty.expect("/dev/pts/0");
+    pty.expect("31 91");
+    pty.write(b"word\r");
+    pty.expect("got word");
+    client.finish().expect_code(3);
+    let _ = podman
+        .run(&["-d", "--name=one", "--network=none"], &["sleep", "1000"])
+        .text();
+    let client = at(
+        podman.call(&["exec", "-it", "one", "sh", "-c", script]),
+        &pty,
+    )
+    .spawn();
+    pty.expect("/dev/pts/0");
+    pty.write(b"more\r");
+    pty.expect("got more");
+    client.finish().expect_code(3);
+}
+
+#[test]
+fn podmans_containers_share_namespaces_have_users_and_ids_of_their_own() {
+    let Some(world) = World::new() else { return };
+    let Some(podman) = Podman::new(&world) else {
+        return;
+    };
+    let _ = podman
+        .run(&["-d", "--name=one", "--network=none"], &["sleep", "1000"])
+        .text();
+    let links = [
+        "sh",
+        "-c",
+        "for n in net ipc uts; do readlink /proc/self/ns/$n; done",
+    ];
+    let own = podman.call(&[&["exec", "one"], &links[..]].concat()).text();
+    let shared = [
+        "--rm",
+        "--network=container:one",
+        "--ipc=container:one",
+        "--uts=container:one",
+    ];
+    assert_eq!(podman.run(&shared, &links).text(), own);
+    let options = ["--rm", "--network=none", "--user=1000", "--cap-add=NET_RAW"];
+    let text = podman
+        .run(&options, &["grep", "CapAmb", "/proc/self/status"])
+        .text();
+    assert_eq!(text, "CapAmb:\t0000000000002000");
+    let ids = [
+        "--rm",
+        "--network=none",
+        "--uidmap=0:100000:65536",
+        "--gidmap=0:100000:65536",
+    ];
+    let text = podman.run(&ids, &["cat", "/proc/self/uid_map"]).text();
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>(),
+        ["0", "100000", "65536"]
+    );
+}
