@@ -189,6 +189,8 @@ fn containerd_runs_execs_pauses_and_removes() {
     let _ = ctr(&["tasks", "delete", "one"]).done();
     let _ = ctr(&["containers", "delete", "one"]).text();
     assert_eq!(ctr(&["containers", "list", "-q"]).text(), "");
+    // containerd keeps one for each namespace for ever.
+    let _ = fs::remove_dir(Path::new("/run/containerd/runc").join(world.name()));
     assert!(cgroups_of(&world).is_empty(), "{:?}", cgroups_of(&world));
 }
 
