@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::world::{World, tool};
-use crate::{DEADLINE, until};
+use crate::{DEADLINE, cgroups_of, lacking, until};
 
 /// A daemon, and where it listens.
 #[derive(Debug)]
@@ -110,5 +110,25 @@ impl Drop for Daemon {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Whether these programs are there; if not, it is said.
+#[must_use]
+pub fn has(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|name| {
+        let places = ["/usr/bin", "/usr/sbin"].map(|place| Path::new(place).join(name));
+        !places.iter().any(|path| path.exists())
+    });
+    missing.is_none_or(|name| {
+        lacking(&format!("needs {name}"));
+        false
+    })
+}
+
+/// Those that an engine has made for itself.
+pub fn remove_cgroups(world: &World) {
+    for cgroup in cgroups_of(world).iter().rev() {
+        let _ = fs::remove_dir(cgroup);
     }
 }

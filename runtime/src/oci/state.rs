@@ -1,35 +1,30 @@
-//! The directory of a container: its record, its lock, its FIFOs; and what state follows from them.
+//! A container that is there: its directory, its lock, and what state follows from what is in it.
 //!
-//! What is written down is who PID 1 is. Whether it lives is asked of the kernel, by start time and boot id; whether it
-//! has been started is told by the name of a FIFO, which can be removed on a full disk, too.
+//! Whether PID 1 lives is asked of the kernel; whether it has been started is told by the name of a FIFO, which can be
+//! removed on a full disk, too.
 
-use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
-use serde::{Deserialize, Serialize};
-use shim::held::Hold;
+use serde::Serialize;
 use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::id::ContainerId;
-use crate::cgroup::{Group, Places};
-use crate::identity::{Identity, boot_id, has_ended};
+use super::record::Record;
+use crate::identity::{boot_id, has_ended};
 use crate::lock;
 
-const RECORD: &str = "state.json";
+pub(super) const RECORD: &str = "state.json";
 /// The copy of config.json as it was at `create`.
 pub(super) const CONFIG: &str = "config.json";
-const LOCK: &str = "lock";
-const START: &str = "start";
-const ANSWER: &str = "answer";
+pub(super) const LOCK: &str = "lock";
+pub(super) const START: &str = "start";
+pub(super) const ANSWER: &str = "answer";
 /// Why there is no lock to take.
 const NO_LOCK: &str =
     "it has just been deleted, or create was killed: delete --force removes what is left";
@@ -38,70 +33,7 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 
 /// Where all containers are.
 #[derive(Debug)]
-pub(super) struct Store(PathBuf);
-
-/// What is written down about a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Record {
-    boot_id: String,
-    /// PID 1, once there is one.
-    init: Option<Identity>,
-    pub(super) bundle: PathBuf,
-    pub(super) rootfs: PathBuf,
-    /// The namespaces of its own, by the names of the plan.
-    pub(super) namespaces: Vec<String>,
-    /// Whether the configuration has hooks.
-    #[serde(default)]
-    pub(super) hooks: bool,
-    /// What the program is called in messages.
-    pub(super) program: String,
-    /// When it was made, as RFC 3339 has it.
-    pub(super) created: String,
-    pub(super) annotations: BTreeMap<String, String>,
-    /// Its cgroups, of this boot.
-    pub(super) cgroups: Places,
-}
-
-impl Record {
-    /// That of a container without PID 1.
-    ///
-    /// # Errors
-    /// /proc is not mounted.
-    pub(super) fn new(bundle: PathBuf, rootfs: PathBuf, created: String) -> Result<Self> {
-        Ok(Self {
-            boot_id: boot_id()?,
-            init: None,
-            bundle,
-            rootfs,
-            namespaces: Vec::new(),
-            hooks: false,
-            program: String::new(),
-            created,
-            annotations: BTreeMap::new(),
-            cgroups: Places::default(),
-        })
-    }
-
-    /// Its cgroups, as far as they are there.
-    pub(super) fn group(&self) -> Option<Group> {
-        let group = self.of_this_boot().then(|| Group::open(&self.cgroups));
-        group.filter(|group| !group.is_empty())
-    }
-
-    fn is_paused(&self) -> bool {
-        self.group().is_some_and(|group| group.is_frozen())
-    }
-
-    fn of_this_boot(&self) -> bool {
-        boot_id().is_ok_and(|boot_id| self.boot_id == boot_id)
-    }
-
-    /// PID 1, if it lives.
-    fn live(&self, boot_id: &str) -> Option<OwnedFd> {
-        self.init.filter(|_| self.boot_id == boot_id)?.open()
-    }
-}
+pub(super) struct Store(pub(super) PathBuf);
 
 /// The states of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -150,51 +82,6 @@ impl Store {
         Ok(ids)
     }
 
-    /// Makes the directory of a new container and locks it; it goes when the value is dropped, unless
-    /// [`Making::finish`] is called.
-    ///
-    /// # Errors
-    /// There is one of this id already; the root cannot be written to.
-    pub(super) fn make(&self, id: &ContainerId) -> Result<Making> {
-        let dir = self.0.join(id.as_str());
-        let failed = |error: &io::Error| {
-            Error::io("make the state of container", id, error)
-                .hint(format!("{} must be writable; see --root", self.0.display()))
-        };
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700);
-        builder
-            .recursive(true)
-            .create(&self.0)
-            .map_err(|error| failed(&error))?;
-        match builder.recursive(false).create(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::new("create container")
-                    .on(id)
-                    .because("container with given ID already exists")
-                    .hint(format!(
-                        "delete it first: start-container delete --force {id}"
-                    )));
-            }
-            other => other.map_err(|error| failed(&error))?,
-        }
-        let container = Container {
-            id: id.clone(),
-            dir,
-        };
-        let mut options = File::options();
-        options.create_new(true).append(true).mode(0o600);
-        let lock = options
-            .open(container.path(LOCK))
-            .map_err(|error| failed(&error))?;
-        let lock = container.take(lock)?;
-        Ok(Making {
-            container,
-            _lock: lock,
-            finished: false,
-        })
-    }
-
     /// The container of this id.
     ///
     /// # Errors
@@ -226,7 +113,8 @@ pub(super) struct Container {
 }
 
 impl Container {
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where a file of its directory is.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -244,7 +132,11 @@ impl Container {
         self.take(file)
     }
 
-    fn take(&self, file: File) -> Result<File> {
+    /// Takes the lock of an open file.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub(super) fn take(&self, file: File) -> Result<File> {
         let path = self.path(LOCK);
         match lock::take(&file, File::try_lock, lock::DEADLINE) {
             Ok(true) if lock::is_still(&file, &path) => Ok(file),
@@ -416,91 +308,4 @@ pub(super) struct Seen {
     pub(super) pid: Option<i32>,
     pub(super) init: Option<OwnedFd>,
     pub(super) record: Option<Record>,
-}
-
-/// A container that is being made.
-#[derive(Debug)]
-pub(super) struct Making {
-    pub(super) container: Container,
-    _lock: File,
-    finished: bool,
-}
-
-impl Making {
-    /// Writes the record, all of it or nothing.
-    ///
-    /// # Errors
-    /// ENOSPC and the like.
-    pub(super) fn write(&self, record: &Record) -> Result<()> {
-        let bytes = serde_json::to_vec(record).unwrap_or_default();
-        self.put(RECORD, &bytes)
-    }
-
-    /// Writes down who PID 1 is.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub(super) fn born(&self, record: &mut Record, pid: Pid) -> Result<()> {
-        record.init = Identity::of(pid.as_raw());
-        self.write(record)
-    }
-
-    /// Writes a file of the container's directory.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, new) = (self.container.path(name), self.container.path(".new"));
-        let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &path));
-        written.map_err(|error| {
-            Error::io("write", path.display(), &error).hint("the directory may be full; see --root")
-        })
-    }
-
-    /// Makes the FIFOs, open for PID 1.
-    ///
-    /// # Errors
-    /// Those of mkfifo(3) and open(2).
-    pub(super) fn hold(&self) -> Result<Hold> {
-        let fifo = |name: &str| {
-            let path = self.container.path(name);
-            let failed = |errno: Errno| Error::sys("make FIFO", path.display(), errno);
-            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
-            let opened = File::options().read(true).write(true).open(&path);
-            opened
-                .map(OwnedFd::from)
-                .map_err(|error| Error::io("open", path.display(), &error))
-        };
-        Ok(Hold {
-            start: fifo(START)?,
-            answer: fifo(ANSWER)?,
-        })
-    }
-
-    /// The container stays.
-    pub(super) fn finish(mut self) {
-        self.finished = true;
-    }
-}
-
-impl Drop for Making {
-    fn drop(&mut self) {
-        if !self.finished {
-            // What is left then is for `delete --force`.
-            let _ = self.container.remove();
-        }
-    }
-}
-
-/// Writes a number to `--pid-file`, all of it or nothing: conmon and containerd read it when we have ended.
-///
-/// # Errors
-/// Those of the filesystem.
-pub(super) fn write_pid(path: &Path, pid: i32) -> Result<()> {
-    let failed = |error: &io::Error| Error::io("write pid file", path.display(), error);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, pid.to_string())
-        .and_then(|()| std::fs::rename(&new, path))
-        .map_err(|error| failed(&error))
 }

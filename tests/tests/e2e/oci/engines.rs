@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::engine::{Daemon, PATH};
-use tests::{Bundle, Run, World, binary, cgroups_of, lacking, tool, until};
+use tests::engine::{Daemon, PATH, has};
+use tests::{Bundle, Run, World, binary, cgroups_of, tool, until};
 
 #[test]
 fn features_and_version_are_what_engines_read() {
@@ -28,107 +27,6 @@ fn features_and_version_are_what_engines_read() {
         lines[1].starts_with("commit: ") && lines[2] == "spec: 1.2.1",
         "{version}"
     );
-}
-
-/// Whether these programs are there; if not, it is said.
-fn has(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|name| {
-        let places = ["/usr/bin", "/usr/sbin"].map(|place| Path::new(place).join(name));
-        !places.iter().any(|path| path.exists())
-    });
-    missing.is_none_or(|name| {
-        lacking(&format!("needs {name}"));
-        false
-    })
-}
-
-#[test]
-fn podman_runs_execs_pauses_and_removes() {
-    let Some(world) = World::new() else { return };
-    if !has(&["podman", "conmon"]) {
-        return;
-    }
-    let bundle = Bundle::new(&world, "", |_| {});
-    // podman takes only a runtime of this name for one that can do without cgroups.
-    let runtime = world.dir.join("crun");
-    symlink(binary(), &runtime).unwrap();
-    // Its own are more than a machine may allow.
-    let limits = "[containers]\ndefault_ulimits = [\"nofile=512:512\", \"nproc=1000:1000\"]\n";
-    let config = world.dir.join("containers.conf");
-    fs::write(&config, limits).unwrap();
-    let podman = |words: &[&str]| {
-        let place = |name: &str| world.dir.join(name).to_str().unwrap().to_owned();
-        Run::new(tool("podman"))
-            .verb([
-                "--storage-driver=vfs",
-                "--cgroup-manager=cgroupfs",
-                "--root",
-                &place("storage"),
-            ])
-            .verb([
-                "--runroot",
-                &place("runroot"),
-                "--runtime",
-                runtime.to_str().unwrap(),
-            ])
-            .verb(words)
-            .env("PATH", PATH)
-            .env("CONTAINERS_CONF", &config)
-    };
-    let rootfs = bundle.dir.join("rootfs");
-    let parent = format!("--cgroup-parent=/{}", world.name());
-    let run = |options: &[&str], command: &[&str]| {
-        let how = [
-            "--name=one",
-            "--network=none",
-            "--rootfs",
-            rootfs.to_str().unwrap(),
-        ];
-        podman(&[&["run"], options, &how, command].concat())
-    };
-    let done = run(&["--rm", &parent], &["sh", "-c", "echo inside; exit 3"]).done();
-    done.expect_code(3);
-    assert_eq!(done.out_text(), "inside");
-    run(&["--rm", &parent], &["nosuch"]).done().expect_code(127);
-    run(&["--rm", "--cgroups=disabled"], &["true"])
-        .done()
-        .expect_code(0);
-    let options = [
-        "-d",
-        &parent,
-        "--memory=64m",
-        "--pids-limit=33",
-        "--device=/dev/fuse",
-    ];
-    let id = run(&options, &["sleep", "1000"]).text();
-    let limit = podman(&["exec", "one", "cat", "/sys/fs/cgroup/pids/pids.max"]);
-    if Path::new("/sys/fs/cgroup/pids/notify_on_release").exists() {
-        assert_eq!(limit.text(), "33");
-    }
-    podman(&["exec", "one", "sh", "-c", "exit 9"])
-        .done()
-        .expect_code(9);
-    let _ = podman(&["pause", "one"]).text();
-    let status = podman(&["inspect", "--format", "{{.State.Status}}", "one"]);
-    assert_eq!(status.text(), "paused");
-    let _ = podman(&["unpause", "one"]).text();
-    let _ = podman(&["rm", "-f", "-t", "0", "one"]).text();
-    assert!(!Path::new("/run/start-container/oci").join(&id).exists());
-    assert_eq!(podman(&["ps", "-aq"]).text(), "");
-    let left: Vec<_> = cgroups_of(&world)
-        .into_iter()
-        .filter(|path| path.ends_with(&id))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
-    remove_cgroups(&world);
-    let _ = fs::remove_file(runtime);
-}
-
-/// Those that an engine has made for itself.
-fn remove_cgroups(world: &World) {
-    for cgroup in cgroups_of(world).iter().rev() {
-        let _ = fs::remove_dir(cgroup);
-    }
 }
 
 #[test]

@@ -4,28 +4,34 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use tests::{Bundle, Pty, Run, World, binary, lacking, tool};
+use tests::engine::{PATH, has, remove_cgroups};
+use tests::{Bundle, Pty, Run, World, binary, cgroups_of, tool};
 
 /// podman with a storage of its own, and a root filesystem for its containers.
 struct Podman<'w> {
     world: &'w World,
     runtime: PathBuf,
+    config: PathBuf,
     rootfs: String,
 }
 
 impl<'w> Podman<'w> {
     fn new(world: &'w World) -> Option<Self> {
-        if !Path::new("/usr/bin/podman").exists() {
-            lacking("needs podman");
+        if !has(&["podman", "conmon"]) {
             return None;
         }
         let bundle = Bundle::new(world, "", |_| {});
         // podman takes only a runtime of this name for one that can do without cgroups.
         let runtime = world.dir.join("crun");
         symlink(binary(), &runtime).unwrap();
+        // Its own are more than a machine may allow.
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=512:512\", \"nproc=1000:1000\"]\n";
+        let config = world.dir.join("containers.conf");
+        fs::write(&config, limits).unwrap();
         Some(Self {
             world,
             runtime,
+            config,
             rootfs: bundle.dir.join("rootfs").to_str().unwrap().to_owned(),
         })
     }
@@ -37,23 +43,21 @@ impl<'w> Podman<'w> {
             .verb(["--root", &place("storage"), "--runroot", &place("runroot")])
             .verb(["--runtime", self.runtime.to_str().unwrap()])
             .verb(words)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
+            .env("CONTAINERS_CONF", &self.config)
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Run {
-        let limits = [
-            "--ulimit=nofile=512:512",
-            "--ulimit=nproc=1000:1000",
-            "--cgroups=disabled",
-        ];
+        let parent = format!("--cgroup-parent=/{}", self.world.name());
         let rootfs = ["--rootfs", &self.rootfs];
-        self.call(&[&["run"], &limits[..], options, &rootfs, command].concat())
+        self.call(&[&["run", &parent], options, &rootfs, command].concat())
     }
 }
 
 impl Drop for Podman<'_> {
     fn drop(&mut self) {
         let _ = self.call(&["rm", "-fa", "-t", "0"]).done();
+        remove_cgroups(self.world);
         let _ = fs::remove_file(&self.runtime);
     }
 }
@@ -63,30 +67,53 @@ fn at(run: Run, pty: &Pty) -> Run {
 }
 
 #[test]
-fn podman_runs_execs_and_removes() {
+fn podman_runs_execs_pauses_and_removes() {
     let Some(world) = World::new() else { return };
     let Some(podman) = Podman::new(&world) else {
         return;
     };
     let run = |options: &[&str], command: &[&str]| {
-        podman.run(
-            &[&["--name=one", "--network=none"], options].concat(),
-            command,
-        )
+        let how = ["--name=one", "--network=none"];
+        podman.run(&[options, &how].concat(), command)
     };
     let done = run(&["--rm"], &["sh", "-c", "echo inside; exit 3"]).done();
     done.expect_code(3);
     assert_eq!(done.out_text(), "inside");
     run(&["--rm"], &["nosuch"]).done().expect_code(127);
-    let id = run(&["-d"], &["sleep", "1000"]).text();
-    podman
-        .call(&["exec", "one", "sh", "-c", "exit 9"])
-        .done()
-        .expect_code(9);
+    let without = [
+        "run",
+        "--rm",
+        "--cgroups=disabled",
+        "--network=none",
+        "--rootfs",
+        &podman.rootfs,
+        "true",
+    ];
+    podman.call(&without).done().expect_code(0);
+    let options = [
+        "-d",
+        "--memory=64m",
+        "--pids-limit=33",
+        "--device=/dev/fuse",
+    ];
+    let id = run(&options, &["sleep", "1000"]).text();
+    let limit = podman.call(&["exec", "one", "cat", "/sys/fs/cgroup/pids/pids.max"]);
+    if Path::new("/sys/fs/cgroup/pids/notify_on_release").exists() {
+        assert_eq!(limit.text(), "33");
+    }
+    let exec = podman.call(&["exec", "one", "sh", "-c", "exit 9"]);
+    exec.done().expect_code(9);
     assert_eq!(podman.call(&["exec", "one", "id", "-u"]).text(), "0");
+    let _ = podman.call(&["pause", "one"]).text();
+    let status = podman.call(&["inspect", "--format", "{{.State.Status}}", "one"]);
+    assert_eq!(status.text(), "paused");
+    let _ = podman.call(&["unpause", "one"]).text();
     let _ = podman.call(&["rm", "-f", "-t", "0", "one"]).text();
-    assert!(!Path::new("/run/start-container/oci").join(id).exists());
+    assert!(!Path::new("/run/start-container/oci").join(&id).exists());
     assert_eq!(podman.call(&["ps", "-aq"]).text(), "");
+    let mut left = cgroups_of(&world);
+    left.retain(|path| path.ends_with(&id));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
