@@ -15,18 +15,30 @@ use shim::error::errno_of;
 /// Attributes, by their names.
 pub(in crate::image) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The names in a directory, in the order of their bytes.
-pub(in crate::image) fn names(directory: impl AsFd) -> Result<Vec<Box<[u8]>>, Errno> {
+/// Hands each name in a directory to `each`, in the order of the filesystem, until one fails.
+pub(in crate::image) fn each_name<E: From<Errno>>(
+    directory: impl AsFd,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut listing = Dir::openat(directory, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
     for entry in listing.iter() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(name.into());
+            each(name)?;
         }
     }
+    Ok(())
+}
+
+/// The names in a directory, in the order of their bytes.
+pub(in crate::image) fn names(directory: impl AsFd) -> Result<Vec<Box<[u8]>>, Errno> {
+    let mut names = Vec::new();
+    each_name(directory, |name| {
+        names.push(name.into());
+        Ok::<_, Errno>(())
+    })?;
     names.sort_unstable();
     Ok(names)
 }

@@ -14,7 +14,7 @@ use crate::image::limits::TABLES;
 use crate::image::store::layers::chain::nothing;
 use crate::image::store::layers::claim::Place;
 use crate::image::store::layers::contents::{Contents, Entry};
-use crate::image::store::layers::scan::scan;
+use crate::image::store::layers::scan::{Failed, scan};
 use crate::image::store::layers::{Basis, Info, LayerKey, Layers};
 use crate::image::unpack::lower::{Lower, Marks, Source};
 use crate::image::unpack::{LeftOut, Rights, Tree, Unpacker};
@@ -87,10 +87,12 @@ pub(super) fn fill<T>(
     if unpacker.tree.removed {
         let contents = &mut unpacker.contents;
         contents.restart();
-        scan(&scanned_root, marks, |path, entry, _| {
+        scan(&scanned_root, marks, room / 4, |path, entry, _| {
             contents.add(path, &entry)
         })
-        .map_err(|(path, errno)| disk_hint(Error::sys("list layer", show(&path), errno), errno))?;
+        .map_err(|Failed(path, errno)| {
+            disk_hint(Error::sys("list layer", show(&path), errno), errno)
+        })?;
     }
     let filled = Filled {
         members: unpacker.members,

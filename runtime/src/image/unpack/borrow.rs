@@ -52,48 +52,43 @@ impl Unpacker<'_> {
         copied_name: &[u8],
     ) -> Result<()> {
         let failed = |errno| meta::failed("copy link target of", member, errno);
-        for (path, name) in self.tree.names_below(stat).map_err(failed)? {
-            let Some(mut spot) = self.tree.existing(&path)?.filter(|spot| spot.path == path) else {
+        let mut names = Stack::new(&**copied);
+        self.tree.names_below(stat, &mut names).map_err(failed)?;
+        while let Some(whole) = names.pop().map_err(|error| failed(errno_of(&error)))? {
+            let (path, name) = split(&whole);
+            let Some(mut spot) = self.tree.existing(path)?.filter(|spot| spot.path == path) else {
                 continue;
             };
             let here = spot
                 .own
                 .as_ref()
-                .map(|own| fstatat(&**own, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW));
+                .map(|own| fstatat(&**own, name, AtFlags::AT_SYMLINK_NOFOLLOW));
             match here {
                 None | Some(Err(Errno::ENOENT)) => {}
                 Some(Ok(_)) => continue,
                 Some(Err(errno)) => return Err(failed(errno)),
             }
-            let seen = self.tree.below(&mut spot, &name)?;
+            let seen = self.tree.below(&mut spot, name)?;
             if !matches!(seen, Some(Entry::Leaf(_, seen)) if same(&seen, stat)) {
                 continue;
             }
-            let own = self.tree.directory(&path)?;
+            let own = self.tree.directory(path)?;
             self.take_made()?;
-            linkat(
-                &**copied,
-                copied_name,
-                &*own,
-                name.as_slice(),
-                AtFlags::empty(),
-            )
-            .map_err(failed)?;
-            self.tree.is_borrowed(&own, &name).map_err(failed)?;
+            linkat(&**copied, copied_name, &*own, name, AtFlags::empty()).map_err(failed)?;
+            self.tree.is_borrowed(&own, name).map_err(failed)?;
             let line = Line {
                 kind: "hard",
                 link: Some(copied.below(copied_name)),
                 ..Line::default()
             };
-            self.contents.add(&own.below(&name), &line);
+            self.contents.add(&own.below(name), &line);
         }
         Ok(())
     }
 }
 
-/// Every name of a file below `root`: its directory's path, and the name there.
-pub(super) fn names_of(root: &OwnedFd, stat: &FileStat) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut found = Vec::new();
+/// Puts every name of a file below `root` on `found`.
+pub(super) fn names_of(root: &OwnedFd, stat: &FileStat, found: &mut Stack<'_>) -> nix::Result<()> {
     let mut todo = Stack::new(root);
     todo.push(b"");
     while let Some(path) = todo.pop().map_err(|error| errno_of(&error))? {
@@ -105,12 +100,20 @@ pub(super) fn names_of(root: &OwnedFd, stat: &FileStat) -> nix::Result<Vec<(Vec<
             match entry.file_type() {
                 _ if name == b"." || name == b".." => {}
                 Some(nix::dir::Type::Directory) => todo.push(&joined(&path, name)),
-                _ if entry.ino() == stat.st_ino => found.push((path.clone(), name.to_vec())),
+                _ if entry.ino() == stat.st_ino => found.push(&joined(&path, name)),
                 _ => {}
             }
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// A path's directory, and the name there.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
 }
 
 fn same(a: &FileStat, b: &FileStat) -> bool {

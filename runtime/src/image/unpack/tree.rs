@@ -18,7 +18,7 @@ use super::borrow;
 use super::lower::{self, Entry, Lower, Marks, Stack};
 use crate::image::archive::show;
 use crate::image::disk::remove::{self, Keep};
-use crate::image::disk::{Names, PATH_MAX, disk_hint, open_plain};
+use crate::image::disk::{self, Names, PATH_MAX, disk_hint, open_plain};
 
 /// An open directory of the tree.
 #[derive(Debug)]
@@ -259,15 +259,17 @@ impl<'below> Tree<'below> {
         self.is_borrowed(directory, name)
     }
 
-    /// Every name that the layers below have of a file, seen or hidden: its directory and the name there.
-    pub(super) fn names_below(&mut self, stat: &FileStat) -> nix::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut names = Vec::new();
-        if let Some((lower, _)) = &mut self.lower {
-            for root in lower.asked() {
-                names.extend(borrow::names_of(root, stat)?);
-            }
+    /// Puts every name that the layers below have of a file, seen or hidden, on `names`.
+    pub(super) fn names_below(
+        &self,
+        stat: &FileStat,
+        names: &mut disk::Stack<'_>,
+    ) -> nix::Result<()> {
+        let roots = self.lower.iter().flat_map(|(lower, _)| lower.asked());
+        for root in roots {
+            borrow::names_of(root, stat, names)?;
         }
-        Ok(names)
+        Ok(())
     }
 
     /// Opens a path of this tree that has no link in it.

@@ -16,7 +16,7 @@ use shim::{Error, Result};
 
 use crate::image::archive::show;
 use crate::image::store::layers::contents::{self, Entry};
-use crate::image::store::layers::scan::scan;
+use crate::image::store::layers::scan::{Failed, scan};
 use crate::image::store::layers::{LayerKey, Layers};
 use crate::image::store::{Document, Record};
 use crate::image::stream::sha256;
@@ -137,11 +137,12 @@ impl Verified {
         let scanned = scan(
             &OwnedFd::from(tree),
             Marks::of_key(key),
+            usize::MAX,
             |path, entry, inode| {
                 found.insert(path.to_vec(), (entry, inode));
             },
         );
-        if let Err((path, errno)) = scanned {
+        if let Err(Failed(path, errno)) = scanned {
             self.problem(
                 Some(key),
                 Some(&path),

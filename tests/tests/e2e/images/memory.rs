@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
-use tests::pack::{self, Files, Item, Tar, config, dir, file, image, layout};
+use tests::pack::{self, Files, Item, Tar, config, dir, file, hardlink, image, layout};
 use tests::{Done, Run, World, binary, write_file};
 
 use super::good::write;
@@ -199,6 +199,23 @@ fn of_many_names_above_other_layers() {
     let upper = names(50_000).map(|name| file(name, ""));
     let lower = Tar::of([file("a", "")]);
     constant(&world, &plain(&world, vec![lower, Tar::of(upper)]));
+}
+
+/// What is added to a directory of a lower layer makes the layer be listed once more when it is complete.
+#[test]
+fn of_a_layer_that_is_listed_again() {
+    let Some(world) = world_in_memory() else {
+        return;
+    };
+    let lower = Tar::of([dir("d")]);
+    let upper = (0..40_000).flat_map(|n| {
+        let name = format!("d/{n:090}");
+        [file(&name, ""), hardlink(format!("{name}-"), &name)]
+    });
+    constant(&world, &plain(&world, vec![lower, Tar::of(upper)]));
+    let said = super::store::verb(&world, "verify").cmd([Way::Layered.id()]);
+    let said = said.text();
+    assert!(said.ends_with("as they were"), "{said}");
 }
 
 /// A failed import removes what it has made so far.
