@@ -1,6 +1,7 @@
 //! `mounts` of config.json: what is mounted where, and how, in the words of mount(8).
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
@@ -200,8 +201,15 @@ fn new(given: &Given, kind: &str, options: &Options, field: &str) -> Result<Cont
             "{field}.options: shared or unbindable"
         )));
     }
+    // It names nothing, but it is what the mount table shows.
+    let source = given.source().as_ref();
+    let source = source.filter(|source| !source.as_os_str().is_empty());
+    let source = source.map(|source| CString::new(source.as_os_str().as_bytes()));
+    let source = source.transpose();
+    let source = source.map_err(|_| wrong(format!("{field}.source"), "contains a NUL byte"))?;
+    let named = source.map(|source| (c"source".to_owned(), Some(source)));
     Ok(Content::New {
         filesystem: CString::new(kind).unwrap_or_default(),
-        options: options.data.clone(),
+        options: named.into_iter().chain(options.data.clone()).collect(),
     })
 }

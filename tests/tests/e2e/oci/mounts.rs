@@ -209,3 +209,22 @@ fn the_roots_propagation_is_that_of_the_configuration() {
     bundle.write(&config);
     bundle.call(&["create", "one"]).done().expect_refused(&[1]);
 }
+
+#[test]
+fn the_mount_table_shows_the_sources_of_the_configuration() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "cat /proc/self/mountinfo", |config| {
+        let named = json!({ "type": "tmpfs", "source": "a name", "options": ["size=64k"] });
+        mount(config, "/mnt", named);
+        mount(config, "/tmp", json!({ "type": "tmpfs" }));
+    });
+    let table = bundle.ok(&["run", "one"]);
+    for line in [
+        " /proc rw,relatime - proc proc ",
+        " - devpts devpts ",
+        " /mnt rw,relatime - tmpfs a\\040name ",
+        " /tmp rw,relatime - tmpfs none ",
+    ] {
+        assert!(table.contains(line), "{line:?} in {table}");
+    }
+}
