@@ -135,7 +135,8 @@ impl Stage {
         children::run(command, input, DEADLINE)
     }
 
-    fn bare_command(&self, words: &[&str]) -> Command {
+    /// The binary with these words.
+    pub(crate) fn bare_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         // A client gives the whole environment; nothing of this one's may matter.
         command.env_clear().env("PATH", "/usr/bin:/bin").args(words);

@@ -6,6 +6,7 @@ mod bench;
 mod children;
 mod conformance;
 mod demo_image;
+mod demo_oci;
 mod demo_stage;
 mod elf;
 mod oci_layout;

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole life of a container with the real binary, each step with its time, and the proof that
-//! nothing is left. Needs cargo and root, and touches nothing outside one directory of its own.
+//! nothing is left; then that of a container of an OCI bundle. Needs cargo and root, and touches nothing outside one directory
+//! of its own but the cgroups of that container.
 //!
 //! What each step must have had for a result is checked here; how the steps are run and cleaned up is `demo_stage`'s.
 
@@ -8,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
 use crate::demo_stage::Stage;
-use crate::{Result, demo_image, task_build, task_guest};
+use crate::{Result, demo_image, demo_oci, task_build, task_guest};
 
 const MIB: usize = 1024 * 1024;
 
@@ -47,6 +48,12 @@ fn perform(stage: &mut Stage, guest: &std::path::Path) -> Result<()> {
         success(&stage.start_container(&command, b"")?)?;
         imported(stage)
     })?;
+    subcontainer(stage)?;
+    demo_oci::perform(stage, &layout_name)
+}
+
+/// Makes a root filesystem, launches it, runs commands in it, and takes it all down.
+fn subcontainer(stage: &mut Stage) -> Result<()> {
     let before = stage.traces()?;
     stage.step("subcontainer create-fs", |stage| {
         let guid = stage.create_fs("demo")?;
@@ -182,7 +189,7 @@ fn volume(stage: &mut Stage) -> Result<()> {
 }
 
 /// Standard output as text of a command that must have succeeded.
-fn success(output: &Output) -> Result<String> {
+pub(crate) fn success(output: &Output) -> Result<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -195,7 +202,7 @@ fn ending(output: &Output) -> String {
     format!("{}\n{}", output.status, stderr.trim_end())
 }
 
-fn expect(found: &str, expected: &str) -> Result<String> {
+pub(crate) fn expect(found: &str, expected: &str) -> Result<String> {
     if found == expected {
         Ok(found.trim_end().to_string())
     } else {
@@ -203,7 +210,7 @@ fn expect(found: &str, expected: &str) -> Result<String> {
     }
 }
 
-fn starts_with(found: &str, expected: &str) -> Result<String> {
+pub(crate) fn starts_with(found: &str, expected: &str) -> Result<String> {
     if found.starts_with(expected) {
         Ok(found.trim_end().to_string())
     } else {
