@@ -39,6 +39,7 @@ impl View<'_> {
                 _ => Content::New {
                     filesystem: c"cgroup2".to_owned(),
                     options: Vec::new(),
+                    propagation: Propagation::Private,
                 },
             };
             return Ok(vec![mount(target.clone(), content, attributes)]);
@@ -52,6 +53,7 @@ impl View<'_> {
                 .into_iter()
                 .flatten()
                 .collect(),
+            propagation: Propagation::Private,
         };
         // Mount points are made in it, so it becomes read-only later.
         let own = attributes.without(Attributes::READONLY);

@@ -13,7 +13,7 @@ use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::cgroups::Cgroups;
-use super::config::Config;
+use super::config::{Config, wrong};
 use super::hooks::Hooks;
 use super::id::ContainerId;
 use super::log::{self, Log};
@@ -79,6 +79,14 @@ fn make<T>(
     let group = cgroups.make()?;
     match group {
         Some(_) => record.cgroups.take(),
+        // The kernel does not end all when the first one ends.
+        None if !record.own_pids => {
+            return Err(wrong(
+                "linux.namespaces",
+                "without a PID namespace of its own a container needs cgroups",
+            )
+            .hint("its processes are found there when it is deleted"));
+        }
         None => {
             plan.cgroups.clear();
             record.cgroups = Places::default();
@@ -153,6 +161,7 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     let created = time::rfc3339(SystemTime::now());
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
     record.namespaces = all(plan).names().map(str::to_owned).collect();
+    record.own_pids = plan.namespaces.names().any(|name| name == "pid");
     let process = plan.program.process();
     let program = process.and_then(|process| process.arguments.first());
     record.program = program
@@ -244,7 +253,9 @@ pub(super) fn run(
 /// It has ended; nobody is left.
 pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     const OP: &str = "send signal to container";
-    if all && let Some(group) = container.record().and_then(|record| record.group()) {
+    let record = container.record();
+    let all = all || (signal == SIGKILL && record.as_ref().is_some_and(|record| !record.own_pids));
+    if all && let Some(group) = record.and_then(|record| record.group()) {
         return match group.signal(signal)? {
             true => Ok(()),
             false => container.running(OP).map(drop),

@@ -196,11 +196,6 @@ fn new(given: &Given, kind: &str, options: &Options, field: &str) -> Result<Cont
         "" => return Err(wrong(format!("{field}.type"), "is missing")),
         _ => return Err(unsupported(format!("{field}.type: {kind}"))),
     }
-    if let Some(Propagation::Shared | Propagation::Unbindable) = options.propagation {
-        return Err(unsupported(format!(
-            "{field}.options: shared or unbindable"
-        )));
-    }
     // It names nothing, but it is what the mount table shows.
     let source = given.source().as_ref();
     let source = source.filter(|source| !source.as_os_str().is_empty());
@@ -211,5 +206,6 @@ fn new(given: &Given, kind: &str, options: &Options, field: &str) -> Result<Cont
     Ok(Content::New {
         filesystem: CString::new(kind).unwrap_or_default(),
         options: named.into_iter().chain(options.data.clone()).collect(),
+        propagation: options.propagation.unwrap_or(Propagation::Private),
     })
 }

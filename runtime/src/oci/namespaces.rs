@@ -77,10 +77,8 @@ pub(super) fn plan(linux: &Linux) -> Result<Places> {
             joined.push(one);
         }
     }
-    for needed in ["mount", "pid"] {
-        if !seen.contains(&needed) {
-            return Err(unsupported(format!("linux.namespaces without {needed}")));
-        }
+    if !seen.contains(&"mount") {
+        return Err(unsupported("linux.namespaces without mount"));
     }
     let own =
         Namespaces::from_names(own).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;

@@ -21,6 +21,8 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     /// The namespaces of its own, by the names of the plan.
     pub(super) namespaces: Vec<String>,
+    /// Whether its PID namespace is its own: then the kernel ends all processes with the first one.
+    pub(super) own_pids: bool,
     /// Whether the configuration has hooks.
     #[serde(default)]
     pub(super) hooks: bool,
@@ -45,6 +47,7 @@ impl Record {
             bundle,
             rootfs,
             namespaces: Vec::new(),
+            own_pids: true,
             hooks: false,
             program: String::new(),
             created,

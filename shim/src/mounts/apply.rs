@@ -9,7 +9,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use super::target::Wanted;
 use super::{Content, Mount, Unpacking, dev, target};
 use crate::rootdir::RootDir;
-use crate::sys::mount::{Filesystem, attach as attach_to};
+use crate::sys::mount::{Change, Filesystem, attach as attach_to, set_attributes};
 
 /// Attaches `mount`; what it needs of the host is the next in the parcel.
 pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Errno> {
@@ -34,6 +34,7 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
         Content::New {
             filesystem,
             options,
+            propagation,
         } => {
             let filesystem = Filesystem::open(filesystem)?;
             for (key, value) in options {
@@ -42,7 +43,13 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
                     None => filesystem.set_flag(key)?,
                 }
             }
-            attach_to(filesystem.mount(mount.attributes.bits())?, place)
+            let made = filesystem.mount(mount.attributes.bits())?;
+            let change = Change {
+                propagation: Some(*propagation),
+                ..Change::default()
+            };
+            set_attributes(&made, change)?;
+            attach_to(made, place)
         }
         Content::Dev => dev::attach_all(&place, parcel),
     }

@@ -80,6 +80,9 @@ pub enum Content {
         /// Its options, and their values where they have one.
         #[serde(serialize_with = "option_texts")]
         options: Vec<(CString, Option<CString>)>,
+        /// Whether mounts in it travel.
+        #[serde(serialize_with = "propagation_name")]
+        propagation: Propagation,
     },
     /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
     Dev,
@@ -267,8 +270,13 @@ impl Mount {
                 }));
                 words.extend(user_attributes.then_some(Cow::Borrowed("userxattr")));
             }
-            Content::New { options, .. } => {
+            Content::New {
+                options,
+                propagation,
+                ..
+            } => {
                 words.extend(options.iter().map(|option| Cow::Owned(option_text(option))));
+                words.push(Cow::Borrowed(name(*propagation)));
             }
             Content::Dev => {}
         }

@@ -211,12 +211,16 @@ fn the_roots_propagation_is_that_of_the_configuration() {
 }
 
 #[test]
-fn the_mount_table_shows_the_sources_of_the_configuration() {
+fn the_mount_table_shows_sources_and_propagation_of_the_configuration() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "cat /proc/self/mountinfo", |config| {
         let named = json!({ "type": "tmpfs", "source": "a name", "options": ["size=64k"] });
         mount(config, "/mnt", named);
         mount(config, "/tmp", json!({ "type": "tmpfs" }));
+        let shared = json!({ "type": "tmpfs", "source": "own", "options": ["shared"] });
+        mount(config, "/srv", shared);
+        let alone = json!({ "type": "tmpfs", "options": ["unbindable"] });
+        mount(config, "/home", alone);
     });
     let table = bundle.ok(&["run", "one"]);
     for line in [
@@ -224,7 +228,25 @@ fn the_mount_table_shows_the_sources_of_the_configuration() {
         " - devpts devpts ",
         " /mnt rw,relatime - tmpfs a\\040name ",
         " /tmp rw,relatime - tmpfs none ",
+        " /home rw,relatime unbindable - tmpfs none ",
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
     }
+    let mut lines = table.lines();
+    let shared = lines.find(|line| line.contains(" /srv ")).expect("mount");
+    assert!(
+        shared.contains(" shared:") && shared.contains(" - tmpfs own "),
+        "{shared}"
+    );
+    // Nobody else has it.
+    let group = shared
+        .split(" shared:")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let own = format!(" shared:{} ", group.expect("group"));
+    assert!(
+        !fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .contains(&own)
+    );
 }

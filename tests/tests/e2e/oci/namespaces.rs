@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Snapshot, World};
+use tests::{Bundle, Snapshot, World, processes_of, until};
 
 const NAMES: [(&str, &str); 5] = [
     ("network", "net"),
@@ -205,4 +205,46 @@ fn maps_that_do_not_fit_are_refused() {
         "{}",
         done.err_text()
     );
+}
+
+#[test]
+fn without_a_pid_namespace_its_processes_are_ended_by_their_cgroups() {
+    let Some(world) = World::new() else { return };
+    let script = "sleep 1000 & echo > /tmp/ready; exec sleep 1000";
+    let bundle = Bundle::new(&world, script, |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|one| one["type"] != "pid");
+        config["root"]["readonly"] = false.into();
+    });
+    fs::create_dir_all(bundle.root()).unwrap();
+    let ready = bundle.file("tmp/ready");
+    let before = Snapshot::of(&world);
+    for ending in [&["kill", "one", "KILL"][..], &["delete", "--force", "one"]] {
+        bundle.ok(&["run", "-d", "one"]);
+        until("both", || ready.exists().then_some(()));
+        let one = pid(&bundle, "one").to_string();
+        assert_eq!(inode(&one, "pid"), inode("self", "pid"));
+        let own = bundle.ok(&["exec", "one", "sh", "-c", "echo $PPID; cat /proc/1/comm"]);
+        let init = fs::read_to_string("/proc/1/comm").unwrap();
+        assert!(own.ends_with(init.trim_end()), "{own}");
+        assert_eq!(processes_of(&world.dir).len(), 2);
+        bundle.ok(ending);
+        until("both to end", || {
+            processes_of(&world.dir).is_empty().then_some(())
+        });
+        let _ = bundle.call(&["delete", "--force", "one"]).done();
+        fs::remove_file(&ready).unwrap();
+        before.assert_same(&world);
+    }
+    // Nobody could end them.
+    let done = bundle
+        .call(&["--cgroup-manager=disabled", "create", "one"])
+        .done();
+    done.expect_refused(&[1]);
+    assert!(
+        done.err_text().contains("linux.namespaces"),
+        "{}",
+        done.err_text()
+    );
+    before.assert_same(&world);
 }

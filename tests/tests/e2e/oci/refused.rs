@@ -115,8 +115,8 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
         ),
         (
             "/linux/namespaces",
-            json!([{ "type": "mount" }]),
-            "without pid",
+            json!([{ "type": "pid" }]),
+            "without mount",
         ),
         ("/linux/namespaces/1/type", json!("nosuch"), "nosuch"),
         (
