@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -126,9 +127,17 @@ pub fn has(programs: &[&str]) -> bool {
     })
 }
 
-/// Those that an engine has made for itself.
+/// Removes the cgroups that an engine has made for itself. conmon, which is in one of them, ends a moment after its container.
 pub fn remove_cgroups(world: &World) {
-    for cgroup in cgroups_of(world).iter().rev() {
-        let _ = fs::remove_dir(cgroup);
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let left = cgroups_of(world);
+        if left.is_empty() || Instant::now() > end {
+            return;
+        }
+        for cgroup in left.iter().rev() {
+            let _ = fs::remove_dir(cgroup);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
