@@ -14,6 +14,7 @@ mod exec_words;
 mod hooks;
 mod id;
 mod lifecycle;
+mod limit_flags;
 mod log;
 mod making;
 mod mount_options;

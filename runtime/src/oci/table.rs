@@ -1,6 +1,7 @@
 //! The table of the OCI verbs and their options: what the parser and the help are made from.
 
-use super::update::{Kind, Limit};
+use super::limit_flags::LIMITS;
+use super::update::Limit;
 use crate::cli::table::flags::{short, switch, valued};
 use crate::cli::table::{Flag, Verb};
 
@@ -161,117 +162,6 @@ const FORMAT: &[Flag<Id>] = &[short(
     'f',
     valued(Id::Format, "--format", "FORMAT", "table or json"),
 )];
-
-const fn limit(
-    long: &'static str,
-    field: (&'static str, &'static str),
-    kind: Kind,
-    help: &'static str,
-) -> Flag<Id> {
-    let value = match kind {
-        Kind::Size => "SIZE",
-        Kind::Number => "N",
-        Kind::Text => "LIST",
-    };
-    valued(Id::Limit(Limit { field, kind }), long, value, help)
-}
-
-const LIMITS: &[Flag<Id>] = &[
-    short(
-        'r',
-        valued(
-            Id::Resources,
-            "--resources",
-            "FILE",
-            "resources as in config.json; - is standard input",
-        ),
-    ),
-    limit("--memory", ("memory", "limit"), Kind::Size, "memory"),
-    limit(
-        "--memory-swap",
-        ("memory", "swap"),
-        Kind::Size,
-        "memory and swap together",
-    ),
-    limit(
-        "--memory-reservation",
-        ("memory", "reservation"),
-        Kind::Size,
-        "memory that is taken from others first",
-    ),
-    limit(
-        "--cpu-shares",
-        ("cpu", "shares"),
-        Kind::Number,
-        "weight against others, 1024 being usual",
-    ),
-    limit(
-        "--cpu-share",
-        ("cpu", "shares"),
-        Kind::Number,
-        "the same, as older engines write it",
-    ),
-    limit(
-        "--cpu-quota",
-        ("cpu", "quota"),
-        Kind::Number,
-        "microseconds in each period; -1 is no limit",
-    ),
-    limit(
-        "--cpu-period",
-        ("cpu", "period"),
-        Kind::Number,
-        "length of the period in microseconds",
-    ),
-    limit(
-        "--cpu-burst",
-        ("cpu", "burst"),
-        Kind::Number,
-        "microseconds that may be saved up",
-    ),
-    limit(
-        "--cpu-rt-period",
-        ("cpu", "realtimePeriod"),
-        Kind::Number,
-        "the same for real-time processes",
-    ),
-    limit(
-        "--cpu-rt-runtime",
-        ("cpu", "realtimeRuntime"),
-        Kind::Number,
-        "microseconds in each of these periods",
-    ),
-    limit(
-        "--cpu-idle",
-        ("cpu", "idle"),
-        Kind::Number,
-        "1: only when nobody else wants to run",
-    ),
-    limit(
-        "--cpuset-cpus",
-        ("cpu", "cpus"),
-        Kind::Text,
-        "processors: 0-2,5",
-    ),
-    limit(
-        "--cpuset-mems",
-        ("cpu", "mems"),
-        Kind::Text,
-        "memory nodes: 0",
-    ),
-    limit(
-        "--pids-limit",
-        ("pids", "limit"),
-        Kind::Number,
-        "processes and threads; -1 is no limit",
-    ),
-    limit(
-        "--blkio-weight",
-        ("blockIO", "weight"),
-        Kind::Number,
-        "weight of input and output, 10 to 1000",
-    ),
-];
 
 /// The verbs.
 pub(super) static VERBS: &[Row] = &[
