@@ -51,7 +51,7 @@ pub(super) fn parent(target: &Target, make: bool) -> Result<(RootDir, &CStr), Er
     Ok((parent, last))
 }
 
-/// The same, where symlinks on the way, and the target itself if it is one, are followed as a process inside would do it.
+/// As [`open`], but symlinks on the way, and the target itself if it is one, are followed as a process inside would do it.
 /// They never lead out, and never into a procfs, which is the kernel's. One whose own target is missing is not made good.
 pub(super) fn open_following(
     target: &Target,
