@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use shim::idmap::IdMap;
-use shim::mounts::{Attributes, Content, Mount, Recursive, Target, Upper};
+use shim::mounts::{Attributes, Content, Mount, Target, Upper};
 use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result, RootDir};
@@ -105,15 +105,7 @@ impl<'a> Planned<'a> {
             idmap: Vec::new(),
         };
         Ok(Self {
-            mount: Mount {
-                target,
-                make_target: true,
-                content,
-                attributes,
-                shallow: false,
-                recursive: Recursive::default(),
-                follow: false,
-            },
+            mount: Mount::new(target, content, attributes),
             origin: Origin::Share(share),
         })
     }
@@ -126,21 +118,18 @@ impl<'a> Planned<'a> {
             return None;
         }
         let option = |name: &CStr, value: &CStr| (name.to_owned(), value.to_owned());
+        let content = Content::Tmpfs {
+            // The root directory is the one inode.
+            options: vec![option(c"mode", c"0700"), option(c"nr_inodes", c"1")],
+        };
+        let attributes = Attributes::READONLY
+            .with(Attributes::NOSUID)
+            .with(Attributes::NODEV)
+            .with(Attributes::NOEXEC);
         Some(Self {
             mount: Mount {
-                target: Target::outside_proc(&state).ok()?,
                 make_target: false,
-                content: Content::Tmpfs {
-                    // The root directory is the one inode.
-                    options: vec![option(c"mode", c"0700"), option(c"nr_inodes", c"1")],
-                },
-                attributes: Attributes::READONLY
-                    .with(Attributes::NOSUID)
-                    .with(Attributes::NODEV)
-                    .with(Attributes::NOEXEC),
-                shallow: false,
-                recursive: Recursive::default(),
-                follow: false,
+                ..Mount::new(Target::outside_proc(&state).ok()?, content, attributes)
             },
             origin: Origin::Share(share),
         })
@@ -192,15 +181,7 @@ impl<'a> Planned<'a> {
             Kind::Dev => Content::Dev,
         };
         Ok(Self {
-            mount: Mount {
-                target: spec.target.clone(),
-                make_target: true,
-                content,
-                attributes: spec.attributes,
-                shallow: false,
-                recursive: Recursive::default(),
-                follow: false,
-            },
+            mount: Mount::new(spec.target.clone(), content, spec.attributes),
             origin: Origin::Entry(spec),
         })
     }

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use shim::mounts::{Attributes, Content, Mount, Recursive, Target};
+use shim::mounts::{Attributes, Content, Mount, Target};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
 
@@ -42,7 +42,7 @@ impl View<'_> {
                     propagation: Propagation::Private,
                 },
             };
-            return Ok(vec![mount(target.clone(), content, attributes)]);
+            return Ok(vec![Mount::new(target.clone(), content, attributes)]);
         }
         let option = |key: &str, value: &str| {
             Some((CString::new(key).ok()?, Some(CString::new(value).ok()?)))
@@ -57,13 +57,13 @@ impl View<'_> {
         };
         // Mount points are made in it, so it becomes read-only later.
         let own = attributes.without(Attributes::READONLY);
-        let mut mounts = vec![mount(target.clone(), directory, own)];
+        let mut mounts = vec![Mount::new(target.clone(), directory, own)];
         for (name, one) in hierarchies.names() {
             let inside = Path::new(&target.to_string()).join(&name);
             let inside =
                 Target::new(&inside).map_err(|why| Error::new("mount cgroup").because(why))?;
             let content = bind(source(&one.mount, &one.own));
-            mounts.push(mount(inside, content, attributes));
+            mounts.push(Mount::new(inside, content, attributes));
         }
         if mounts.len() == 1 {
             return Err(Error::new("find the cgroups of")
@@ -82,17 +82,5 @@ fn bind(source: PathBuf) -> Content {
         recursive: false,
         propagation: Propagation::Private,
         idmap: Vec::new(),
-    }
-}
-
-fn mount(target: Target, content: Content, attributes: Attributes) -> Mount {
-    Mount {
-        target,
-        make_target: true,
-        content,
-        attributes,
-        shallow: false,
-        recursive: Recursive::default(),
-        follow: false,
     }
 }

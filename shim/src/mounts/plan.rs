@@ -199,6 +199,20 @@ impl Serialize for Target {
 }
 
 impl Mount {
+    /// One whose target is made where it is missing and reached without a symlink, and which changes nothing below itself.
+    #[must_use]
+    pub fn new(target: Target, content: Content, attributes: Attributes) -> Self {
+        Self {
+            target,
+            make_target: true,
+            content,
+            attributes,
+            shallow: false,
+            recursive: Recursive::default(),
+            follow: false,
+        }
+    }
+
     /// Whether the target has to be a file.
     #[must_use]
     pub fn is_file(&self) -> bool {
