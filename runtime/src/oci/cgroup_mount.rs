@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use shim::mounts::{Attributes, Content, Mount, Target};
+use shim::mounts::{Attributes, Content, Covered, Mount, Target};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
 
@@ -40,6 +40,7 @@ impl View<'_> {
                     filesystem: c"cgroup2".to_owned(),
                     options: Vec::new(),
                     propagation: Propagation::Private,
+                    covered: Covered::Nothing,
                 },
             };
             return Ok(vec![Mount::new(target.clone(), content, attributes)]);
@@ -54,6 +55,7 @@ impl View<'_> {
                 .flatten()
                 .collect(),
             propagation: Propagation::Private,
+            covered: Covered::Nothing,
         };
         // Mount points are made in it, so it becomes read-only later.
         let own = attributes.without(Attributes::READONLY);

@@ -11,6 +11,7 @@ mod devices;
 mod events;
 mod exec;
 mod exec_words;
+mod filesystem;
 mod hooks;
 mod id;
 mod lifecycle;

@@ -9,12 +9,44 @@ use shim::sys::mount::Propagation;
 
 use super::config::{unsupported, wrong};
 
+/// Options that belong to a filesystem, and not to one mount of it.
+const OF_FILESYSTEMS: [&str; 22] = [
+    "acl",
+    "dirsync",
+    "gid",
+    "hidepid",
+    "huge",
+    "iversion",
+    "lazytime",
+    "mand",
+    "max",
+    "mode",
+    "mpol",
+    "newinstance",
+    "noacl",
+    "noswap",
+    "nr_blocks",
+    "nr_inodes",
+    "ptmxmode",
+    "quota",
+    "size",
+    "subset",
+    "sync",
+    "uid",
+];
+
 /// What the options of an entry say.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) bind: bool,
     pub(super) recursive: bool,
+    /// What is there already is changed.
+    pub(super) remount: bool,
+    /// The new filesystem gets what is in the directory.
+    pub(super) copy_up: bool,
     pub(super) attributes: Attributes,
+    /// Those that are named as not to be there.
+    pub(super) cleared: Attributes,
     pub(super) recursive_change: Recursive,
     pub(super) propagation: Option<Propagation>,
     /// Whether ids are mapped, and if so also of what is mounted below.
@@ -52,6 +84,21 @@ impl Word {
             _ => return None,
         })
     }
+
+    /// What is set and what is cleared with this word behind the others.
+    fn change(self, set: Attributes, clear: Attributes) -> (Attributes, Attributes) {
+        match self {
+            // Values of one field, of which it has one at a time.
+            Self::Set(one) if !one.without(Attributes::ATIME).is_empty() => {
+                (set.with(one), clear.without(one))
+            }
+            Self::Set(one) => (
+                set.without(Attributes::ATIME).with(one),
+                clear.without(Attributes::ATIME),
+            ),
+            Self::Clear(one) => (set.without(one), clear.with(one)),
+        }
+    }
 }
 
 impl Options {
@@ -72,37 +119,29 @@ impl Options {
 
     fn take(&mut self, word: &str, field: &str) -> Result<()> {
         if let Some(word) = Word::read(word) {
-            self.attributes = match word {
-                Word::Set(one) => self.attributes.with(one),
-                Word::Clear(one) => self.attributes.without(one),
-            };
+            (self.attributes, self.cleared) = word.change(self.attributes, self.cleared);
             return Ok(());
         }
         if let Some(word) = word.strip_prefix('r').and_then(Word::read) {
             let Recursive { set, clear } = self.recursive_change;
-            self.recursive_change = match word {
-                Word::Set(one) => Recursive {
-                    set: set.with(one),
-                    clear: clear.without(one),
-                },
-                Word::Clear(one) => Recursive {
-                    set: set.without(one),
-                    clear: clear.with(one),
-                },
-            };
+            let (set, clear) = word.change(set, clear);
+            self.recursive_change = Recursive { set, clear };
             return Ok(());
         }
         match word {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
-            "defaults" | "async" | "nolazytime" | "nomand" | "noiversion" => {}
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            // What every filesystem is anyway, and what is only about messages of the kernel.
+            "defaults" | "async" | "nolazytime" | "nomand" | "noiversion" | "silent" | "loud" => {}
             "private" | "rprivate" => self.propagation = Some(Propagation::Private),
             "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
             "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
             "unbindable" | "runbindable" => self.propagation = Some(Propagation::Unbindable),
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
-            "tmpcopyup" | "remount" | "copy-symlink" | "src-nofollow" => {
+            "copy-symlink" | "src-nofollow" => {
                 return Err(unsupported(format!("{field}.options: {word}")));
             }
             _ => {
@@ -117,6 +156,21 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// A bind has the filesystem of its source, whose options it cannot change: as the kernel, runc and crun, passes them over,
+    /// but says so.
+    pub(super) fn drop_filesystems(&mut self, field: &str, warnings: &mut Vec<String>) {
+        self.data.retain(|(key, _)| {
+            let key = key.to_string_lossy();
+            let passed_over = OF_FILESYSTEMS.contains(&key.as_ref());
+            if passed_over {
+                warnings.push(format!(
+                    "{field}.options: {key} is passed over: a bind has the filesystem of its source"
+                ));
+            }
+            !passed_over
+        });
     }
 
     /// For a new filesystem, which nothing is mounted below.

@@ -1,7 +1,6 @@
 //! `mounts` of config.json: what is mounted where, and how, in the words of mount(8).
 
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
@@ -14,6 +13,7 @@ use shim::{Error, Result};
 
 use super::cgroup_mount::View;
 use super::config::{unsupported, wrong};
+use super::filesystem;
 use super::mount_options::Options;
 
 /// The mounts of a configuration.
@@ -34,15 +34,16 @@ pub(super) fn plan(
     bundle: &Path,
     cgroups: &View<'_>,
     own_maps: Option<&IdMaps>,
+    warnings: &mut Vec<String>,
 ) -> Result<Mounts> {
     let mut mounts = Mounts::default();
     for (index, entry) in given.iter().enumerate() {
-        mounts.add(
-            entry,
-            &format!("mounts[{index}]"),
-            bundle,
-            (cgroups, own_maps),
-        )?;
+        let field = format!("mounts[{index}]");
+        let mut options = Options::read(entry, &field)?;
+        if options.bind {
+            options.drop_filesystems(&field, warnings);
+        }
+        mounts.add(entry, options, &field, bundle, (cgroups, own_maps))?;
     }
     Ok(mounts)
 }
@@ -51,14 +52,24 @@ impl Mounts {
     fn add(
         &mut self,
         given: &Given,
+        mut options: Options,
         field: &str,
         bundle: &Path,
         (cgroups, own_maps): (&View<'_>, Option<&IdMaps>),
     ) -> Result<()> {
         let target = Target::new(given.destination())
             .map_err(|why| wrong(format!("{field}.destination"), why))?;
-        let mut options = Options::read(given, field)?;
         let kind = given.typ().as_deref().unwrap_or_default();
+        if options.remount {
+            let change = filesystem::again(&target, &options, &self.list, field)?;
+            self.list.push(Mount {
+                make_target: false,
+                recursive: options.recursive_change,
+                follow: may_follow(&target, "tmpfs", &options),
+                ..Mount::new(target, change, options.attributes)
+            });
+            return Ok(());
+        }
         let is_procfs = kind == "proc" && !options.bind;
         // What lies in the way of the kernel's own files lies in the way of masks, labels and sysctls, too.
         if target.is_in_proc() && !(is_procfs && target.components().len() == 1) {
@@ -75,7 +86,7 @@ impl Mounts {
             bind(given, &options, idmap, field, bundle)?
         } else {
             options.flatten();
-            new(given, kind, &options, field)?
+            filesystem::new(given, kind, &options, field)?
         };
         self.list.push(Mount {
             make_target: true,
@@ -148,6 +159,14 @@ fn mappings(
     Ok(users)
 }
 
+/// The refusal of an option that belongs to another kind of mount.
+pub(super) fn only_for(field: &str, option: &str, kind: &str) -> Error {
+    wrong(
+        format!("{field}.options: {option}"),
+        format!("is only for {kind}"),
+    )
+}
+
 fn no_data(options: &Options, field: &str) -> Result<()> {
     match options.data.first() {
         Some((name, _)) => {
@@ -166,6 +185,9 @@ fn bind(
     bundle: &Path,
 ) -> Result<Content> {
     no_data(options, field)?;
+    if options.copy_up {
+        return Err(only_for(field, "tmpcopyup", "a new filesystem"));
+    }
     let source = given
         .source()
         .as_ref()
@@ -184,28 +206,5 @@ fn bind(
         // Otherwise what is unmounted inside would be unmounted on the host.
         propagation: options.propagation.unwrap_or(Propagation::Private),
         idmap,
-    })
-}
-
-fn new(given: &Given, kind: &str, options: &Options, field: &str) -> Result<Content> {
-    if options.idmap.is_some() || given.uid_mappings().is_some() || given.gid_mappings().is_some() {
-        return Err(unsupported(format!("{field}.uidMappings")).hint("only a bind can have them"));
-    }
-    match kind {
-        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" => {}
-        "" => return Err(wrong(format!("{field}.type"), "is missing")),
-        _ => return Err(unsupported(format!("{field}.type: {kind}"))),
-    }
-    // It names nothing, but it is what the mount table shows.
-    let source = given.source().as_ref();
-    let source = source.filter(|source| !source.as_os_str().is_empty());
-    let source = source.map(|source| CString::new(source.as_os_str().as_bytes()));
-    let source = source.transpose();
-    let source = source.map_err(|_| wrong(format!("{field}.source"), "contains a NUL byte"))?;
-    let named = source.map(|source| (c"source".to_owned(), Some(source)));
-    Ok(Content::New {
-        filesystem: CString::new(kind).unwrap_or_default(),
-        options: named.into_iter().chain(options.data.clone()).collect(),
-        propagation: options.propagation.unwrap_or(Propagation::Private),
     })
 }

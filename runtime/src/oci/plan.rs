@@ -61,7 +61,8 @@ pub(super) fn plan(
         own_namespace: places.own.names().any(|name| name == "cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mounts = mounts::plan(mounts, &config.bundle, &view, places.id_maps.as_ref())?;
+    let own_maps = places.id_maps.as_ref();
+    let mounts = mounts::plan(mounts, &config.bundle, &view, own_maps, warnings)?;
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
     readonly.extend(mounts.readonly);
     let named =

@@ -1,15 +1,17 @@
 //! Attaches a mount inside; for a process whose working directory is the container's root. Allocates nothing: a child that has been
 //! cloned uses it.
 
+use std::os::fd::OwnedFd;
+
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 
 use super::target::Wanted;
-use super::{Content, Mount, Unpacking, dev, target};
+use super::{Content, Covered, Mount, Setting, Unpacking, copy_up, dev, target};
 use crate::rootdir::RootDir;
-use crate::sys::mount::{Change, Filesystem, attach as attach_to, set_attributes};
+use crate::sys::mount::{Change, Filesystem, attach as attach_to, attr, set_attributes};
 
 /// Attaches `mount`; what it needs of the host is the next in the parcel.
 pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Errno> {
@@ -18,9 +20,16 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
     } else {
         Wanted::Directory
     };
-    let place = match mount.follow {
-        true => target::open_following(&mount.target, wanted, mount.make_target)?,
-        false => target::open(&mount.target, wanted, mount.make_target)?.fd,
+    let place = |make: bool| match mount.follow {
+        true => target::open_following(&mount.target, wanted, make),
+        false => target::open(&mount.target, wanted, make).map(|place| place.fd),
+    };
+    let there = place(false);
+    // What is made now has nothing that could be taken over.
+    let was_there = there.is_ok();
+    let place = match there {
+        Err(Errno::ENOENT) if mount.make_target => place(true)?,
+        there => there?,
     };
     match &mount.content {
         Content::Bind { .. } | Content::Overlay { .. } => attach_to(parcel.next()?, place),
@@ -35,23 +44,79 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
             filesystem,
             options,
             propagation,
+            covered,
         } => {
             let filesystem = Filesystem::open(filesystem)?;
-            for (key, value) in options {
-                match value {
-                    Some(value) => filesystem.set(key, value)?,
-                    None => filesystem.set_flag(key)?,
-                }
+            configure(&filesystem, options)?;
+            let attributes = mount.attributes.bits();
+            let made = filesystem.mount(attributes & !attr::RDONLY)?;
+            if was_there {
+                take_over(*covered, &place, &made)?;
             }
-            let made = filesystem.mount(mount.attributes.bits())?;
             let change = Change {
+                set: attributes & attr::RDONLY,
                 propagation: Some(*propagation),
                 ..Change::default()
             };
             set_attributes(&made, change)?;
             attach_to(made, place)
         }
+        Content::Remount {
+            cleared,
+            options,
+            propagation,
+        } => {
+            if !options.is_empty() {
+                let filesystem = Filesystem::again(&place)?;
+                configure(&filesystem, options)?;
+                filesystem.reconfigure()?;
+            }
+            if !mount.recursive.is_nothing() {
+                let all = Change {
+                    set: mount.recursive.set.bits(),
+                    clear: mount.recursive.clear.bits(),
+                    recursive: true,
+                    ..Change::default()
+                };
+                set_attributes(&place, all)?;
+            }
+            if let Some((propagation, recursive)) = *propagation {
+                let travel = Change {
+                    propagation: Some(propagation),
+                    recursive,
+                    ..Change::default()
+                };
+                set_attributes(&place, travel)?;
+            }
+            let itself = Change {
+                set: mount.attributes.bits(),
+                clear: cleared.bits(),
+                ..Change::default()
+            };
+            set_attributes(&place, itself)
+        }
         Content::Dev => dev::attach_all(&place, parcel),
+    }
+}
+
+fn configure(filesystem: &Filesystem, options: &[Setting]) -> Result<(), Errno> {
+    for (key, value) in options {
+        match value {
+            Some(value) => filesystem.set(key, value)?,
+            None => filesystem.set_flag(key)?,
+        }
+    }
+    Ok(())
+}
+
+fn take_over(covered: Covered, place: &OwnedFd, made: &OwnedFd) -> Result<(), Errno> {
+    match covered {
+        Covered::Nothing => Ok(()),
+        Covered::Mode => copy_up::take_over(place, made, true, false),
+        Covered::Content { mode, owner } => {
+            copy_up::take_over(place, made, mode, owner)?;
+            copy_up::copy(place, made)
+        }
     }
 }
 

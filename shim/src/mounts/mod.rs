@@ -18,6 +18,12 @@ mod attributes;
     clippy::disallowed_methods,
     clippy::disallowed_types
 )]
+mod copy_up;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
 mod dev;
 mod join;
 #[deny(
@@ -27,6 +33,7 @@ mod join;
 )]
 mod node;
 mod parcel;
+mod place;
 mod plan;
 mod prepare;
 #[deny(
@@ -44,7 +51,8 @@ mod unpacking;
 
 pub use attributes::{Attributes, Recursive};
 pub use join::{add, remove};
-pub use plan::{Content, Mount, Target, Upper};
+pub use place::Target;
+pub use plan::{Content, Covered, Mount, Setting, Upper};
 
 pub(crate) use apply::{attach, write_resolv_conf};
 pub(crate) use dev::{NODES, make_file, populate};

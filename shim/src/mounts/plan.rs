@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use serde::{Serialize, Serializer};
 
 use super::attributes::{Attributes, Recursive};
+use super::place::Target;
 use crate::Error;
 use crate::idmap::IdMap;
 use crate::sys::mount::Propagation;
@@ -72,20 +72,61 @@ pub enum Content {
         /// belong to root of the initial one (Linux 5.11).
         user_attributes: bool,
     },
-    /// A new instance of a filesystem that has no device.
+    /// A new instance of a filesystem, or one that is on a device.
     New {
         /// `proc`, `sysfs`, `devpts`, …
         #[serde(serialize_with = "lossy")]
         filesystem: CString,
         /// Its options, and their values where they have one.
         #[serde(serialize_with = "option_texts")]
-        options: Vec<(CString, Option<CString>)>,
+        options: Vec<Setting>,
         /// Whether mounts in it travel.
         #[serde(serialize_with = "propagation_name")]
         propagation: Propagation,
+        /// What it has of the directory that it covers.
+        #[serde(skip_serializing_if = "Covered::is_nothing")]
+        covered: Covered,
+    },
+    /// Nothing new: what is mounted there already is changed.
+    Remount {
+        /// Attributes that it loses.
+        cleared: Attributes,
+        /// Options of the filesystem that change.
+        #[serde(serialize_with = "option_texts")]
+        options: Vec<Setting>,
+        /// How mounts in it travel from now on, and in all mounts below it.
+        #[serde(serialize_with = "some_propagation")]
+        propagation: Option<(Propagation, bool)>,
     },
     /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
     Dev,
+}
+
+/// An option of a filesystem, and its value where it has one.
+pub type Setting = (CString, Option<CString>);
+
+/// What a new filesystem takes over from the directory that it covers, if that was there before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Covered {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Its mode.
+    Mode,
+    /// What is in it, too, and its mode and owner as far as these are wanted.
+    Content {
+        /// Whether its mode.
+        mode: bool,
+        /// Whether its owner.
+        owner: bool,
+    },
+}
+
+impl Covered {
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
 }
 
 /// The writable layer of an overlay.
@@ -95,107 +136,6 @@ pub struct Upper {
     pub upper: PathBuf,
     /// An empty directory on the same filesystem, for the kernel.
     pub work: PathBuf,
-}
-
-/// A path inside: absolute, not the root, without `..`; kept in components, because the child looks up one after the
-/// other.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Target {
-    components: Vec<CString>,
-    /// From the root to each of them: `a`, `a/b`, `a/b/c`.
-    ways: Vec<CString>,
-}
-
-impl Target {
-    /// Takes a path apart.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn new(path: &Path) -> Result<Self, &'static str> {
-        let mut components = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::Normal(name) => components
-                    .push(CString::new(name.as_bytes()).map_err(|_| "it contains a NUL byte")?),
-                Component::ParentDir => return Err("it has \"..\" in it"),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            }
-        }
-        match components.first().map(|name| name.to_bytes()) {
-            _ if !path.is_absolute() => Err("it is not absolute"),
-            None => Err("it is the root directory"),
-            Some(_) => Ok(Self {
-                ways: ways(&components),
-                components,
-            }),
-        }
-    }
-
-    /// The same for a container whose procfs is ours to attach: nothing else may lie there.
-    ///
-    /// # Errors
-    /// As [`Target::new`].
-    pub fn outside_proc(path: &Path) -> Result<Self, &'static str> {
-        let target = Self::new(path)?;
-        if target.is_in_proc() {
-            return Err("it is in /proc, which is the container's own");
-        }
-        Ok(target)
-    }
-
-    /// Whether it is `/proc` or lies below it.
-    #[must_use]
-    pub fn is_in_proc(&self) -> bool {
-        self.components
-            .first()
-            .is_some_and(|name| name.to_bytes() == b"proc")
-    }
-
-    /// Its components, at least one.
-    #[must_use]
-    pub fn components(&self) -> &[CString] {
-        &self.components
-    }
-
-    /// The ways to them from the root, without a slash in front.
-    pub(super) fn ways(&self) -> &[CString] {
-        &self.ways
-    }
-
-    /// Whether it is `other` or lies below it.
-    #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.components.starts_with(&other.components)
-    }
-}
-
-fn ways(components: &[CString]) -> Vec<CString> {
-    let names: Vec<&[u8]> = components.iter().map(|name| name.to_bytes()).collect();
-    let ways = (1..=names.len()).filter_map(|count| names.get(..count));
-    // Joined from what has no NUL byte.
-    ways.filter_map(|names| CString::new(names.join(&b'/')).ok())
-        .collect()
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for name in &self.components {
-            write!(f, "/{}", name.to_string_lossy())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl Serialize for Target {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 impl Mount {
@@ -247,6 +187,9 @@ impl Mount {
                 format!("fsmount({}", filesystem.to_string_lossy())
             }
             Content::Dev => "fsmount(tmpfs, null zero full random urandom tty pts shm".to_owned(),
+            Content::Remount { .. } => {
+                return format!("mount_setattr({}, {})", self.target, self.words());
+            }
         };
         let words = self.words();
         let separator = if words.is_empty() { "" } else { ", " };
@@ -287,10 +230,22 @@ impl Mount {
             Content::New {
                 options,
                 propagation,
+                covered,
                 ..
             } => {
                 words.extend(options.iter().map(|option| Cow::Owned(option_text(option))));
                 words.push(Cow::Borrowed(name(*propagation)));
+                let copied = matches!(covered, Covered::Content { .. });
+                words.extend(copied.then_some(Cow::Borrowed("tmpcopyup")));
+            }
+            Content::Remount {
+                cleared,
+                options,
+                propagation,
+            } => {
+                words.extend(cleared.names().map(|name| Cow::Owned(format!("-{name}"))));
+                words.extend(options.iter().map(|option| Cow::Owned(option_text(option))));
+                words.extend(propagation.map(|(kind, _)| Cow::Borrowed(name(kind))));
             }
             Content::Dev => {}
         }
@@ -305,6 +260,7 @@ impl Mount {
             Content::Overlay { .. } => "overlay".to_owned(),
             Content::New { filesystem, .. } => filesystem.to_string_lossy().into_owned(),
             Content::Dev => "dev".to_owned(),
+            Content::Remount { .. } => "remount".to_owned(),
         };
         let words = self.words();
         let separator = if words.is_empty() { "" } else { "," };
@@ -316,6 +272,8 @@ impl Mount {
     pub fn failure(&self, errno: Errno) -> Error {
         let error = Error::sys("mount at", &self.target, errno).flags(self.entry());
         match errno {
+            Errno::ENODEV => error.hint("the kernel does not know this filesystem: modprobe it"),
+            Errno::EINVAL | Errno::ENOENT if matches!(self.content, Content::Remount { .. }) => error.hint("something must be mounted there already, and take this change"),
             Errno::ELOOP => error.hint(
                 "the target, or something on the way to it, is a symlink inside; give its real path",
             ),
@@ -330,7 +288,7 @@ impl Mount {
             Errno::EACCES | Errno::EPERM | Errno::EOVERFLOW => error.hint(
                 "the container's root may not do this: is the place its own by its id map? an idmap= of the entry that it lies in may help",
             ),
-            Errno::ENOSPC => error.hint("the disk is full, or there are more mounts than sysctl fs.mount-max allows"),
+            Errno::ENOSPC => error.hint("the disk, or the new filesystem, is full; or there are more mounts than sysctl fs.mount-max allows"),
             Errno::EINVAL => error.hint("the kernel refuses the combination; dmesg may have its reason"),
             Errno::EMFILE => error.hint("too many open files: raise the limit (ulimit -n)"),
             _ => error.hint("what is there now? try: subcontainer exec ROOTFS ls -la"),
@@ -359,6 +317,16 @@ fn propagation_name<S: Serializer>(
     serializer.serialize_str(name(*propagation))
 }
 
+fn some_propagation<S: Serializer>(
+    propagation: &Option<(Propagation, bool)>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match propagation {
+        Some((kind, _)) => serializer.serialize_some(name(*kind)),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn texts<S: Serializer>(list: &[impl fmt::Display], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(list.iter().map(ToString::to_string))
 }
@@ -367,7 +335,7 @@ fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&text.to_string_lossy())
 }
 
-fn option_text((key, value): &(CString, Option<CString>)) -> String {
+fn option_text((key, value): &Setting) -> String {
     let key = key.to_string_lossy();
     match value {
         Some(value) => format!("{key}={}", value.to_string_lossy()),
@@ -375,10 +343,7 @@ fn option_text((key, value): &(CString, Option<CString>)) -> String {
     }
 }
 
-fn option_texts<S: Serializer>(
-    list: &[(CString, Option<CString>)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn option_texts<S: Serializer>(list: &[Setting], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(list.iter().map(option_text))
 }
 
@@ -387,48 +352,4 @@ fn settings<S: Serializer>(list: &[(CString, CString)], serializer: S) -> Result
         list.iter()
             .map(|(key, value)| (key.to_string_lossy(), value.to_string_lossy())),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_absolute_and_below_the_root_and_not_in_proc() {
-        for (given, kept) in [
-            ("/data", "/data"),
-            ("//a/./b//c/", "/a/b/c"),
-            ("/process", "/process"),
-            ("/a/proc", "/a/proc"),
-        ] {
-            assert_eq!(
-                Target::outside_proc(Path::new(given)).unwrap().to_string(),
-                kept
-            );
-        }
-        for bad in [
-            "",
-            "data",
-            "./data",
-            "/",
-            "//",
-            "/.",
-            "/a/../b",
-            "/..",
-            "/proc",
-            "/proc/sys",
-            "/a\0b",
-        ] {
-            assert!(Target::outside_proc(Path::new(bad)).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn within_goes_by_components() {
-        let target = |text| Target::new(Path::new(text)).unwrap();
-        assert!(target("/a/b").is_within(&target("/a")));
-        assert!(target("/a").is_within(&target("/a")));
-        assert!(!target("/ab").is_within(&target("/a")));
-        assert!(!target("/a").is_within(&target("/a/b")));
-    }
 }

@@ -69,7 +69,7 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
                 packing.add(copy)
             }
             Content::Overlay { .. } => packing.add(overlay(mount)?),
-            Content::Tmpfs { .. } | Content::New { .. } => Ok(()),
+            Content::Tmpfs { .. } | Content::New { .. } | Content::Remount { .. } => Ok(()),
             Content::Dev => {
                 for node in dev::nodes() {
                     let node = node.map_err(|errno| {

@@ -18,6 +18,7 @@ pub mod process;
 pub mod signal;
 pub mod socket;
 pub mod statx;
+pub mod tree;
 pub mod tty;
 pub mod verity;
 

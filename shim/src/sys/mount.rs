@@ -20,6 +20,9 @@ const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
+const FSPICK_CLOEXEC: libc::c_uint = 0x1;
+const FSPICK_EMPTY_PATH: libc::c_uint = 0x8;
 /// Not in libc yet; the same number on every architecture (Linux 6.15).
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
@@ -243,6 +246,31 @@ impl Filesystem {
         // SAFETY: `name` is a C string; the call returns a new descriptor or an error.
         check_fd(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) })
             .map(Self)
+    }
+
+    /// Starts changing the options of the one that is mounted at `place`, the root of the mount: fspick(2).
+    ///
+    /// # Errors
+    /// EINVAL where it is not the root of a mount; EPERM for a filesystem of another user namespace.
+    pub fn again(place: impl AsFd) -> Result<Self, Errno> {
+        // SAFETY: the path is an empty C string; the call returns a new descriptor or an error.
+        check_fd(unsafe {
+            libc::syscall(
+                libc::SYS_fspick,
+                place.as_fd().as_raw_fd(),
+                c"".as_ptr(),
+                FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+            )
+        })
+        .map(Self)
+    }
+
+    /// Applies what has been set since [`Self::again`].
+    ///
+    /// # Errors
+    /// Those of fsconfig(2), which are the filesystem's own.
+    pub fn reconfigure(&self) -> Result<(), Errno> {
+        self.config(FSCONFIG_CMD_RECONFIGURE, ptr::null(), ptr::null(), 0)
     }
 
     fn config(

@@ -10,6 +10,7 @@ mod exec;
 mod exec_words;
 mod hooks;
 mod lifecycle;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod podman;

@@ -106,7 +106,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
         ("/mounts", onto("/proc/sys"), "mounts[0].destination"),
         ("/mounts", onto("/proc"), "mounts[0].destination"),
         ("/mounts", onto("/a/../b"), "mounts[0].destination"),
-        ("/mounts", bound("remount"), "mounts[0].options: remount"),
         ("/mounts", bound("nosuch"), "mounts[0].options: nosuch"),
         (
             "/linux/namespaces",
