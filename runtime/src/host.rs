@@ -69,7 +69,16 @@ pub(crate) fn mounts() -> Option<MountInfos> {
 /// can leave a group.
 #[must_use]
 pub fn may_set_groups() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+    may_set_groups_in("/proc/self/setgroups")
+}
+
+/// The same where another process is.
+pub(crate) fn may_set_groups_of(pid: i32) -> bool {
+    may_set_groups_in(&format!("/proc/{pid}/setgroups"))
+}
+
+fn may_set_groups_in(path: &str) -> bool {
+    std::fs::read_to_string(path).map_or(true, |text| text.trim() != "deny")
 }
 
 fn identity_line(line: &str) -> Option<IdRange> {

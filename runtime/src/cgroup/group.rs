@@ -15,20 +15,6 @@ use super::hierarchies::Version;
 use super::place::{Place, Places};
 use super::settings::{Setting, Settings};
 
-/// What could not be done: the error, and whether the caller may simply not do it here.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    /// The host's cgroups are not the caller's to change.
-    pub(crate) forbidden: bool,
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        failure.error
-    }
-}
-
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -73,27 +59,18 @@ impl Group {
     /// Makes what is missing. What there is already must be empty, and must not be frozen.
     ///
     /// # Errors
-    /// See [`Failure`]. What has been made by then is still there.
-    pub(crate) fn make(places: &Places, settings: &Settings) -> Result<Self, Failure> {
+    /// Those of the kernel, and what is wrong with one that is there. What has been made by then is still there.
+    pub(crate) fn make(places: &Places, settings: &Settings) -> Result<Self> {
         let wanted = settings.controllers();
         let members = places.list.iter().map(|place| {
             make(place, &wanted).map_err(|errno| {
-                let full = place.full();
-                let error = Error::sys("make cgroup", full.display(), errno).hint(hint(errno));
-                Failure {
-                    error,
-                    forbidden: matches!(errno, Errno::EROFS | Errno::EACCES | Errno::EPERM),
-                }
+                Error::sys("make cgroup", place.full().display(), errno).hint(hint(errno))
             })
         });
         let group = Self {
             members: members.collect::<Result<_, _>>()?,
         };
-        let refused = group.check();
-        refused.map(|()| group).map_err(|error| Failure {
-            error,
-            forbidden: false,
-        })
+        group.check().map(|()| group)
     }
 
     fn check(&self) -> Result<()> {

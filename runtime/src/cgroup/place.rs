@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use shim::RootDir;
 
@@ -99,6 +100,16 @@ impl Places {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Whether the caller may make them, as the directories above them show it.
+    pub(crate) fn are_callers(&self) -> bool {
+        self.list.iter().all(|place| {
+            let all = place.path.components().count();
+            let above = place.path.ancestors().nth(all - place.found);
+            let above = place.mount.join(above.unwrap_or(Path::new("")));
+            access(&above, AccessFlags::W_OK).is_ok()
+        })
     }
 
     /// Their paths, as the host sees them.

@@ -4,33 +4,36 @@ use shim::Result;
 
 use super::config::{Config, unsupported, wrong};
 use super::id::ContainerId;
-use super::words::CgroupDriver;
+use super::rootless::Rootless;
+use super::words::{CgroupDriver, Globals};
 use crate::cgroup::{Group, Hierarchies, Places, Settings};
 
 /// What has been decided.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
+    /// None where there are to be none.
     pub(super) places: Places,
     settings: Settings,
-    /// Whether config.json says something of them.
-    asked: bool,
-    /// What is not going to be limited, because the caller wants no cgroups.
-    pub(super) unlimited: Vec<&'static str>,
+    /// What is not going to hold.
+    pub(super) warnings: Vec<String>,
 }
+
+const PATH: &str = "linux.cgroupsPath";
 
 impl Cgroups {
     /// Decides. Changes nothing.
     ///
     /// # Errors
     /// Names what the host cannot do, or this version.
-    pub(super) fn decide(config: &Config, driver: CgroupDriver, id: &ContainerId) -> Result<Self> {
+    pub(super) fn decide(config: &Config, globals: &Globals, id: &ContainerId) -> Result<Self> {
         let asked = config.asks_for_cgroups();
-        match driver {
+        match globals.cgroups {
             CgroupDriver::Cgroupfs => {}
             CgroupDriver::Systemd => return Err(unsupported("--systemd-cgroup")),
             CgroupDriver::Disabled => {
+                let why = |field| format!("{field} is not applied: --cgroup-manager=disabled");
                 return Ok(Self {
-                    unlimited: asked,
+                    warnings: asked.into_iter().map(why).collect(),
                     ..Self::default()
                 });
             }
@@ -39,24 +42,56 @@ impl Cgroups {
         let linux = config.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let path = path.filter(|path| !path.as_os_str().is_empty());
-        const PATH: &str = "linux.cgroupsPath";
         let places =
             Places::decide(&hierarchies, path, id.as_str()).map_err(|why| wrong(PATH, why))?;
         if path.is_some() && places.is_empty() {
             return Err(wrong(PATH, "no cgroups are mounted below /sys/fs/cgroup")
                 .hint("--cgroup-manager=disabled says that there shall be none"));
         }
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let settings = resources.map(|resources| Settings::decide(resources, &places, None));
+        let mut resources = linux.and_then(|linux| linux.resources().clone());
+        let mut warnings = Vec::new();
+        let rootless = globals.rootless.holds()?;
+        if rootless
+            && let Some(resources) = &mut resources
+            && resources
+                .devices()
+                .as_ref()
+                .is_some_and(|list| !list.is_empty())
+        {
+            // Nor does it need them: in a user namespace no device can be made.
+            resources.set_devices(None);
+            warnings.push(
+                "linux.resources.devices is not applied: only root of the machine can have such rules"
+                    .to_owned(),
+            );
+        }
+        let needed = match rootless {
+            true => config.asks_for_limits(),
+            false => !asked.is_empty(),
+        };
+        if !places.are_callers() {
+            const WHY: &str = "the cgroups are not the caller's to change";
+            if needed {
+                return Err(wrong(asked.join(", "), WHY)
+                    .hint("--cgroup-manager=disabled does without, and warns of it"));
+            }
+            if globals.rootless != Rootless::No {
+                warnings.extend(path.map(|_| format!("{PATH} is not applied: {WHY}")));
+                return Ok(Self {
+                    warnings,
+                    ..Self::default()
+                });
+            }
+        }
+        let settings = resources.map(|resources| Settings::decide(&resources, &places, None));
         Ok(Self {
             settings: settings.transpose()?.unwrap_or_default(),
-            asked: !asked.is_empty(),
             places,
-            unlimited: Vec::new(),
+            warnings,
         })
     }
 
-    /// Makes them; none where nobody asked for any, and they are not ours to make.
+    /// Makes them, if there are to be any.
     ///
     /// # Errors
     /// Those of the kernel. What has been made by then is still there.
@@ -64,16 +99,8 @@ impl Cgroups {
         if self.places.is_empty() {
             return Ok(None);
         }
-        match Group::make(&self.places, &self.settings) {
-            Err(failure) if failure.forbidden && !self.asked => {
-                self.places.remove()?;
-                Ok(None)
-            }
-            made => {
-                let group = made?;
-                group.apply(&self.settings)?;
-                Ok(Some(group))
-            }
-        }
+        let group = Group::make(&self.places, &self.settings)?;
+        group.apply(&self.settings)?;
+        Ok(Some(group))
     }
 }

@@ -84,6 +84,15 @@ impl Config {
             .filter(|name| !is_empty(self.part(&name.split('.').collect::<Vec<_>>())))
             .collect()
     }
+
+    /// Whether something is limited, apart from which devices may be used.
+    pub(super) fn asks_for_limits(&self) -> bool {
+        let mut resources = self.part(&["linux", "resources"]).clone();
+        if let Some(all) = resources.as_object_mut() {
+            all.remove("devices");
+        }
+        !is_empty(&resources)
+    }
 }
 
 /// Whether nothing is said.

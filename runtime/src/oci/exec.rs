@@ -17,7 +17,7 @@ use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
 use super::state::{CONFIG, Container, Status};
-use super::{absolute, console, hooks, oom, process};
+use super::{absolute, console, hooks, oom, process, rootless};
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -97,11 +97,14 @@ fn plan(
     let namespaces =
         Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
     let own_ids = namespaces.has_user();
+    let leader = record.init.map_or(0, |init| init.pid);
+    let set_groups = host::may_set_groups_of(leader);
+    rootless::check_groups(&given, set_groups)?;
     let plan = Plan {
         namespaces,
         privileges: process::privileges(&given, filter.as_deref(), &file, own_ids, warnings)?,
         process: process::plan(&given, &rootfs.dir)?,
-        set_groups: host::may_set_groups(),
+        set_groups,
         detached: true,
         stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,

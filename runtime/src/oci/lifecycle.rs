@@ -20,9 +20,9 @@ use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
 use super::state::{CONFIG, Container, Seen, Status, Store};
-use super::words::{CgroupDriver, Create};
-use super::{absolute, console, exec, oom, plan, show, time};
-use crate::cgroup::{Group, Places};
+use super::words::{Create, Globals};
+use super::{absolute, console, exec, oom, plan, rootless, show, time};
+use crate::cgroup::Group;
 use crate::cli::Outcome;
 
 /// Makes a container, whose program then waits to be started.
@@ -32,10 +32,10 @@ use crate::cli::Outcome;
 pub(super) fn create(
     store: &Store,
     args: &Create,
-    cgroups: CgroupDriver,
+    globals: &Globals,
     log: &mut Option<Log>,
 ) -> Result<()> {
-    make(store, args, cgroups, log, |_, held, _| {
+    make(store, args, globals, log, |_, held, _| {
         held.leave();
         Ok(())
     })
@@ -48,21 +48,23 @@ pub(super) fn create(
 fn make<T>(
     store: &Store,
     args: &Create,
-    cgroups: CgroupDriver,
+    globals: &Globals,
     log: &mut Option<Log>,
     then: impl FnOnce(&Container, Held<'_>, &mut Option<Log>) -> Result<T>,
 ) -> Result<T> {
     let mut config = Config::read(&args.bundle, &args.config)?;
     let mut warnings = std::mem::take(&mut config.warnings);
-    let cgroups = Cgroups::decide(&config, cgroups, &args.id)?;
+    let entered = rootless::enter(&config.spec.linux().clone().unwrap_or_default())?;
+    let cgroups = Cgroups::decide(&config, globals, &args.id)?;
     let rootfs = plan::rootfs(&config)?;
     let hooks = Hooks::of(&config)?;
     let outside = plan::Outside {
         cgroups: &cgroups.places,
+        entered: entered.as_ref(),
         preserved: args.preserved,
         pauses: hooks.of_create(),
     };
-    let mut plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
+    let plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let socket = args.console_socket.as_deref();
@@ -70,27 +72,23 @@ fn make<T>(
     let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
     let process = config.spec.process().as_ref();
     let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
-    let making = store.make(&args.id)?;
     let mut record = record(&config, &plan)?;
+    // The kernel does not end all when the first one ends.
+    if cgroups.places.is_empty() && !record.own_pids {
+        return Err(wrong(
+            "linux.namespaces",
+            "without a PID namespace of its own a container needs cgroups",
+        )
+        .hint("its processes are found there when it is deleted"));
+    }
+    let making = store.make(&args.id)?;
     record.cgroups = cgroups.places.clone();
     record.hooks = hooks.any();
     making.write(&record)?;
     making.put(CONFIG, &config.bytes)?;
     let group = cgroups.make()?;
-    match group {
-        Some(_) => record.cgroups.take(),
-        // The kernel does not end all when the first one ends.
-        None if !record.own_pids => {
-            return Err(wrong(
-                "linux.namespaces",
-                "without a PID namespace of its own a container needs cgroups",
-            )
-            .hint("its processes are found there when it is deleted"));
-        }
-        None => {
-            plan.cgroups.clear();
-            record.cgroups = Places::default();
-        }
+    if group.is_some() {
+        record.cgroups.take();
     }
     let hold = making.hold()?;
     let console = console.as_ref().map(|socket| socket.as_fd());
@@ -138,13 +136,7 @@ fn make<T>(
             return Err(error);
         }
     }
-    warnings.extend(
-        cgroups
-            .unlimited
-            .iter()
-            .map(|field| format!("{field} is not applied: --cgroup-manager=disabled")),
-    );
-    for text in warnings {
+    for text in warnings.into_iter().chain(cgroups.warnings) {
         log::warn(log, &text);
     }
     making.finish();
@@ -223,11 +215,11 @@ fn hooks(container: &Container, record: &Record) -> Result<Hooks> {
 pub(super) fn run(
     store: &Store,
     args: &Create,
-    cgroups: CgroupDriver,
+    globals: &Globals,
     log: &mut Option<Log>,
     signals: &SignalFd,
 ) -> Result<Outcome> {
-    make(store, args, cgroups, log, |container, held, log| {
+    make(store, args, globals, log, |container, held, log| {
         let lock = container.lock()?;
         let started = start(container);
         drop(lock);

@@ -9,6 +9,7 @@ mod config;
 mod console;
 mod devices;
 mod events;
+mod example;
 mod exec;
 mod exec_words;
 mod filesystem;
@@ -25,6 +26,7 @@ mod oom;
 mod plan;
 mod process;
 mod record;
+mod rootless;
 mod show;
 mod state;
 mod table;
@@ -33,7 +35,7 @@ mod update;
 mod words;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use shim::error::EXIT_OWN;
 use shim::{Result, signals};
@@ -42,8 +44,6 @@ use self::log::{Level, Log};
 use self::state::Store;
 use self::words::{Globals, Request};
 use crate::cli::Outcome;
-use crate::config::DEFAULT_STATE;
-use crate::rootless;
 
 /// The release of the runtime specification that is followed.
 const SPECIFICATION: &str = "1.2.1";
@@ -89,24 +89,21 @@ pub fn main(words: Vec<OsString>) -> Result<Outcome> {
 }
 
 fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Outcome> {
-    let root = || {
-        globals
-            .root
-            .clone()
-            .unwrap_or_else(|| Path::new(DEFAULT_STATE).join("oci"))
-    };
     match &request {
         Request::Help(text) => return Ok(Outcome::text(text.clone())),
         Request::Version => return Ok(Outcome::text(version())),
         Request::Features => return show::features().map(Outcome::text),
-        Request::Spec(bundle) => return show::write_spec(bundle).map(|()| Outcome::SILENT),
+        Request::Spec { bundle, rootless } => {
+            return example::write(bundle, *rootless).map(|()| Outcome::SILENT);
+        }
         _ => {}
     }
-    rootless::refuse_elevated()?;
-    let store = Store::new(absolute(root())?);
+    crate::rootless::refuse_elevated()?;
+    let root = globals.root.clone().map_or_else(rootless::state_root, Ok)?;
+    let store = Store::new(absolute(root)?);
     match request {
         Request::Create(args) => {
-            lifecycle::create(&store, &args, globals.cgroups, log)?;
+            lifecycle::create(&store, &args, globals, log)?;
             Ok(Outcome::SILENT)
         }
         Request::Start(id) => {
@@ -116,7 +113,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         }
         Request::Run(args) => {
             let signals = signals::block_all()?;
-            lifecycle::run(&store, &args, globals.cgroups, log, &signals)
+            lifecycle::run(&store, &args, globals, log, &signals)
         }
         Request::State(id) => show::state(&store.find(&id)?).map(Outcome::text),
         Request::Kill { id, signal, all } => {
@@ -141,7 +138,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         }
         Request::List { json, quiet } => show::list(&store, json, quiet).map(Outcome::text),
         Request::Ps(id, json) => show::processes(&store.find(&id)?, json).map(Outcome::text),
-        Request::Help(_) | Request::Version | Request::Features | Request::Spec(_) => {
+        Request::Help(_) | Request::Version | Request::Features | Request::Spec { .. } => {
             Ok(Outcome::SILENT)
         }
     }

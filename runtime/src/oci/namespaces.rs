@@ -9,6 +9,7 @@ use shim::plan::{IdMaps, IdRange, Joined, Namespaces};
 use shim::{Error, Result};
 
 use super::config::{unsupported, wrong};
+use super::rootless;
 
 /// Where a container is.
 #[derive(Debug)]
@@ -34,11 +35,11 @@ impl Places {
     }
 }
 
-/// Decides; looks at the files that are named.
+/// Decides; looks at the files that are named. `entered` are the ids of the user namespace that the caller has entered.
 ///
 /// # Errors
 /// Names the field that is wrong or not supported.
-pub(super) fn plan(linux: &Linux) -> Result<Places> {
+pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
     let (mut own, mut joined, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
         let field = format!("linux.namespaces[{index}]");
@@ -82,8 +83,15 @@ pub(super) fn plan(linux: &Linux) -> Result<Places> {
     }
     let own =
         Namespaces::from_names(own).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
+    if !seen.contains(&"user") {
+        refuse_maps(linux)?;
+    }
+    let id_maps = own.has_user().then(|| id_maps(linux)).transpose()?;
     Ok(Places {
-        id_maps: id_maps(linux, own, seen.contains(&"user"))?,
+        id_maps: match (id_maps, entered) {
+            (Some(maps), Some(entered)) => Some(rootless::translate(&maps, entered)?),
+            (maps, _) => maps,
+        },
         own,
         joined,
     })
@@ -115,28 +123,28 @@ fn is_callers(joined: &Joined, name: &str) -> bool {
     matches!((own, identity(&joined.path)), (Ok(own), Ok(other)) if own == other)
 }
 
-/// Of a user namespace that is joined the maps are what they are: engines write some there because runc asks for them.
-fn id_maps(linux: &Linux, own: Namespaces, any_user: bool) -> Result<Option<IdMaps>> {
-    let lists = [
-        ("linux.uidMappings", linux.uid_mappings()),
-        ("linux.gidMappings", linux.gid_mappings()),
-    ];
-    for (field, list) in lists {
-        let given = list.as_ref().is_some_and(|list| !list.is_empty());
-        if given && !any_user {
-            return Err(wrong(field, "needs a user namespace"));
-        }
-        if !given && own.has_user() {
-            return Err(wrong(field, "is missing, for a new user namespace"));
-        }
-    }
-    if !own.has_user() {
-        return Ok(None);
-    }
-    Ok(Some(IdMaps {
+/// The maps of a new user namespace, as they stand there.
+///
+/// # Errors
+/// One is missing, or is none.
+pub(super) fn id_maps(linux: &Linux) -> Result<IdMaps> {
+    Ok(IdMaps {
         users: ranges("linux.uidMappings", linux.uid_mappings().as_ref())?,
         groups: ranges("linux.gidMappings", linux.gid_mappings().as_ref())?,
-    }))
+    })
+}
+
+/// Of a user namespace that is joined the maps are what they are: engines write some there because runc asks for them.
+fn refuse_maps(linux: &Linux) -> Result<()> {
+    for (field, list) in [
+        ("linux.uidMappings", linux.uid_mappings()),
+        ("linux.gidMappings", linux.gid_mappings()),
+    ] {
+        if list.as_ref().is_some_and(|list| !list.is_empty()) {
+            return Err(wrong(field, "needs a user namespace"));
+        }
+    }
+    Ok(())
 }
 
 fn ranges(field: &'static str, list: Option<&Vec<LinuxIdMapping>>) -> Result<Vec<IdRange>> {
@@ -145,6 +153,9 @@ fn ranges(field: &'static str, list: Option<&Vec<LinuxIdMapping>>) -> Result<Vec
         .flatten()
         .map(|line| IdRange::new(line.container_id(), line.host_id(), line.size()))
         .collect();
+    if ranges.is_empty() {
+        return Err(wrong(field, "is missing, for a new user namespace"));
+    }
     let lines: Vec<IdMap> = ranges.iter().copied().map(IdMap::from).collect();
     idmap::check(&lines).map_err(|error| error.flags(field))?;
     Ok(ranges)

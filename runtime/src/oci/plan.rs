@@ -6,12 +6,12 @@ use oci_spec::runtime::Linux;
 use serde_json::Value;
 use shim::Result;
 use shim::mounts::{Content, Mount};
-use shim::plan::{Launch, Namespaces, Program, Sysctl, System, Views};
+use shim::plan::{IdMaps, Launch, Namespaces, Program, Sysctl, System, Views};
 use shim::sys::mount::Propagation;
 
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
-use super::{devices, mounts, namespaces, process};
+use super::{devices, mounts, namespaces, process, rootless};
 use crate::cgroup;
 use crate::host;
 use crate::process::Rootfs;
@@ -21,6 +21,8 @@ use crate::process::Rootfs;
 pub(super) struct Outside<'a> {
     /// The cgroups that it gets.
     pub(super) cgroups: &'a cgroup::Places,
+    /// The ids of the user namespace that has been entered in order to mount, if one has.
+    pub(super) entered: Option<&'a IdMaps>,
     /// How many of the caller's descriptors it gets.
     pub(super) preserved: u32,
     /// Whether there are hooks to be run when everything is mounted.
@@ -54,8 +56,10 @@ pub(super) fn plan(
     let spec = &config.spec;
     let given = spec.process().as_ref();
     let given = given.ok_or_else(|| wrong("process", "is missing"))?;
+    let set_groups = host::may_set_groups();
+    rootless::check_groups(given, set_groups)?;
     let linux = spec.linux().clone().unwrap_or_default();
-    let places = namespaces::plan(&linux)?;
+    let places = namespaces::plan(&linux, outside.entered)?;
     let view = View {
         places: outside.cgroups,
         own_namespace: places.own.names().any(|name| name == "cgroup"),
@@ -109,7 +113,7 @@ pub(super) fn plan(
             closed_devices: false,
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
         },
-        set_groups: host::may_set_groups(),
+        set_groups,
         resolv_conf: None,
         mounts: mounts.list,
         program: Program::Held(process::plan(given, &rootfs.dir)?),

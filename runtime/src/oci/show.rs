@@ -1,15 +1,15 @@
-//! What is printed: state, list, ps, features, and the config.json of `spec`.
+//! What is printed: state, list, ps, features.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::{Value, json};
-use shim::{Error, Result};
+use serde_json::json;
+use shim::Result;
 
-use super::SPECIFICATION;
 use super::state::{Container, Status, Store};
+use super::{SPECIFICATION, rootless};
 use crate::json;
 
 /// The state of the specification, and what list adds to it.
@@ -24,7 +24,7 @@ struct State {
     rootfs: PathBuf,
     created: String,
     annotations: BTreeMap<String, String>,
-    owner: &'static str,
+    owner: String,
 }
 
 impl State {
@@ -50,7 +50,7 @@ impl State {
             rootfs,
             created,
             annotations,
-            owner: "root",
+            owner: rootless::owner(&container.dir),
         })
     }
 }
@@ -185,59 +185,4 @@ pub(super) fn features() -> Result<String> {
 
 fn capabilities() -> Vec<String> {
     crate::capabilities::Set::up_to(40).names().collect()
-}
-
-/// `spec`: a configuration that runs a shell, with nothing in it that is not supported.
-///
-/// # Errors
-/// There is a config.json already; it cannot be written.
-pub(super) fn write_spec(bundle: &Path) -> Result<()> {
-    let path = bundle.join("config.json");
-    let text = json::pretty(&example())?;
-    let mut options = std::fs::File::options();
-    let opened = options.write(true).create_new(true).open(&path);
-    opened
-        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
-        .map_err(|error| {
-            Error::io("write", path.display(), &error)
-                .hint("a config.json that is there already is not replaced")
-        })
-}
-
-fn example() -> Value {
-    let usual = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
-    json!({
-        "ociVersion": SPECIFICATION,
-        "process": {
-            "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["sh"],
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
-            "cwd": "/",
-            "capabilities": { "bounding": usual, "effective": usual, "permitted": usual },
-            "noNewPrivileges": true,
-        },
-        "root": { "path": "rootfs", "readonly": true },
-        "hostname": "container",
-        "mounts": [
-            mount("/proc", "proc", &[]),
-            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ],
-        "linux": {
-            "namespaces": [
-                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                { "type": "cgroup" },
-            ],
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
-            ],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-        },
-    })
 }

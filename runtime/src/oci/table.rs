@@ -34,6 +34,7 @@ pub(super) enum Id {
     Cgroup,
     IgnorePaused,
     Stats,
+    Rootless,
     Interval,
     Resources,
     Limit(Limit),
@@ -358,6 +359,13 @@ pub(super) static VERBS: &[Row] = &[
         operands: "",
         about: "write a config.json to start from",
         notes: "",
-        flags: &[BUNDLE],
+        flags: &[
+            BUNDLE,
+            &[switch(
+                Id::Rootless,
+                "--rootless",
+                "one that the caller can run without root",
+            )],
+        ],
     },
 ];

@@ -10,6 +10,7 @@ use shim::{Error, Result};
 use super::events;
 use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
+use super::rootless::Rootless;
 use super::state;
 use super::table::{Action, Id, Row, VERBS};
 use super::update::Limits;
@@ -48,6 +49,7 @@ pub(super) struct Globals {
     pub(super) log: Option<PathBuf>,
     pub(super) log_format: LogFormat,
     pub(super) cgroups: CgroupDriver,
+    pub(super) rootless: Rootless,
 }
 
 /// A verb with its operand and options.
@@ -80,7 +82,10 @@ pub(super) enum Request {
     },
     Ps(ContainerId, bool),
     Features,
-    Spec(PathBuf),
+    Spec {
+        bundle: PathBuf,
+        rootless: bool,
+    },
 }
 
 /// `create` and `run`.
@@ -165,9 +170,9 @@ pub(super) fn globals(words: Vec<OsString>, globals: &mut Globals) -> Result<Vec
                     }
                 }
             }
-            "--rootless" => match value()?.to_str() {
-                Some("auto" | "false") => {}
-                _ => return Err(bad(&option, "not supported yet", "give auto or false")),
+            "--rootless" => match Rootless::read(value()?.to_str()) {
+                Some(rootless) => globals.rootless = rootless,
+                None => return Err(bad(&option, "unknown", "give auto, true or false")),
             },
             "--debug" => {}
             "--version" | "-v" => return Ok(vec!["--version".into()]),
@@ -222,6 +227,7 @@ struct Given {
     cgroup: Option<PathBuf>,
     ignore_paused: bool,
     stats: bool,
+    rootless: bool,
     interval: Option<Duration>,
     limits: Limits,
     operands: Vec<OsString>,
@@ -253,6 +259,7 @@ impl Given {
             Id::Cgroup => self.cgroup = Some(value.into()),
             Id::IgnorePaused => self.ignore_paused = true,
             Id::Stats => self.stats = true,
+            Id::Rootless => self.rootless = true,
             Id::Interval => match value.to_str().and_then(events::interval) {
                 Some(interval) => self.interval = Some(interval),
                 None => return refused("no length of time", "give a number and ms, s or m"),
@@ -414,6 +421,9 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
             quiet: given.quiet,
         },
         Action::Features => Request::Features,
-        Action::Spec => Request::Spec(given.bundle.unwrap_or_else(|| ".".into())),
+        Action::Spec => Request::Spec {
+            bundle: given.bundle.unwrap_or_else(|| ".".into()),
+            rootless: given.rootless,
+        },
     })
 }

@@ -28,9 +28,7 @@ impl Account {
     /// A passwd that cannot be read.
     pub fn of_caller() -> Result<Self> {
         let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
-        let root = RootDir::open(Path::new("/"))
-            .map_err(|errno| Error::sys("open", "/", errno).hint("it must be readable"))?;
-        let known = users::resolve(&root, &OsString::from(uid.to_string()))?;
+        let known = look_up(uid)?;
         let home = known.name.is_some().then(|| PathBuf::from(known.home));
         Ok(Self {
             uid,
@@ -39,4 +37,15 @@ impl Account {
             home: home.filter(|home| home.is_absolute()),
         })
     }
+}
+
+/// What passwd calls a user, if it knows it.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    look_up(uid).ok()?.name?.into_string().ok()
+}
+
+fn look_up(uid: u32) -> Result<users::Identity> {
+    let root = RootDir::open(Path::new("/"))
+        .map_err(|errno| Error::sys("open", "/", errno).hint("it must be readable"))?;
+    users::resolve(&root, &OsString::from(uid.to_string()))
 }

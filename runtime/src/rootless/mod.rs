@@ -87,6 +87,26 @@ pub fn enter_for_files() -> Result<Origin> {
     enter_without(CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_FOWNER)
 }
 
+/// Enters one that has these ids, named from outside: where they are the caller's own alone, one with nothing else. What it
+/// has then, as maps from ids in it to those outside.
+///
+/// # Errors
+/// As [`enter`].
+pub(crate) fn enter_for(ids: &IdMaps) -> Result<IdMaps> {
+    let account = Account::of_caller()?;
+    let only = |list: &[IdRange], own: u32| {
+        let is_own = |line: &IdRange| line.outside == own && line.count == 1;
+        list.iter().all(is_own)
+    };
+    let wanted = if only(&ids.users, account.uid) && only(&ids.groups, account.gid) {
+        own_id(&account)
+    } else {
+        decide(&own_status()?, &account)?.0
+    };
+    own_userns::enter(&wanted)?;
+    Ok(wanted.maps)
+}
+
 /// Enters it where the caller lacks one of these capabilities.
 fn enter_without(capabilities: u64) -> Result<Origin> {
     let mut origin = Origin::of_caller()?;
@@ -154,16 +174,20 @@ fn decide(status: &Status, account: &Account) -> Result<(OwnUserns, Option<Strin
         Ok(wanted) => return Ok((wanted, None)),
         Err(lacking) => lacking,
     };
+    Ok((own_id(account), Some(lacking)))
+}
+
+/// The namespace that everybody may make: the own id is root, and there is no other.
+fn own_id(account: &Account) -> OwnUserns {
     let only = |outside| vec![IdRange::new(0, outside, 1)];
-    let wanted = OwnUserns {
+    OwnUserns {
         maps: IdMaps {
             users: only(account.uid),
             groups: only(account.gid),
         },
         writer: Writer::Caller,
         set_groups: false,
-    };
-    Ok((wanted, Some(lacking)))
+    }
 }
 
 /// The namespace that the machine's administrator has provided for, or what is lacking for one.

@@ -1,7 +1,7 @@
 //! Without root: the whole life of a container by an ordinary user, with granted ids and with the own one alone, and by
 //! root without CAP_SYS_ADMIN.
 //!
-//! The user exists in a mount namespace of the test's own only, where passwd, subuid and subgid are its files.
+//! The user exists in a mount namespace of the test's own only, where passwd, group, subuid and subgid are its files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -17,12 +17,12 @@ use tests::{
 };
 
 /// First of the ids that `ann` is granted, and how many.
-const GRANTED: (u32, u32) = (700_000, 65_536);
+pub(crate) const GRANTED: (u32, u32) = (700_000, 65_536);
 
 /// A user, and the mount namespace that it exists in.
 pub(crate) struct User {
     pub(crate) world: World,
-    holder: Client,
+    pub(crate) holder: Client,
     pub(crate) uid: u32,
     pub(crate) home: PathBuf,
 }
@@ -55,11 +55,13 @@ impl User {
             home.display()
         );
         write_file(world.dir.join("etc/passwd"), passwd);
+        let group = format!("root:x:0:\nann:x:{uid}:\n");
+        write_file(world.dir.join("etc/group"), group);
         write_file(world.dir.join("etc/subuid"), subids);
         write_file(world.dir.join("etc/subgid"), subids);
         let script = format!(
             "set -e; export PATH=/usr/sbin:/usr/bin:/sbin:/bin uid={uid}; \
-             for f in passwd subuid subgid; do \
+             for f in passwd group subuid subgid; do \
              mount --bind {0}/etc/$f /etc/$f; done; {more}; echo ready; exec cat",
             world.dir.display()
         );

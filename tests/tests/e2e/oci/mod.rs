@@ -14,5 +14,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod podman;
+mod podman_rootless;
 mod refused;
+mod rootless;
 mod terminal;
