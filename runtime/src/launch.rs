@@ -168,6 +168,8 @@ fn plan(
         hidden: false,
         cgroups: Vec::new(),
         pauses: false,
+        no_pivot: false,
+        keeps_keyring: false,
         propagation: None,
         system: System::default(),
         rootfs: rootfs.path.clone(),

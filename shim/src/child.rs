@@ -10,11 +10,11 @@ use init::protocol::Record;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::setrlimit;
 use nix::sys::stat::Mode;
 use nix::unistd::{
-    Gid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid,
+    Gid, Pid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid,
 };
 
 use crate::console;
@@ -26,8 +26,10 @@ use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
 };
 use crate::sys::net;
+use crate::sys::pidfd;
 use crate::sys::process::{self, Vector};
 use crate::sys::socket;
+use crate::sys::statx::place;
 use crate::views::{self, Covers};
 
 /// What the child was given.
@@ -151,6 +153,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             umount2(c".", MntFlags::MNT_DETACH)?;
             chdir(c"/")
         }
+        Step::MoveRoot => move_root(),
         Step::WriteResolvConf => {
             let text = child.launch.and_then(|plan| plan.resolv_conf.as_deref());
             mounts::write_resolv_conf(text.unwrap_or_default())
@@ -225,6 +228,30 @@ fn take_of_itself(step: Step, child: &Child<'_>, procfs: Option<&OwnedFd>) -> Re
         // The client's and init's steps are not in the list.
         _ => Ok(()),
     }
+}
+
+/// What switch_root(8) does. The host's tree stays below, where no path leads; but whoever could uncover it should not find
+/// the host's procfs and sysfs there.
+fn move_root() -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let tree = open(c".", flags, Mode::empty())?;
+    for kernels in [c"/proc", c"/sys"] {
+        match umount2(kernels, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Not there, no mount point; or locked, because the namespace has ids of its own.
+            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL | Errno::EPERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    let root = open(c"/", flags, Mode::empty())?;
+    attach(&tree, &root)?;
+    // Joining the namespace that we are in makes its root, the topmost mount there, ours. Whoever joins later comes there, too:
+    // so it must be what has just been mounted, and in a chroot of the caller's it is not.
+    setns(pidfd::open(Pid::this())?, CloneFlags::CLONE_NEWNS)?;
+    let root = open(c"/", flags, Mode::empty())?;
+    if place(&root)?.mount_id != place(&tree)?.mount_id {
+        return Err(Errno::EXDEV);
+    }
+    chdir(c"/")
 }
 
 fn become_root(set_groups: bool) -> Result<(), Errno> {

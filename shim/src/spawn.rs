@@ -170,7 +170,9 @@ pub(crate) fn spawn(
     };
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
     process::close_all_on_exec().map_err(|errno| Step::Clone.failure(plan, errno))?;
-    leave_keyring(plan)?;
+    if !plan.keeps_keyring() {
+        leave_keyring(plan)?;
+    }
     let (child, pidfd, in_cgroup) = bear(plan, birth, &child)?;
     Ok(Spawned {
         pidfd,

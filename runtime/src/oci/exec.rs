@@ -106,6 +106,7 @@ fn plan(
         process: process::plan(&given, &rootfs.dir)?,
         set_groups,
         detached: true,
+        keeps_keyring: record.keeps_keyring,
         stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,
     };

@@ -63,6 +63,8 @@ fn make<T>(
         entered: entered.as_ref(),
         preserved: args.preserved,
         pauses: hooks.of_create(),
+        no_pivot: args.no_pivot,
+        keeps_keyring: args.keeps_keyring,
     };
     let plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
     // create leaves the working directory while it forks.
@@ -153,6 +155,7 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     let created = time::rfc3339(SystemTime::now());
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
     record.namespaces = all(plan).names().map(str::to_owned).collect();
+    record.keeps_keyring = plan.keeps_keyring;
     record.own_pids = plan.namespaces.names().any(|name| name == "pid");
     let process = plan.program.process();
     let program = process.and_then(|process| process.arguments.first());

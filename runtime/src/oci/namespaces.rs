@@ -56,7 +56,7 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
         };
         let field = format!("{field}.path");
         if name == "mount" {
-            return Err(unsupported(field).hint("a container has a mount namespace of its own"));
+            return Err(only_own(field));
         }
         if !path.is_absolute() {
             return Err(wrong(field, "is not absolute"));
@@ -79,7 +79,7 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
         }
     }
     if !seen.contains(&"mount") {
-        return Err(unsupported("linux.namespaces without mount"));
+        return Err(only_own("linux.namespaces without mount"));
     }
     let own =
         Namespaces::from_names(own).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
@@ -95,6 +95,13 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
         own,
         joined,
     })
+}
+
+/// What a container mounts would stay in a namespace that goes on without it, and the change of its root would be one for
+/// everybody in there.
+fn only_own(field: impl std::fmt::Display) -> Error {
+    wrong(field, "a container has a mount namespace of its own")
+        .hint("docs/oci.md says what would be left in one that is not")
 }
 
 fn name(kind: LinuxNamespaceType) -> Option<&'static str> {

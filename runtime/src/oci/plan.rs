@@ -27,6 +27,10 @@ pub(super) struct Outside<'a> {
     pub(super) preserved: u32,
     /// Whether there are hooks to be run when everything is mounted.
     pub(super) pauses: bool,
+    /// Whether it does without pivot_root(2).
+    pub(super) no_pivot: bool,
+    /// Whether the caller's session keyring is the container's, too.
+    pub(super) keeps_keyring: bool,
 }
 
 /// Opens the root filesystem that the configuration names.
@@ -87,6 +91,8 @@ pub(super) fn plan(
         hidden: true,
         cgroups: outside.cgroups.paths().collect(),
         pauses: outside.pauses,
+        no_pivot: outside.no_pivot,
+        keeps_keyring: outside.keeps_keyring,
         propagation: propagation(&linux)?,
         system: System {
             host_name: named("hostname", spec.hostname().as_ref())?,

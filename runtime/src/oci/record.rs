@@ -26,6 +26,9 @@ pub(super) struct Record {
     /// Whether the configuration has hooks.
     #[serde(default)]
     pub(super) hooks: bool,
+    /// Whether it has the session keyring of whoever made it; its commands have that of whoever calls exec.
+    #[serde(default)]
+    pub(super) keeps_keyring: bool,
     /// What the program is called in messages.
     pub(super) program: String,
     /// When it was made, as RFC 3339 has it.
@@ -49,6 +52,7 @@ impl Record {
             namespaces: Vec::new(),
             own_pids: true,
             hooks: false,
+            keeps_keyring: false,
             program: String::new(),
             created,
             annotations: BTreeMap::new(),

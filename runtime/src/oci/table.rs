@@ -82,12 +82,12 @@ const CONFIG: &[Flag<Id>] = &[
     switch(
         Id::NoPivot,
         "--no-pivot",
-        "refused: the root is always changed by pivot_root",
+        "without pivot_root(2), which a ramdisk as the root refuses",
     ),
     switch(
         Id::NoNewKeyring,
         "--no-new-keyring",
-        "refused: the caller's keys are never passed on",
+        "the container keeps the caller's session keyring",
     ),
 ];
 const PROCESS: &[Flag<Id>] = &[

@@ -100,6 +100,10 @@ pub(super) struct Create {
     /// Whether the caller stays with it: `run` without `--detach`.
     pub(super) foreground: bool,
     pub(super) keep: bool,
+    /// Whether it does without pivot_root(2).
+    pub(super) no_pivot: bool,
+    /// Whether the caller's session keyring is the container's, too.
+    pub(super) keeps_keyring: bool,
 }
 
 /// Whether a command line is of this front-end: it begins with a verb of it, or with one of its options.
@@ -226,6 +230,8 @@ struct Given {
     quiet: bool,
     cgroup: Option<PathBuf>,
     ignore_paused: bool,
+    no_pivot: bool,
+    keeps_keyring: bool,
     stats: bool,
     rootless: bool,
     interval: Option<Duration>,
@@ -294,7 +300,8 @@ impl Given {
             Id::AppArmor | Id::ProcessLabel => {
                 return refused("not supported yet", "leave it out");
             }
-            Id::NoPivot | Id::NoNewKeyring => return refused("not supported", "leave it out"),
+            Id::NoPivot => self.no_pivot = true,
+            Id::NoNewKeyring => self.keeps_keyring = true,
         }
         Ok(())
     }
@@ -320,6 +327,8 @@ impl Given {
             preserved: self.preserved,
             foreground,
             keep: self.keep,
+            no_pivot: self.no_pivot,
+            keeps_keyring: self.keeps_keyring,
         })
     }
 

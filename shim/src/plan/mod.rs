@@ -101,6 +101,13 @@ pub struct Launch {
     /// Whether it waits for the caller once more when everything is mounted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pauses: bool,
+    /// Whether the root filesystem is mounted over the caller's root, for a caller whose root pivot_root(2) does not take: a
+    /// ramdisk.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_pivot: bool,
+    /// Whether the caller's session keyring is the container's, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_keyring: bool,
     /// What of the system it sets for itself.
     #[serde(flatten)]
     pub system: System,
@@ -164,6 +171,9 @@ pub struct Exec {
     /// Whether the command outlives the client, as [`crate::held::start`] has it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
+    /// As in [`Launch`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_keyring: bool,
     /// What becomes of the caller's streams.
     pub stdio: StdioPlan,
 }
@@ -211,6 +221,14 @@ impl<'p> Plan<'p> {
         match self {
             Self::Launch(plan) => matches!(plan.program, Program::Held(_)),
             Self::Exec(plan) => plan.detached,
+        }
+    }
+
+    /// Whether the caller's session keyring is passed on.
+    pub(crate) fn keeps_keyring(self) -> bool {
+        match self {
+            Self::Launch(plan) => plan.keeps_keyring,
+            Self::Exec(plan) => plan.keeps_keyring,
         }
     }
 

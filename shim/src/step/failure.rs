@@ -95,7 +95,7 @@ impl Step {
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
-            Self::PivotRoot => "change the root directory to",
+            Self::PivotRoot | Self::MoveRoot => "change the root directory to",
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
             Self::Propagate => "set the propagation of",
@@ -167,7 +167,10 @@ impl Step {
                 "dropping capabilities takes CAP_SETPCAP; the surrounding container may withhold it: --profile=outer"
             }
             (Self::PivotRoot, Errno::EINVAL) => {
-                "the caller's root must not be the initramfs: pivot_root(2) refuses it"
+                "pivot_root(2) refuses an initramfs and what is no mount point as the caller's root: create and run have --no-pivot for that"
+            }
+            (Self::MoveRoot, Errno::EXDEV) => {
+                "the caller is in a chroot, so commands that join would be outside the container"
             }
             (Self::AwaitProc, Errno::ESTALE) => {
                 "somebody has replaced the proc directory of the root filesystem meanwhile; try again"

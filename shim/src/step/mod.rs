@@ -75,6 +75,8 @@ pub enum Step {
     OwnRootfs,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
+    /// The same without pivot_root(2): ROOTFS is mounted over `/`, and what the host has of kernel's files is unmounted.
+    MoveRoot,
     /// How mounts of the root travel is changed.
     Propagate,
     /// The host's resolv.conf replaces the image's.

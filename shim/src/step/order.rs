@@ -33,7 +33,7 @@ impl Step {
             steps.extend(plan.bind_rootfs.then_some(Self::BindRootfs));
             steps.push(Self::ShareRootfs);
         }
-        steps.push(Self::LeaveKeyring);
+        steps.extend((!plan.keeps_keyring).then_some(Self::LeaveKeyring));
         steps.extend((0..plan.joined.len()).map(Self::JoinNamespace));
         steps.push(Self::Clone);
         steps.extend(plan.enters_cgroups().then_some(Self::EnterCgroups));
@@ -60,12 +60,9 @@ impl Step {
         let attended = !plan.detached;
         let mut steps = Vec::new();
         steps.extend(attended.then_some(Self::DetachProc));
-        steps.extend([
-            Self::HideFromTracers,
-            Self::LeaveKeyring,
-            Self::JoinNamespaces,
-            Self::Clone,
-        ]);
+        steps.push(Self::HideFromTracers);
+        steps.extend((!plan.keeps_keyring).then_some(Self::LeaveKeyring));
+        steps.extend([Self::JoinNamespaces, Self::Clone]);
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));
         if attended {
@@ -121,7 +118,10 @@ impl Step {
         // A /dev that is somebody's is not changed.
         steps.extend((console && system.devices).then_some(Self::ShowConsole));
         steps.extend(launch.pauses.then_some(Self::Pause));
-        steps.push(Self::PivotRoot);
+        steps.push(match launch.no_pivot {
+            true => Self::MoveRoot,
+            false => Self::PivotRoot,
+        });
         steps.extend(launch.propagation.map(|_| Self::Propagate));
         steps.extend(cover.then_some(Self::ShowProc));
         steps.extend((0..views.masked.len()).map(Self::Mask));

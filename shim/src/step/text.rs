@@ -105,6 +105,9 @@ impl Step {
             Self::ProtectRoot => "mount_setattr(/, ro)",
             Self::OwnRootfs => "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))",
             Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)",
+            Self::MoveRoot => {
+                "umount2(/proc and /sys, MNT_DETACH), move_mount(., /), setns(self, CLONE_NEWNS)"
+            }
             Self::SendProc => "send(host, procfs)",
             Self::AttachProc => "move_mount(procfs, ROOTFS/proc) in the caller's mount namespace",
             Self::AwaitProc => "recv(host): procfs is attached",
