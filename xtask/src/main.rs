@@ -22,6 +22,7 @@ mod task_licences;
 mod task_test;
 mod task_unsafe;
 mod traces;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,12 @@ const TASKS: &[Task] = &[
         words: "",
         about: "install what the tests need and run them all; REQUIRE=all makes a skipped test a failure",
         run: |_| task_test::run(),
+    },
+    Task {
+        name: "vm",
+        words: "[--kernel 6.1|6.12] [FILTER...]",
+        about: "run end-to-end tests in an emulated Debian with systemd and cgroups of version 2",
+        run: vm::run,
     },
     Task {
         name: "bench",

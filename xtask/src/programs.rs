@@ -132,6 +132,18 @@ pub(crate) fn build(package: &str, bin: &str, options: &[&str]) -> Result<PathBu
     let mut command = cargo();
     command.arg("build").args(options);
     command.args(["--package", package, "--bin", bin]);
+    built(command, package, bin)
+}
+
+/// Builds the program that runs the tests of one file or directory below `tests`.
+pub(crate) fn build_tests(package: &str, test: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["test", "--no-run", "--package", package, "--test", test]);
+    built(command, package, test)
+}
+
+/// Runs a cargo that builds, and returns where it has put the program.
+fn built(mut command: Command, package: &str, name: &str) -> Result<PathBuf> {
     println!("$ {}", shown(&command));
     command.arg("--message-format=json-render-diagnostics");
     let messages = output_of(&mut command)?;
@@ -139,10 +151,10 @@ pub(crate) fn build(package: &str, bin: &str, options: &[&str]) -> Result<PathBu
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| {
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == bin
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == name
         })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| format!("cargo built {bin} of {package} without saying where"))
+        .ok_or_else(|| format!("cargo built {name} of {package} without saying where"))
 }
 
 /// Where PATH has a program of this name.
