@@ -1,4 +1,4 @@
-//! Hears that the kernel has ended a process of a cgroup because memory was used up.
+//! Hears that the memory of a cgroup was used up.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -17,8 +17,8 @@ use super::hierarchies::Version;
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
     event: OwnedFd,
-    /// How often it had happened before.
-    count: u64,
+    /// Where the event says only that something has changed: how often a process had been ended before.
+    count: Option<u64>,
 }
 
 impl AsFd for OutOfMemory {
@@ -37,9 +37,9 @@ impl OutOfMemory {
             return Ok(None);
         };
         let count = group.out_of_memory().unwrap_or(0);
-        let event = match member.place.version {
-            Version::One => by_eventfd(member),
-            Version::Two => by_inotify(member),
+        let (event, count) = match member.place.version {
+            Version::One => (by_eventfd(member), None),
+            Version::Two => (by_inotify(member), Some(count)),
         };
         match event {
             Ok(event) => Ok(Some(Self { event, count })),
@@ -47,12 +47,16 @@ impl OutOfMemory {
         }
     }
 
-    /// To be called when it is readable: whether a process has been ended since.
+    /// To be called when it is readable: whether that was it.
     pub(crate) fn has_happened(&mut self, group: &Group) -> bool {
-        // How much there is to be read does not matter: the files say what has happened.
-        let _ = read(&self.event, &mut [0; 4096]);
-        let count = group.out_of_memory().unwrap_or(self.count);
-        std::mem::replace(&mut self.count, count) < count
+        let told = read(&self.event, &mut [0; 4096]).is_ok();
+        match (group.out_of_memory(), &mut self.count) {
+            // It is gone, which makes the descriptor readable, too.
+            (None, _) => false,
+            // The kernel tells it before it ends a process, so to compare how many it has ended would be too early.
+            (Some(_), None) => told,
+            (Some(count), Some(before)) => std::mem::replace(before, count) < count,
+        }
     }
 }
 

@@ -231,12 +231,14 @@ fn events_tell_what_is_used_and_that_memory_has_run_out() {
     let Some(world) = with_first(&["memory", "pids", "cpuacct"]) else {
         return;
     };
+    // One process takes all of it, and once: a second one that wanted some while the first is being ended would have the
+    // kernel end the shell, too.
     let bundle = Bundle::new(&world, "exec cat /dev/zero", |config| {
         config["process"]["args"] = json!([
             "sh",
             "-c",
             "until [ -e /tmp/go ]; do sleep 0.01; done; \
-            (head -c 100m /dev/zero | tail -n 1); echo > /tmp/over; exec sleep 1000"
+            (all=0; while :; do all=$all$all; done); echo > /tmp/over; exec sleep 1000"
         ]);
         config["root"]["readonly"] = false.into();
         config["linux"]["resources"] =
