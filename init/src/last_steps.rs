@@ -133,8 +133,11 @@ fn prepare(
         lookup(command).map_err(at(Step::Lookup))?;
         sys::prctl(PR_SET_PDEATHSIG, 0).map_err(at(Step::Release))?;
     }
+    if spec.no_new_privileges && spec.listens() {
+        filter(spec).map_err(at(Step::Filter))?;
+    }
     hold(spec).map_err(at(Step::Hold))?;
-    if spec.no_new_privileges {
+    if spec.no_new_privileges && !spec.listens() {
         filter(spec).map_err(at(Step::Filter))?;
     }
     Err((Step::Execute, execute(command)))
@@ -220,7 +223,17 @@ fn filter(spec: &Spec) -> sys::Result<()> {
     let length = sys::read_words(spec.filter, &mut program)?;
     // SAFETY: the first `length` elements have just been filled, and u64 has the layout of its MaybeUninit.
     let program = unsafe { core::slice::from_raw_parts(program.as_ptr().cast::<u64>(), length) };
-    sys::set_filter(program, spec.filter_flags)
+    let listener = sys::set_filter(program, spec.filter_flags)?;
+    if spec.listens() {
+        // The first call under the filter; of all calls this is the one that it may not ask about.
+        let number = u32::try_from(listener).unwrap_or(u32::MAX);
+        sys::write(spec.report, &Record::Listening(number).to_bytes());
+        // It is closed when the command is executed, so somebody else must have it before. Nothing: the client is dead.
+        if sys::read(spec.report, &mut [0])? == 0 {
+            return Err(sys::ENOENT);
+        }
+    }
+    Ok(())
 }
 
 fn enter(command: &Command) -> sys::Result<()> {

@@ -5,7 +5,7 @@
 //! then on whoever reads what was written down can end it. Its parent is the reaper of our surroundings once we are gone.
 
 use std::fmt::Display;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use init::protocol::{Record, Role, Step as InitStep};
 use nix::errno::Errno;
@@ -25,7 +25,7 @@ use crate::stdio::{self, Stdio};
 use crate::step::{Step, cannot_execute};
 use crate::supervise::{Subject, Watch, failure};
 use crate::sys::clone::Parent;
-use crate::sys::{process, socket};
+use crate::sys::{pidfd, process, socket};
 
 /// The two FIFOs of a held command, both open for reading and writing, so that neither ever comes to its end.
 #[derive(Debug)]
@@ -105,7 +105,8 @@ impl Held<'_> {
 ///
 /// `born` is told its number and whether it was born in the cgroup of `outside`, and puts it into the plan's other cgroups; if
 /// that fails, the process is ended again. `paused` is told where the plan says so: everything is mounted then, and the
-/// process, by this pidfd, still stands in a copy of the host's tree.
+/// process, by this pidfd, still stands in a copy of the host's tree. `listening` gets the listener of a filter that asks
+/// somebody.
 ///
 /// # Errors
 /// The step that failed, with its object and a hint. Nothing of the container is left then.
@@ -116,6 +117,7 @@ pub fn create<'p>(
     outside: &Outside<'_>,
     born: impl FnOnce(Pid, bool) -> Result<()>,
     paused: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
 ) -> Result<Held<'p>> {
     let words = Plan::Launch(plan);
     let mounts = mounts::prepare(&plan.mounts)?;
@@ -166,7 +168,7 @@ pub fn create<'p>(
         paused(held.spawned.pidfd.as_fd())?;
         proceed(words, &held.spawned)?;
     }
-    match hear(words, &held.spawned)? {
+    match hear(words, &held.spawned, listening)? {
         Some(Record::Ready) => Ok(held),
         // It has ended without a word, or was started by somebody else.
         _ => Err(Step::ExecuteInit
@@ -177,7 +179,7 @@ pub fn create<'p>(
 
 /// Starts a command in the container that `leader` is PID 1 of, and returns when it has been executed.
 ///
-/// `born` and `console` are as in [`create`]. The calling process stays where it is.
+/// `born`, `console` and `listening` are as in [`create`]. The calling process stays where it is.
 ///
 /// # Errors
 /// As [`crate::exec::exec`].
@@ -186,6 +188,7 @@ pub fn start<'p>(
     leader: BorrowedFd<'_>,
     console: Option<BorrowedFd<'_>>,
     born: impl FnOnce(Pid) -> Result<()>,
+    listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
 ) -> Result<Held<'p>, Failure> {
     let words = Plan::Exec(plan);
     let init = spawn::sealed_init()?;
@@ -206,7 +209,7 @@ pub fn start<'p>(
     proceed(words, &held.spawned)?;
     held.take_console(console)?;
     // The end of the report: the command has been executed, and with it our end was closed.
-    hear(words, &held.spawned)?;
+    hear(words, &held.spawned, listening)?;
     Ok(held)
 }
 
@@ -245,8 +248,30 @@ fn number(words: Plan<'_>, spawned: &Spawned) -> Result<Pid> {
         .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))
 }
 
-/// The next record, or none at the end of the report.
-fn hear(words: Plan<'_>, spawned: &Spawned) -> Result<Option<Record>> {
+/// The next record, or none at the end of the report. One that tells of a listener is seen to.
+fn hear(
+    words: Plan<'_>,
+    spawned: &Spawned,
+    mut listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
+) -> Result<Option<Record>> {
+    loop {
+        match hear_one(words, spawned)? {
+            Some(Record::Listening(fd)) => {
+                let fd = RawFd::try_from(fd).unwrap_or(-1);
+                let listener = pidfd::take(&spawned.pidfd, fd).map_err(|errno| {
+                    Step::Init(InitStep::Filter)
+                        .failure(words, errno)
+                        .or_hint("taking its listener over needs CAP_SYS_PTRACE and Linux 5.6")
+                })?;
+                listening(number(words, spawned)?, listener)?;
+                proceed(words, spawned)?;
+            }
+            other => return Ok(other),
+        }
+    }
+}
+
+fn hear_one(words: Plan<'_>, spawned: &Spawned) -> Result<Option<Record>> {
     wait_for(spawned.report.as_fd(), words.rootfs().display())?;
     let mut bytes = [0; Record::LENGTH];
     let length = match socket::receive(&spawned.report, &mut bytes) {

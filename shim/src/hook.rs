@@ -95,20 +95,27 @@ impl Hook {
         self.judge(ended, &streams)
     }
 
-    /// Runs it as a process of the container, confined as `plan` says.
+    /// Runs it as a process of the container, confined as `plan` says; `listening` is as in [`held::create`].
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn run_inside(&self, plan: &Exec, leader: BorrowedFd<'_>, state: &[u8]) -> Result<()> {
+    pub fn run_inside(
+        &self,
+        plan: &Exec,
+        leader: BorrowedFd<'_>,
+        state: &[u8],
+        listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
+    ) -> Result<()> {
         let streams = Streams::new(state)?;
         let (mut number, own) = (
             None,
             Own::replace(&streams).map_err(|errno| self.failed(errno))?,
         );
-        let started = held::start(plan, leader, None, |pid| {
+        let born = |pid| {
             number = Some(pid);
             Ok(())
-        });
+        };
+        let started = held::start(plan, leader, None, born, listening);
         drop(own);
         let held = started.map_err(|failure| Error::from(failure).flags(self.name.clone()))?;
         let ended = self.wait(number, held.pidfd())?;

@@ -286,7 +286,7 @@ fn has_default_disposition(pid: Pid, number: i32) -> bool {
 pub(crate) fn failure(plan: Plan<'_>, record: Record) -> Option<Error> {
     let errno = |raw: u16| Errno::from_raw(i32::from(raw));
     match record {
-        Record::Ended(_) | Record::Ready => None,
+        Record::Ended(_) | Record::Ready | Record::Listening(_) => None,
         Record::PlanFailed(index, raw) => {
             let step = plan
                 .steps()

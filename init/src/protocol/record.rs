@@ -27,7 +27,7 @@ pub enum Step {
     /// chdir as root, and again as the user if root may not.
     Workdir,
     /// seccomp: before the ids change where no_new_privs is off, because it takes CAP_SYS_ADMIN then, else just before
-    /// execve.
+    /// execve; with a listener before the wait for a start.
     Filter,
     /// setresuid.
     Uid,
@@ -112,6 +112,8 @@ pub enum Record {
     Ended(u32),
     /// The command waits to be started.
     Ready,
+    /// Its filter of system calls asks somebody: this descriptor of the process that becomes the command.
+    Listening(u32),
 }
 
 impl Record {
@@ -126,6 +128,7 @@ impl Record {
             Self::InitFailed(step, errno) => (2, u32::from(step) << 16 | u32::from(errno)),
             Self::Ended(status) => (3, status),
             Self::Ready => (4, 0),
+            Self::Listening(fd) => (5, fd),
         };
         let mut bytes = [0; Self::LENGTH];
         let (first, second) = bytes.split_at_mut(4);
@@ -151,6 +154,7 @@ impl Record {
             2 => halves().map(|(step, errno)| Self::InitFailed(step, errno)),
             3 => Some(Self::Ended(value)),
             4 => Some(Self::Ready),
+            5 => Some(Self::Listening(value)),
             _ => None,
         }
     }
@@ -177,6 +181,7 @@ mod tests {
             Record::InitFailed(u16::MAX, 1),
             Record::Ended(0x8b),
             Record::Ready,
+            Record::Listening(17),
         ] {
             assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
         }

@@ -229,8 +229,8 @@ pub(crate) fn limit_bounding_set(kept: u64) -> Result<()> {
     Ok(())
 }
 
-/// seccomp(2) with SECCOMP_SET_MODE_FILTER.
-pub(crate) fn set_filter(program: &[u64], flags: u32) -> Result<()> {
+/// seccomp(2) with SECCOMP_SET_MODE_FILTER: the descriptor of the listener, if the flags ask for one, or 0.
+pub(crate) fn set_filter(program: &[u64], flags: u32) -> Result<usize> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     /// The kernel's `struct sock_fprog`.
     #[repr(C)]
@@ -252,7 +252,6 @@ pub(crate) fn set_filter(program: &[u64], flags: u32) -> Result<()> {
             0,
         ],
     )
-    .map(drop)
 }
 
 /// Sets a signal's disposition to its default.

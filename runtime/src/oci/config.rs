@@ -51,6 +51,7 @@ impl Config {
         if let Some(process) = value.get_mut("process") {
             capabilities::drop_unknown(process, &mut warnings);
         }
+        pass_over_architectures(&mut value);
         let spec: Spec = typed(file, &value)?;
         if !spec.version().starts_with("1.") {
             return Err(Error::new("read")
@@ -92,6 +93,14 @@ impl Config {
             all.remove("devices");
         }
         !is_empty(&resources)
+    }
+}
+
+/// Filters are not about machines that this is not; these two the crate that reads the rest does not know.
+fn pass_over_architectures(config: &mut Value) {
+    let listed = config.pointer_mut("/linux/seccomp/architectures");
+    if let Some(listed) = listed.and_then(Value::as_array_mut) {
+        listed.retain(|name| name != "SCMP_ARCH_SH" && name != "SCMP_ARCH_SHEB");
     }
 }
 

@@ -31,14 +31,19 @@ pub(super) fn connect(
             .on("--console-socket")
             .because("process.terminal is not set")
             .hint("set it, or leave the option out")),
-        Some(path) => open(path).map(Some),
+        Some(path) => open(path, "--console-socket").map(Some),
     }
 }
 
-fn open(path: &Path) -> Result<UnixStream> {
+/// Connects to a socket of the caller's, which an option or a field names.
+///
+/// # Errors
+/// Nobody listens there.
+pub(super) fn open(path: &Path, name: &str) -> Result<UnixStream> {
     let failed = |error: &std::io::Error| {
-        Error::io("connect to --console-socket", path.display(), error)
-            .hint("the engine must listen there")
+        Error::io("connect to", path.display(), error)
+            .flags(name.to_owned())
+            .hint("somebody must listen there")
     };
     let connected = match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if path.as_os_str().len() > NAME_MAX => {

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 
 use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
 use oci_spec::runtime::Process as Given;
 use serde_json::Value;
 use shim::hook::Hook;
@@ -13,6 +14,7 @@ use shim::{Error, Result, held};
 
 use super::config::{self, Config, wrong};
 use super::exec_words::{Changes, Exec};
+use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
@@ -51,7 +53,7 @@ pub(super) fn exec(
         None => None,
     };
     let mut warnings = Vec::new();
-    let (plan, oom_score) = plan(container, &record, args, &mut warnings)?;
+    let (plan, oom_score, listener) = plan(container, &record, args, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let terminal = plan.stdio.terminal.is_some();
     let console = console::connect(args.console_socket.as_deref(), terminal, !args.detach)?;
@@ -59,7 +61,7 @@ pub(super) fn exec(
         log::warn(log, &text);
     }
     let console = console.as_ref().map(|socket| socket.as_fd());
-    let held = held::start(&plan, init.as_fd(), console, |pid| {
+    let born = |pid: Pid| {
         oom::set(pid, oom_score)?;
         match &group {
             Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
@@ -70,7 +72,10 @@ pub(super) fn exec(
             Some(path) => write_pid(path, pid.as_raw()),
             None => Ok(()),
         }
-    })?;
+    };
+    let listening =
+        |pid, fd| listener::pass_on(listener.as_ref(), container, Status::Running, pid, &fd);
+    let held = held::start(&plan, init.as_fd(), console, born, listening)?;
     if args.detach {
         held.leave();
         return Ok(Outcome::SILENT);
@@ -83,7 +88,7 @@ fn plan(
     record: &Record,
     args: &Exec,
     warnings: &mut Vec<String>,
-) -> Result<(Plan, Option<i32>)> {
+) -> Result<(Plan, Option<i32>, Option<Listener>)> {
     let file = container.dir.join(CONFIG);
     let config = Config::of(&file, record.bundle.clone())?;
     let given = given(&config, args, warnings)?;
@@ -110,14 +115,19 @@ fn plan(
         stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,
     };
-    Ok((plan, oom_score))
+    let listener = Listener::connect(&config, &plan.privileges)?;
+    Ok((plan, oom_score, listener))
 }
 
 /// A `startContainer` hook as a process of the container.
 ///
 /// # Errors
 /// As [`exec`].
-pub(super) fn hook(container: &Container, record: &Record, hook: &Hook) -> Result<Plan> {
+pub(super) fn hook(
+    container: &Container,
+    record: &Record,
+    hook: &Hook,
+) -> Result<(Plan, Option<Listener>)> {
     let args = Exec {
         id: container.id.clone(),
         process: None,
@@ -131,9 +141,9 @@ pub(super) fn hook(container: &Container, record: &Record, hook: &Hook) -> Resul
         ignore_paused: false,
     };
     // What cannot be granted has been said of the container itself.
-    let (mut plan, _) = plan(container, record, &args, &mut Vec::new())?;
+    let (mut plan, _, listener) = plan(container, record, &args, &mut Vec::new())?;
     plan.process = hooks::process(hook, plan.process);
-    Ok(plan)
+    Ok((plan, listener))
 }
 
 fn os_string(text: &CString) -> OsString {

@@ -16,6 +16,7 @@ use super::cgroups::Cgroups;
 use super::config::{Config, wrong};
 use super::hooks::Hooks;
 use super::id::ContainerId;
+use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
@@ -72,6 +73,7 @@ fn make<T>(
     let socket = args.console_socket.as_deref();
     let stays = args.foreground;
     let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
+    let listener = Listener::connect(&config, &plan.privileges)?;
     let process = config.spec.process().as_ref();
     let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
     let mut record = record(&config, &plan)?;
@@ -112,7 +114,12 @@ fn make<T>(
         let state = show::for_hooks(&making.container, Status::Creating)?;
         hooks.create(&state, process, all(&plan))
     };
-    let held = match held::create(&plan, &rootfs.dir, &hold, &outside, born, paused) {
+    let listening = |pid, fd| {
+        let container = &making.container;
+        listener::pass_on(listener.as_ref(), container, Status::Creating, pid, &fd)
+    };
+    let created = held::create(&plan, &rootfs.dir, &hold, &outside, born, paused, listening);
+    let held = match created {
         Ok(held) => held,
         Err(error) => {
             if begun {
@@ -186,8 +193,12 @@ pub(super) fn start(container: &Container) -> Result<()> {
     if !hooks.start_container.is_empty() {
         let state = show::for_hooks(container, Status::Created)?;
         for hook in &hooks.start_container {
-            let done = exec::hook(container, record, hook)
-                .and_then(|plan| hook.run_inside(&plan, init.as_fd(), &state));
+            let done = exec::hook(container, record, hook).and_then(|(plan, listener)| {
+                let listening = |pid, fd| {
+                    listener::pass_on(listener.as_ref(), container, Status::Created, pid, &fd)
+                };
+                hook.run_inside(&plan, init.as_fd(), &state, listening)
+            });
             if let Err(error) = done {
                 return ended(error.exit(EXIT_OWN));
             }

@@ -14,6 +14,7 @@ use std::collections::btree_map::Entry;
 use nix::libc;
 use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
+use shim::plan::Seccomp;
 
 use super::abi::{Abi, Machine};
 use super::calls;
@@ -41,10 +42,15 @@ const BEHIND: [(&str, &[(u64, &str)]); 2] = [
 pub(super) fn rules(profile: &Profile, here: Surroundings) -> Result<(Vec<AbiRules>, u32), Fault> {
     let default = verdict(profile.default_action, profile.default_errno()?)
         .map_err(|fault| fault.in_entry("defaultAction"))?;
-    if profile.listener_path.is_some() || profile.listener_metadata.is_some() {
-        return Err(no_listener().in_entry("listenerPath"));
+    if default == Verdict::NOTIFY {
+        return Err(no_listener(here).in_entry("defaultAction"));
+    }
+    let listened = profile.listener_path.is_some() || profile.listener_metadata.is_some();
+    if listened && !here.may_notify {
+        return Err(no_listener(here).in_entry("listenerPath"));
     }
     let entries = entries(profile, here)?;
+    let notifies = entries.iter().any(|entry| entry.verdict == Verdict::NOTIFY);
     let has_compat = has_compat(profile, here.machine)?;
     let native = of_abi(here.machine.native, default, &entries)?;
     if !native.permits("execve") {
@@ -58,7 +64,11 @@ pub(super) fn rules(profile: &Profile, here: Surroundings) -> Result<(Vec<AbiRul
         Some(abi) => abis.push(of_abi(abi, default, &entries)?),
         None => {}
     }
-    Ok((abis, flags(profile.flags.as_deref())?))
+    let mut flags = flags(profile.flags.as_deref(), here, notifies)?;
+    if notifies {
+        flags |= Seccomp::NEW_LISTENER;
+    }
+    Ok((abis, flags))
 }
 
 /// An entry that applies here.
@@ -101,6 +111,10 @@ fn checked(
         }
     }
     let verdict = verdict(entry.action, entry.errno()?)?;
+    if verdict == Verdict::NOTIFY && (!here.may_notify || names.iter().any(|name| name == "write"))
+    {
+        return Err(no_listener(here));
+    }
     Ok((entry.applies(here)?, names, verdict))
 }
 
@@ -128,7 +142,7 @@ fn verdict(action: LinuxSeccompAction, number: Option<u32>) -> Result<Verdict, F
         LinuxSeccompAction::ScmpActTrace => Verdict::trace(data(u16::MAX)?),
         LinuxSeccompAction::ScmpActLog => Verdict::LOG,
         LinuxSeccompAction::ScmpActAllow => Verdict::ALLOW,
-        LinuxSeccompAction::ScmpActNotify => return Err(no_listener()),
+        LinuxSeccompAction::ScmpActNotify => Verdict::NOTIFY,
     })
 }
 
@@ -145,7 +159,13 @@ fn locks_out(entries: &[Applied<'_>]) -> Fault {
     .in_entry(place.map_or("defaultAction", |entry| &entry.place))
 }
 
-fn no_listener() -> Fault {
+fn no_listener(here: Surroundings) -> Fault {
+    if here.may_notify {
+        return Fault::new(
+            "nobody can be asked about write, nor about whatever is not named: the listener itself is told of by it",
+            "name the calls that SCMP_ACT_NOTIFY is for, and write not among them",
+        );
+    }
     Fault::new(
         "notifying another process of system calls is not supported",
         "use a profile without SCMP_ACT_NOTIFY and listenerPath",
@@ -176,7 +196,11 @@ fn has_compat(profile: &Profile, machine: Machine) -> Result<bool, Fault> {
     Ok(listed.iter().any(|arch| machine.is_compat(*arch)))
 }
 
-fn flags(names: Option<&[LinuxSeccompFilterFlag]>) -> Result<u32, Fault> {
+fn flags(
+    names: Option<&[LinuxSeccompFilterFlag]>,
+    here: Surroundings,
+    notifies: bool,
+) -> Result<u32, Fault> {
     let Some(names) = names else {
         return Ok(super::DEFAULT_FLAGS);
     };
@@ -187,8 +211,13 @@ fn flags(names: Option<&[LinuxSeccompFilterFlag]>) -> Result<u32, Fault> {
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => super::FLAG_SPEC_ALLOW,
             // The filter is installed by a process that has one thread.
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => {
+                super::FLAG_WAIT_KILLABLE_RECV
+            }
+            // The kernel refuses it where nobody is asked.
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if here.may_notify => 0,
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(no_listener().in_entry("flags"));
+                return Err(no_listener(here).in_entry("flags"));
             }
         };
     }

@@ -65,6 +65,7 @@ pub(super) fn name(returned: u32) -> &'static str {
     let verdicts = [
         ("ALLOW", Verdict::ALLOW),
         ("LOG", Verdict::LOG),
+        ("NOTIFY", Verdict::NOTIFY),
         ("TRAP", Verdict::TRAP),
         ("THREAD", Verdict::KILL_THREAD),
         ("PROCESS", Verdict::KILL_PROCESS),

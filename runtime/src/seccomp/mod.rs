@@ -37,6 +37,9 @@ const FLAG_LOG: u32 = 1 << 1;
 /// Leave speculative store bypass as it is (SECCOMP_FILTER_FLAG_SPEC_ALLOW). Without it kernels before 5.16 switch off
 /// for every filtered process what costs most programs several percent and protects few.
 const FLAG_SPEC_ALLOW: u32 = 1 << 2;
+/// Who has been asked about a call is told of no signals but fatal ones meanwhile
+/// (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19).
+const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 /// The flags of a profile that does not mention any, as in runc.
 const DEFAULT_FLAGS: u32 = FLAG_SPEC_ALLOW;
 
@@ -63,14 +66,20 @@ pub fn default(capabilities_bounding: u64) -> shim::Result<Seccomp> {
 /// No readable regular file of at most 1 MiB; not such a profile; names that exist nowhere; an action that needs a
 /// listener; a program that is too long; a filter that refuses execve.
 pub fn from_file(path: &Path, capabilities_bounding: u64) -> shim::Result<Seccomp> {
-    of_profile(&profile::read(path)?, path, capabilities_bounding)
+    of_profile(&profile::read(path)?, path, capabilities_bounding, false)
 }
 
-fn of_profile(profile: &Profile, path: &Path, capabilities_bounding: u64) -> shim::Result<Seccomp> {
+fn of_profile(
+    profile: &Profile,
+    path: &Path,
+    capabilities_bounding: u64,
+    may_notify: bool,
+) -> shim::Result<Seccomp> {
     let here = Surroundings {
         machine: machine()?,
         capabilities: capabilities_bounding,
         kernel: kernel()?,
+        may_notify,
     };
     let (rules, flags) = from_profile::rules(profile, here).map_err(|fault| fault.about(path))?;
     let program = compile(&rules).map_err(|fault| fault.about(path))?;
@@ -91,7 +100,7 @@ pub(crate) fn from_config(
     capabilities_bounding: u64,
 ) -> shim::Result<Seccomp> {
     let profile = profile::parse(json).map_err(|fault| fault.about(file))?;
-    of_profile(&profile, file, capabilities_bounding)
+    of_profile(&profile, file, capabilities_bounding, true)
 }
 
 /// The program for these rules, which start with those of the native convention.

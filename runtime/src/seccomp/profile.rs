@@ -90,6 +90,8 @@ pub(super) struct Surroundings {
     pub(super) capabilities: u64,
     /// Major and minor version of the kernel.
     pub(super) kernel: (u32, u32),
+    /// Whether somebody can be asked about calls.
+    pub(super) may_notify: bool,
 }
 
 /// A mistake in a profile: in which entry or line, what, and what to do.

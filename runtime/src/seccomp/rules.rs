@@ -18,6 +18,7 @@ impl Verdict {
     pub(super) const TRAP: Self = Self(libc::SECCOMP_RET_TRAP);
     pub(super) const KILL_THREAD: Self = Self(libc::SECCOMP_RET_KILL_THREAD);
     pub(super) const KILL_PROCESS: Self = Self(libc::SECCOMP_RET_KILL_PROCESS);
+    pub(super) const NOTIFY: Self = Self(libc::SECCOMP_RET_USER_NOTIF);
     pub(super) const EPERM: Self = Self(libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs());
     pub(super) const ENOSYS: Self = Self(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs());
 
@@ -33,9 +34,9 @@ impl Verdict {
         self.0
     }
 
-    /// Whether the call is carried out, whoever else may be watching.
+    /// Whether the call is carried out, whoever else may be watching; or by whoever is asked about it.
     pub(super) fn permits(self) -> bool {
-        matches!(self, Self::ALLOW | Self::LOG)
+        matches!(self, Self::ALLOW | Self::LOG | Self::NOTIFY)
     }
 
     /// Whether the call may be carried out. A tracer decides about what it is asked for.

@@ -67,6 +67,14 @@ pub struct Seccomp {
 impl Seccomp {
     /// The length of one instruction, in bytes.
     pub const INSTRUCTION: usize = 8;
+    /// The flag of a filter that asks somebody about calls.
+    pub const NEW_LISTENER: u32 = protocol::NEW_LISTENER;
+
+    /// Whether it asks somebody.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.flags & Self::NEW_LISTENER != 0
+    }
 }
 
 impl fmt::Debug for Seccomp {

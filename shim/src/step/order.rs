@@ -3,7 +3,7 @@
 use init::protocol::Step as InitStep;
 
 use super::Step;
-use crate::plan::{Exec, Launch, Plan, Program};
+use crate::plan::{Exec, Launch, Plan, Program, Seccomp};
 
 const LAST_STEPS: [InitStep; 16] = [
     InitStep::Session,
@@ -150,6 +150,7 @@ impl Step {
         let terminal = plan.stdio().terminal.is_some();
         let privileges = plan.privileges();
         let filter = privileges.seccomp.is_some();
+        let listens = privileges.seccomp.as_ref().is_some_and(Seccomp::listens);
         let late = filter && privileges.no_new_privileges;
         let held =
             matches!(plan, Plan::Launch(launch) if matches!(launch.program, Program::Held(_)));
@@ -162,7 +163,11 @@ impl Step {
                 InitStep::Hold => held,
                 _ => true,
             };
-            if step == InitStep::Execute && late {
+            let before = match listens {
+                true => InitStep::Hold,
+                false => InitStep::Execute,
+            };
+            if step == before && late {
                 steps.push(Self::Init(InitStep::Filter));
             }
             steps.extend(taken.then_some(Self::Init(step)));

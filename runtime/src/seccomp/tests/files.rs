@@ -8,11 +8,22 @@ use super::{SYS_ADMIN, USUAL, machine, verdict, verdict_of};
 pub(super) const HERE: &str = "x86_64";
 
 pub(super) fn filter(text: &str, arch: &str, capabilities: u64) -> Result<(Vec<u8>, u32), Fault> {
+    asking(text, arch, capabilities, false)
+}
+
+/// The same where somebody may be asked about calls.
+fn asking(
+    text: &str,
+    arch: &str,
+    capabilities: u64,
+    may_notify: bool,
+) -> Result<(Vec<u8>, u32), Fault> {
     let profile = profile::parse(text.as_bytes())?;
     let here = Surroundings {
         machine: machine(arch),
         capabilities,
         kernel: (6, 1),
+        may_notify,
     };
     let (rules, flags) = from_profile::rules(&profile, here)?;
     Ok((compile(&rules)?, flags))
@@ -355,5 +366,35 @@ fn flags() {
             expected,
             "{text}"
         );
+    }
+}
+
+#[test]
+fn somebody_is_asked_about_calls_that_are_named() {
+    const LISTENER: u32 = 1 << 3;
+    const WAIT: u32 = 1 << 5;
+    let asked = r#"{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}"#;
+    let of = |text: &str| asking(text, HERE, USUAL, true);
+    let (program, flags) = of(&loose(asked)).unwrap();
+    assert_eq!(verdict(&program, Abi::X86_64, "mkdir", &[]), "NOTIFY");
+    assert_eq!(verdict(&program, Abi::X86_64, "rmdir", &[]), "ALLOW");
+    assert_eq!(flags & (LISTENER | WAIT), LISTENER);
+    let killable = r#""flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], "syscalls""#;
+    let with = |text: String| of(&text.replace(r#""syscalls""#, killable)).unwrap().1;
+    assert_eq!(with(loose(asked)) & (LISTENER | WAIT), LISTENER | WAIT);
+    assert_eq!(with(loose("")) & (LISTENER | WAIT), 0);
+    for (text, place) in [
+        (
+            r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.to_owned(),
+            "defaultAction",
+        ),
+        (
+            loose(r#"{"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}"#),
+            "syscalls[0]",
+        ),
+    ] {
+        let fault = of(&text).unwrap_err();
+        assert_eq!(fault.entry.as_deref(), Some(place));
+        assert!(fault.why.contains("write"), "{fault:?}");
     }
 }

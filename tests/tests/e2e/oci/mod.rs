@@ -13,6 +13,7 @@ mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod notify;
 mod places;
 mod podman;
 mod podman_rootless;
