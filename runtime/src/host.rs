@@ -65,6 +65,20 @@ pub(crate) fn mounts() -> Option<MountInfos> {
     Process::new_with_root(thread).ok()?.mountinfo().ok()
 }
 
+/// What the caller may do in its own user namespace.
+///
+/// # Errors
+/// /proc is not mounted.
+pub(crate) fn effective_capabilities() -> Result<u64> {
+    let status = Process::myself().and_then(|process| process.status());
+    status.map(|status| status.capeff).map_err(|error| {
+        Error::new("read")
+            .on("/proc/self/status")
+            .because(error.to_string())
+            .hint("/proc must be mounted")
+    })
+}
+
 /// Whether setgroups(2) may be used in the caller's user namespace and those in it. Where it is forbidden, nobody there
 /// can leave a group.
 #[must_use]

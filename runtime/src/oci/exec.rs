@@ -19,7 +19,7 @@ use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
 use super::state::{CONFIG, Container, Status};
-use super::{absolute, console, hooks, oom, process, rootless};
+use super::{absolute, console, hooks, limits, oom, process, rootless};
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -63,6 +63,7 @@ pub(super) fn exec(
     let console = console.as_ref().map(|socket| socket.as_fd());
     let born = |pid: Pid| {
         oom::set(pid, oom_score)?;
+        limits::raise(pid, &plan.process.limits)?;
         match &group {
             Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
             Some(group) => group.join_later(pid, leader)?,

@@ -22,7 +22,7 @@ use super::making::write_pid;
 use super::record::Record;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
-use super::{absolute, console, exec, oom, plan, rootless, show, time};
+use super::{absolute, console, exec, limits, oom, plan, rootless, show, time};
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 
@@ -104,6 +104,7 @@ fn make<T>(
     let born = |pid, inside| {
         making.born(&mut record, pid)?;
         oom::set(pid, oom_score)?;
+        limits::raise(pid, plan.program.process().map_or(&[], |one| &one.limits))?;
         match &group {
             Some(group) => group.join(pid, inside),
             None => Ok(()),

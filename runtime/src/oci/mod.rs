@@ -17,6 +17,7 @@ mod hooks;
 mod id;
 mod lifecycle;
 mod limit_flags;
+mod limits;
 mod listener;
 mod log;
 mod making;

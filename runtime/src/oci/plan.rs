@@ -70,7 +70,7 @@ pub(super) fn plan(
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let own_maps = places.id_maps.as_ref();
-    let mounts = mounts::plan(mounts, &config.bundle, &view, own_maps, warnings)?;
+    let mut mounts = mounts::plan(mounts, &config.bundle, &view, own_maps, warnings)?;
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
     readonly.extend(mounts.readonly);
     let named =
@@ -85,6 +85,9 @@ pub(super) fn plan(
         filter => Some(filter.to_string().into_bytes()),
     };
     let own_dev = !mounts.list.iter().any(is_whole_dev);
+    let devices = linux.devices().as_deref().unwrap_or_default();
+    let devices = devices::plan(devices, own_dev, places.has("user"), warnings)?;
+    mounts.list.extend(devices.binds);
     Ok(Launch {
         rootfs: rootfs.path.clone(),
         bind_rootfs: false,
@@ -100,7 +103,7 @@ pub(super) fn plan(
             loopback: places.own.names().any(|name| name == "network"),
             sysctls: sysctls(&linux, places.all())?,
             devices: own_dev,
-            nodes: devices::plan(linux.devices().as_deref().unwrap_or_default(), own_dev)?,
+            nodes: devices.nodes,
         },
         namespaces: places.own,
         profile: "oci".to_owned(),

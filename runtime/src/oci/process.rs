@@ -6,14 +6,14 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use nix::sys::resource::Resource;
-use oci_spec::runtime::{PosixRlimitType, Process as Given};
-use shim::plan::{Capabilities as Mask, Limit, Privileges, Process};
+use oci_spec::runtime::Process as Given;
+use shim::plan::{Capabilities as Mask, Privileges, Process};
 use shim::stdio::{StdioPlan, StreamKind, StreamPlan, TerminalPlan, WindowSize};
 use shim::{Error, Result, RootDir};
 
 use super::capabilities::{self, Sets};
 use super::config::wrong;
+use super::limits;
 use crate::{environment, seccomp, users};
 
 const UMASK: u32 = 0o022;
@@ -61,49 +61,8 @@ pub(super) fn plan(given: &Given, rootfs: &RootDir) -> Result<Process> {
         gid: user.gid(),
         groups: groups.into_iter().collect(),
         umask: user.umask().unwrap_or(UMASK),
-        limits: limits(given)?,
+        limits: limits::plan(given)?,
     })
-}
-
-fn limits(given: &Given) -> Result<Vec<Limit>> {
-    let mut seen = BTreeSet::new();
-    let mut limits = Vec::new();
-    for (index, limit) in given.rlimits().iter().flatten().enumerate() {
-        let field = format!("process.rlimits[{index}]");
-        if !seen.insert(format!("{:?}", limit.typ())) {
-            return Err(wrong(field, "this resource is limited twice"));
-        }
-        if limit.soft() > limit.hard() {
-            return Err(wrong(field, "soft is more than hard"));
-        }
-        limits.push(Limit {
-            resource: resource(limit.typ()),
-            soft: limit.soft(),
-            hard: limit.hard(),
-        });
-    }
-    Ok(limits)
-}
-
-fn resource(kind: PosixRlimitType) -> Resource {
-    match kind {
-        PosixRlimitType::RlimitCpu => Resource::RLIMIT_CPU,
-        PosixRlimitType::RlimitFsize => Resource::RLIMIT_FSIZE,
-        PosixRlimitType::RlimitData => Resource::RLIMIT_DATA,
-        PosixRlimitType::RlimitStack => Resource::RLIMIT_STACK,
-        PosixRlimitType::RlimitCore => Resource::RLIMIT_CORE,
-        PosixRlimitType::RlimitRss => Resource::RLIMIT_RSS,
-        PosixRlimitType::RlimitNproc => Resource::RLIMIT_NPROC,
-        PosixRlimitType::RlimitNofile => Resource::RLIMIT_NOFILE,
-        PosixRlimitType::RlimitMemlock => Resource::RLIMIT_MEMLOCK,
-        PosixRlimitType::RlimitAs => Resource::RLIMIT_AS,
-        PosixRlimitType::RlimitLocks => Resource::RLIMIT_LOCKS,
-        PosixRlimitType::RlimitSigpending => Resource::RLIMIT_SIGPENDING,
-        PosixRlimitType::RlimitMsgqueue => Resource::RLIMIT_MSGQUEUE,
-        PosixRlimitType::RlimitNice => Resource::RLIMIT_NICE,
-        PosixRlimitType::RlimitRtprio => Resource::RLIMIT_RTPRIO,
-        PosixRlimitType::RlimitRttime => Resource::RLIMIT_RTTIME,
-    }
 }
 
 /// What it may do. `filter` is `linux.seccomp` as JSON, and `file` what it stands in; `own_ids` is as in

@@ -126,7 +126,7 @@ fn enter_without(capabilities: u64) -> Result<Origin> {
 /// # Errors
 /// /proc is not mounted.
 pub fn is_needed() -> Result<bool> {
-    Ok(own_status()?.capeff & CAP_SYS_ADMIN == 0)
+    Ok(host::effective_capabilities()? & CAP_SYS_ADMIN == 0)
 }
 
 /// Refuses to run with rights that the caller does not have: as a set-user-ID or set-group-ID program, or with file

@@ -22,8 +22,8 @@ use crate::sys::mount::{Change, Filesystem, attach, attr, clone_tree, set_attrib
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: &'static CStr,
-    major: u64,
-    minor: u64,
+    pub(super) major: u64,
+    pub(super) minor: u64,
 }
 
 impl Node {

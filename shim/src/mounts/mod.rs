@@ -60,3 +60,11 @@ pub(crate) use node::make as make_node;
 pub(crate) use parcel::Parcel;
 pub(crate) use prepare::prepare;
 pub(crate) use unpacking::Unpacking;
+
+/// Paths and numbers of the character devices that every container has.
+pub fn usual_devices() -> impl Iterator<Item = (String, u64, u64)> {
+    NODES.iter().map(|node| {
+        let path = format!("/dev/{}", node.name.to_string_lossy());
+        (path, node.major, node.minor)
+    })
+}

@@ -8,6 +8,7 @@
 mod alloc;
 pub mod bpf;
 pub mod clone;
+pub mod limit;
 pub mod loopdev;
 pub mod mount;
 pub mod namespace;

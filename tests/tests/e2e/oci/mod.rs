@@ -14,6 +14,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod notify;
+mod own_ids;
 mod places;
 mod podman;
 mod podman_rootless;

@@ -18,7 +18,7 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    fn new(user: User, script: &str) -> Self {
+    pub(super) fn new(user: User, script: &str) -> Self {
         let run = user.world.dir.join("run");
         fs::create_dir(&run).unwrap();
         let dir = user.home.join("bundle");
