@@ -186,6 +186,13 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::ShowProc => made.covers.show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
         Step::ProtectPath(_) => made.covers.make_readonly(path(child, step)?),
+        Step::MakeWorkdir => {
+            let workdir = child
+                .launch
+                .and_then(|launch| launch.system.workdir.as_ref());
+            mounts::make_directory(workdir.ok_or(Errno::EBADF)?);
+            Ok(())
+        }
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);

@@ -6,7 +6,7 @@ use super::table::{Flag, VERBS, Verb, groups};
 const COLUMN: usize = 30;
 
 /// `start-container --help`
-pub(super) fn all() -> String {
+pub(crate) fn all() -> String {
     let mut text = short();
     text.push_str(
         "\nOptions:\n  -h, --help     this text; after a verb, its own\n  -V, --version  name and version\n\n\

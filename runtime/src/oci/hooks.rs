@@ -8,15 +8,15 @@
 //! | `poststart` | `start` | where the caller is | likewise |
 //! | `poststop` | `delete` | where the caller is | a warning; the others are run |
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use oci_spec::runtime::{Hook as Given, Hooks as Lists};
-use shim::Result;
 use shim::hook::Hook;
 use shim::plan::{Namespaces, Process};
+use shim::{Error, Result};
 
 use super::config::{Config, wrong};
 use super::log::{self, Log};
@@ -49,13 +49,19 @@ impl Hooks {
                 .map(|(index, given)| hook(format!("hooks.{kind}[{index}]"), given, &workdir))
                 .collect::<Result<Vec<_>>>()
         };
+        let outside = |kind: &str, list: fn(&Lists) -> &Option<Vec<Given>>| {
+            let mut hooks = read(kind, list)?;
+            let without = hooks.iter_mut().filter(|hook| hook.environment.is_empty());
+            without.for_each(|hook| hook.environment = callers_environment());
+            Ok::<_, Error>(hooks)
+        };
         Ok(Self {
-            prestart: read("prestart", Lists::prestart)?,
-            create_runtime: read("createRuntime", Lists::create_runtime)?,
-            create_container: read("createContainer", Lists::create_container)?,
+            prestart: outside("prestart", Lists::prestart)?,
+            create_runtime: outside("createRuntime", Lists::create_runtime)?,
+            create_container: outside("createContainer", Lists::create_container)?,
             start_container: read("startContainer", Lists::start_container)?,
-            poststart: read("poststart", Lists::poststart)?,
-            poststop: read("poststop", Lists::poststop)?,
+            poststart: outside("poststart", Lists::poststart)?,
+            poststop: outside("poststop", Lists::poststop)?,
         })
     }
 
@@ -117,9 +123,20 @@ pub(super) fn process(hook: &Hook, own: Process) -> Process {
     Process {
         arguments: hook.arguments.clone(),
         candidates: vec![hook.path.clone()],
-        environment: hook.environment.clone(),
+        environment: match hook.environment.as_slice() {
+            [] => own.environment,
+            given => given.to_vec(),
+        },
         ..own
     }
+}
+
+/// What a hook has that is given no variables of its own, as with other runtimes.
+fn callers_environment() -> Vec<CString> {
+    let line = |(name, value): (OsString, OsString)| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    std::env::vars_os().filter_map(line).collect()
 }
 
 fn hook(name: String, given: &Given, workdir: &CString) -> Result<Hook> {

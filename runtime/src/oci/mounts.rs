@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::SFlag;
 use oci_spec::runtime::{LinuxIdMapping, Mount as Given};
 use shim::idmap::{self, IdMap};
-use shim::mounts::{Content, Mount, Target};
+use shim::mounts::{Attributes, Content, Mount, Target};
 use shim::plan::{IdMaps, IdRange};
 use shim::sys::mount::Propagation;
 use shim::{Error, Result};
@@ -82,6 +82,12 @@ impl Mounts {
             return self.add_cgroups(&target, &options, field, cgroups);
         }
         let content = if options.bind {
+            let source = given.source().as_deref();
+            if source == Some(Path::new("/sys")) && options.attributes.is_readonly() {
+                // The host's cgroups are mounted below it (CVE-2023-25809).
+                let all = &mut options.recursive_change.set;
+                *all = all.with(Attributes::READONLY);
+            }
             let idmap = mappings(given, &options, own_maps, field)?;
             bind(given, &options, idmap, field, bundle)?
         } else {

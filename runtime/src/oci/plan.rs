@@ -5,7 +5,7 @@ use std::ffi::CString;
 use oci_spec::runtime::Linux;
 use serde_json::Value;
 use shim::Result;
-use shim::mounts::{Content, Mount};
+use shim::mounts::{Content, Mount, Target};
 use shim::plan::{IdMaps, Launch, Namespaces, Program, Sysctl, System, Views};
 use shim::sys::mount::Propagation;
 
@@ -101,8 +101,9 @@ pub(super) fn plan(
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
             loopback: places.own.names().any(|name| name == "network"),
-            sysctls: sysctls(&linux, places.all())?,
+            sysctls: sysctls(&linux, places.all(), spec.domainname().is_some())?,
             devices: own_dev,
+            workdir: Target::new(given.cwd()).ok(),
             nodes: devices.nodes,
         },
         namespaces: places.own,
@@ -150,8 +151,8 @@ fn is_whole_dev(mount: &Mount) -> bool {
     matches!(mount.content, Content::Bind { .. }) && mount.target.to_string() == "/dev"
 }
 
-/// Only what belongs to a namespace of the container's own; all others are the host's.
-fn sysctls(linux: &Linux, namespaces: Namespaces) -> Result<Vec<Sysctl>> {
+/// Only what belongs to a namespace of the container's own; all others are the host's. `named`: its domain has a name anyway.
+fn sysctls(linux: &Linux, namespaces: Namespaces, named: bool) -> Result<Vec<Sysctl>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -175,7 +176,11 @@ fn sysctls(linux: &Linux, namespaces: Namespaces) -> Result<Vec<Sysctl>> {
         }
         let (dotted, path) = (parts.join("."), parts.join("/"));
         let needed = match dotted.as_str() {
-            "kernel.domainname" | "kernel.hostname" => "uts",
+            "kernel.hostname" => return Err(wrong(field, "there is the field hostname for it")),
+            "kernel.domainname" if named => {
+                return Err(wrong(field, "there is the field domainname, too"));
+            }
+            "kernel.domainname" => "uts",
             text if IPC.contains(&text) || text.starts_with("fs.mqueue.") => "ipc",
             text if text.starts_with("net.") => "network",
             _ => {
@@ -229,7 +234,7 @@ mod tests {
         let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
         linux.set_sysctl(Some(map));
         let own = Namespaces::from_names(["network", "ipc"]).unwrap();
-        let sysctls = sysctls(&linux, own)?;
+        let sysctls = sysctls(&linux, own, false)?;
         Ok(sysctls[0].path.to_string_lossy().into_owned())
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use serde::Serialize;
 use shim::sys::pidfd;
 use shim::{Error, Result};
@@ -28,6 +29,8 @@ pub(super) const ANSWER: &str = "answer";
 /// Why there is no lock to take.
 const NO_LOCK: &str =
     "it has just been deleted, or create was killed: delete --force removes what is left";
+/// How long that takes as a rule.
+const KILL_SOON: Duration = Duration::from_secs(1);
 /// How long the rest may take after SIGKILL.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
@@ -255,11 +258,19 @@ impl Container {
             return Ok(());
         };
         let _ = pidfd::send_signal(&init, nix::libc::SIGKILL);
+        let group = seen.record.and_then(|record| record.group());
         if seen.status == Status::Paused
-            && let Some(group) = seen.record.and_then(|record| record.group())
+            && let Some(group) = &group
         {
             // In a freezer of version 1 not even that arrives.
             group.thaw()?;
+        }
+        if has_ended(&init, KILL_SOON) {
+            return Ok(());
+        }
+        if let (Some(group), Some(pid)) = (&group, seen.pid) {
+            // Somebody may have put it into another one, which is frozen.
+            let _ = group.join(Pid::from_raw(pid), true);
         }
         if has_ended(&init, KILL_GRACE) {
             return Ok(());

@@ -180,6 +180,7 @@ pub(super) fn globals(words: Vec<OsString>, globals: &mut Globals) -> Result<Vec
             },
             "--debug" => {}
             "--version" | "-v" => return Ok(vec!["--version".into()]),
+            "--help" | "-h" => return Ok(vec!["--help".into()]),
             _ => {
                 return Err(bad(
                     &option,
@@ -197,6 +198,9 @@ pub(super) fn request(words: Vec<OsString>) -> Result<Request> {
     let first = words.next().unwrap_or_default();
     if first == "--version" {
         return Ok(Request::Version);
+    }
+    if first == "--help" {
+        return Ok(Request::Help(help::all()));
     }
     let Some(verb) = VERBS.iter().find(|verb| first == verb.name) else {
         let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();

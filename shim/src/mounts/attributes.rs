@@ -52,6 +52,12 @@ impl Attributes {
         Self(self.0 & !other.0)
     }
 
+    /// Whether nothing can be written.
+    #[must_use]
+    pub const fn is_readonly(self) -> bool {
+        self.0 & attr::RDONLY != 0
+    }
+
     /// The bits of `mount_setattr(2)`.
     #[must_use]
     pub const fn bits(self) -> u64 {

@@ -48,7 +48,7 @@ impl Node {
         };
         let node = clone_tree(&file, false)?;
         let readonly = Change {
-            set: attr::RDONLY,
+            set: attr::RDONLY | attr::NOSUID | attr::NOEXEC,
             ..Change::default()
         };
         set_attributes(&node, readonly)?;

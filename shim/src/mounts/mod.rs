@@ -59,6 +59,7 @@ pub(crate) use dev::{NODES, make_file, populate};
 pub(crate) use node::make as make_node;
 pub(crate) use parcel::Parcel;
 pub(crate) use prepare::prepare;
+pub(crate) use target::make_directory;
 pub(crate) use unpacking::Unpacking;
 
 /// Paths and numbers of the character devices that every container has.

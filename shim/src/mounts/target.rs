@@ -51,6 +51,12 @@ pub(super) fn parent(target: &Target, make: bool) -> Result<(RootDir, &CStr), Er
     Ok((parent, last))
 }
 
+/// Makes a directory that is missing, by a way that may have symlinks, and those above it. Where that fails, whoever goes
+/// there finds out.
+pub(crate) fn make_directory(target: &Target) {
+    let _ = open_following(target, Wanted::Directory, true);
+}
+
 /// As [`open`], but symlinks on the way, and the target itself if it is one, are followed as a process inside would do it.
 /// They never lead out, and never into a procfs, which is the kernel's. One whose own target is missing is not made good.
 pub(super) fn open_following(

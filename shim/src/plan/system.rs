@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::node::Node;
 use super::printed::lossy;
+use crate::mounts::Target;
 
 /// What is set before the root filesystem is entered, and the devices in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +28,9 @@ pub struct System {
     /// Whether /dev gets the nodes and links that every program may expect.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub devices: bool,
+    /// The command's working directory, which is made if it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<Target>,
     /// Nodes besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,

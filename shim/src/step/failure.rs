@@ -92,6 +92,7 @@ impl Step {
             Self::SetSysctl(_) => "set a sysctl in",
             Self::SetLimit(_) => "limit the resources in",
             Self::MakeDevices | Self::MakeNode(_) => "make the devices in",
+            Self::MakeWorkdir => "make the working directory in",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",

@@ -87,6 +87,8 @@ pub enum Step {
     MakeDevices,
     /// The node with this index is made.
     MakeNode(usize),
+    /// The command's working directory is made, if it is missing.
+    MakeWorkdir,
     /// A terminal of the container's own devpts becomes the streams; its master goes to the client.
     OpenConsole,
     /// It is /dev/console, too.

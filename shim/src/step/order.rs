@@ -114,6 +114,7 @@ impl Step {
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(system.devices.then_some(Self::MakeDevices));
         steps.extend((0..system.nodes.len()).map(Self::MakeNode));
+        steps.extend(system.workdir.as_ref().map(|_| Self::MakeWorkdir));
         steps.extend(console.then_some(Self::OpenConsole));
         // A /dev that is somebody's is not changed.
         steps.extend((console && system.devices).then_some(Self::ShowConsole));

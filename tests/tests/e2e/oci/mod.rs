@@ -15,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod notify;
 mod own_ids;
+mod peers;
 mod places;
 mod podman;
 mod podman_rootless;

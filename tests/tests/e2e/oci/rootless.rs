@@ -273,3 +273,21 @@ fn cgroups_that_are_not_the_users_are_done_without_where_nothing_is_limited() {
         .done()
         .expect_refused(&[1]);
 }
+
+#[test]
+fn the_hosts_cgroups_can_only_be_read() {
+    let Some(user) = User::single() else { return };
+    let script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $d/x 2>&1; done | grep -vc 'Read-only'; \
+                  ls /sys/fs/cgroup | grep -c .; grep -c ' /sys/fs/cgroup.* rw' /proc/mounts; exit 0";
+    let bundle = Bundle::new(user, script);
+    let count = fs::read_dir("/sys/fs/cgroup").unwrap().count();
+    for own in [true, false] {
+        if !own {
+            bundle.change(|config| {
+                let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+                list.retain(|one| one["type"] != "cgroup");
+            });
+        }
+        assert_eq!(bundle.make(&["run"]).text(), format!("0\n{count}\n0"));
+    }
+}
