@@ -115,11 +115,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             set_attributes_at(c"/", change)
         }
         Step::MakeDevices => made.covers.make_devices(),
-        Step::MakeNode(index) => {
-            let nodes = child.launch.map(|launch| launch.system.nodes.as_slice());
-            let node = nodes.and_then(|list| list.get(index));
-            mounts::make_node(node.ok_or(Errno::EBADF)?)
-        }
+        Step::MakeNode(_) | Step::MakeWorkdir | Step::WriteResolvConf => make(step, child),
         Step::MakeProc => {
             let procfs = Filesystem::open(c"proc")?;
             let restricted = attr::NOSUID | attr::NODEV | attr::NOEXEC;
@@ -154,10 +150,6 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             chdir(c"/")
         }
         Step::MoveRoot => move_root(),
-        Step::WriteResolvConf => {
-            let text = child.launch.and_then(|plan| plan.resolv_conf.as_deref());
-            mounts::write_resolv_conf(text.unwrap_or_default())
-        }
         Step::Mount(index) => {
             let mount = child.launch.and_then(|plan| plan.mounts.get(index));
             match (mount, &mut made.mounts) {
@@ -186,13 +178,6 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::ShowProc => made.covers.show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
         Step::ProtectPath(_) => made.covers.make_readonly(path(child, step)?),
-        Step::MakeWorkdir => {
-            let workdir = child
-                .launch
-                .and_then(|launch| launch.system.workdir.as_ref());
-            mounts::make_directory(workdir.ok_or(Errno::EBADF)?);
-            Ok(())
-        }
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);
@@ -209,6 +194,21 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             ))
         }
         _ => take_of_itself(step, child, made.procfs.as_ref()),
+    }
+}
+
+/// A step that makes something in the root filesystem.
+fn make(step: Step, child: &Child<'_>) -> Result<(), Errno> {
+    let launch = child.launch.ok_or(Errno::EBADF)?;
+    match step {
+        Step::MakeNode(index) => {
+            mounts::make_node(launch.system.nodes.get(index).ok_or(Errno::EBADF)?)
+        }
+        Step::MakeWorkdir => {
+            mounts::make_directory(launch.system.workdir.as_ref().ok_or(Errno::EBADF)?);
+            Ok(())
+        }
+        _ => mounts::write_resolv_conf(launch.resolv_conf.as_deref().unwrap_or_default()),
     }
 }
 

@@ -111,7 +111,7 @@ fn usual_devices_are_no_place_to_execute_anything() {
 #[test]
 fn a_bind_of_sys_that_is_read_only_is_so_below() {
     let Some(world) = World::new() else { return };
-    let script = "for d in /sys /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $d/x 2>&1; done | grep -vc 'Read-only'; \
+    let script = "for d in /sys /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $d/x 2>&1 && rmdir $d/x && echo made; done | grep -vc 'Read-only'; \
                   grep -c ' /sys/fs/cgroup.* rw' /proc/mounts; exit 0";
     let bundle = Bundle::new(&world, script, |config| {
         for mount in config["mounts"].as_array_mut().unwrap() {
