@@ -34,7 +34,8 @@ pub(super) fn with_first(controllers: &[&str]) -> Option<World> {
 pub(super) fn is_mounted(line: &str) -> bool {
     let name = line.split(':').nth(1).unwrap();
     let place = name.strip_prefix("name=").unwrap_or(name);
-    Path::new("/sys/fs/cgroup").join(place).exists()
+    let mounted = Path::new("/sys/fs/cgroup").join(place);
+    place.is_empty() && second().is_some() || mounted.join("cgroup.procs").exists()
 }
 
 /// Where version 2 is mounted.
