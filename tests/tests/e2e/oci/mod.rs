@@ -10,6 +10,7 @@ mod exec;
 mod exec_words;
 mod hooks;
 mod lifecycle;
+mod moments;
 mod mount_options;
 mod mounts;
 mod namespaces;
