@@ -22,4 +22,5 @@ mod podman;
 mod podman_rootless;
 mod refused;
 mod rootless;
+mod scarce;
 mod terminal;
