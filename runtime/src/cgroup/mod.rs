@@ -18,6 +18,7 @@ mod processes;
 mod remove;
 mod settings;
 mod stats;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -26,3 +27,4 @@ pub(crate) use hierarchies::Hierarchies;
 pub(crate) use memory_event::OutOfMemory;
 pub(crate) use place::Places;
 pub(crate) use settings::Settings;
+pub(crate) use systemd::{Property, Scope, asked as asked_of_systemd};

@@ -9,6 +9,7 @@ use shim::RootDir;
 
 use super::dir::{Dir, names};
 use super::hierarchies::{Hierarchies, Hierarchy, Version};
+use super::systemd::Scope;
 
 /// A cgroup in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub(crate) struct Places {
     /// Whether they are the container's, with all that is in them: one that was there before may be somebody else's until
     /// it has been looked at.
     pub(super) taken: bool,
+    /// The unit of systemd's that they are.
+    #[serde(default)]
+    pub(super) scope: Option<Scope>,
 }
 
 impl Places {
@@ -89,7 +93,43 @@ impl Places {
         Ok(Self {
             list: hierarchies.iter().map(place).collect(),
             taken: false,
+            scope: None,
         })
+    }
+
+    /// Those of a unit that systemd is going to make, which has version 2 alone.
+    ///
+    /// # Errors
+    /// What is wrong with the hierarchies, or with the unit, in words.
+    pub(crate) fn of_scope(
+        hierarchies: &Hierarchies,
+        scope: Scope,
+        path: PathBuf,
+    ) -> Result<Self, &'static str> {
+        let one = hierarchies.second().filter(|_| hierarchies.is_unified());
+        let one = one.ok_or("units of systemd need cgroups of version 2 alone")?;
+        let all = path.components().count();
+        if found(&one.mount, &path) == all {
+            return Err("there is a unit of this name");
+        }
+        let place = Place {
+            version: one.version,
+            // The slices above it are systemd's to make and to remove.
+            found: all.saturating_sub(1),
+            mount: one.mount.clone(),
+            path,
+            controllers: one.controllers.clone(),
+        };
+        Ok(Self {
+            list: vec![place],
+            taken: false,
+            scope: Some(scope),
+        })
+    }
+
+    /// The unit of systemd's that they are.
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// From now on they are the container's.

@@ -52,6 +52,12 @@ impl Places {
         for member in &group.members {
             clear(&member.dir, end).map_err(|errno| failed(member, errno))?;
         }
+        // One that has been taken is known to systemd even where it has lost its cgroup.
+        if let Some(scope) = &self.scope
+            && (self.taken || !group.is_empty())
+        {
+            scope.stop()?;
+        }
         for place in &self.list {
             remove(place, end).map_err(|(path, errno)| failed_at(&path, errno))?;
         }

@@ -1,12 +1,13 @@
 //! `linux.cgroupsPath` and `linux.resources`: which cgroups a container gets, and what holds in them.
 
-use shim::Result;
+use nix::unistd::Pid;
+use shim::{Error, Result};
 
-use super::config::{Config, unsupported, wrong};
+use super::config::{Config, wrong};
 use super::id::ContainerId;
 use super::rootless::Rootless;
 use super::words::{CgroupDriver, Globals};
-use crate::cgroup::{Group, Hierarchies, Places, Settings};
+use crate::cgroup::{Group, Hierarchies, Places, Property, Scope, Settings, asked_of_systemd};
 
 /// What has been decided.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Cgroups {
     /// None where there are to be none.
     pub(super) places: Places,
     settings: Settings,
+    /// What systemd is told.
+    properties: Vec<Property>,
     /// What is not going to hold.
     pub(super) warnings: Vec<String>,
 }
@@ -28,8 +31,7 @@ impl Cgroups {
     pub(super) fn decide(config: &Config, globals: &Globals, id: &ContainerId) -> Result<Self> {
         let asked = config.asks_for_cgroups();
         match globals.cgroups {
-            CgroupDriver::Cgroupfs => {}
-            CgroupDriver::Systemd => return Err(unsupported("--systemd-cgroup")),
+            CgroupDriver::Cgroupfs | CgroupDriver::Systemd => {}
             CgroupDriver::Disabled => {
                 let why = |field| format!("{field} is not applied: --cgroup-manager=disabled");
                 return Ok(Self {
@@ -39,18 +41,26 @@ impl Cgroups {
             }
         }
         let hierarchies = Hierarchies::find()?;
+        let rootless = globals.rootless.holds()?;
         let linux = config.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let path = path.filter(|path| !path.as_os_str().is_empty());
-        let places =
-            Places::decide(&hierarchies, path, id.as_str()).map_err(|why| wrong(PATH, why))?;
+        let of_systemd = globals.cgroups == CgroupDriver::Systemd;
+        let places = if of_systemd {
+            let text = path.map(|path| path.to_str().unwrap_or(":"));
+            let scope =
+                Scope::decide(text, id.as_str(), rootless).map_err(|why| wrong(PATH, why))?;
+            let path = scope.path()?;
+            Places::of_scope(&hierarchies, scope, path).map_err(|why| wrong(PATH, why))?
+        } else {
+            Places::decide(&hierarchies, path, id.as_str()).map_err(|why| wrong(PATH, why))?
+        };
         if path.is_some() && places.is_empty() {
             return Err(wrong(PATH, "no cgroups are mounted below /sys/fs/cgroup")
                 .hint("--cgroup-manager=disabled says that there shall be none"));
         }
         let mut resources = linux.and_then(|linux| linux.resources().clone());
         let mut warnings = Vec::new();
-        let rootless = globals.rootless.holds()?;
         if rootless
             && let Some(resources) = &mut resources
             && resources
@@ -69,7 +79,7 @@ impl Cgroups {
             true => config.asks_for_limits(),
             false => !asked.is_empty(),
         };
-        if !places.are_callers() {
+        if !of_systemd && !places.are_callers() {
             const WHY: &str = "the cgroups are not the caller's to change";
             if needed {
                 return Err(wrong(asked.join(", "), WHY)
@@ -84,8 +94,17 @@ impl Cgroups {
             }
         }
         let settings = resources.map(|resources| Settings::decide(&resources, &places, None));
+        let settings = settings.transpose()?.unwrap_or_default();
+        let mut properties = Vec::new();
+        if of_systemd {
+            properties = Property::of(&settings);
+            let annotations = config.spec.annotations().iter().flatten();
+            let asked = annotations.map(|(key, text)| (key.as_str(), text.as_str()));
+            properties.extend(asked_of_systemd(asked)?);
+        }
         Ok(Self {
-            settings: settings.transpose()?.unwrap_or_default(),
+            settings,
+            properties,
             places,
             warnings,
         })
@@ -96,11 +115,38 @@ impl Cgroups {
     /// # Errors
     /// Those of the kernel. What has been made by then is still there.
     pub(super) fn make(&self) -> Result<Option<Group>> {
-        if self.places.is_empty() {
+        if self.places.is_empty() || self.places.scope().is_some() {
             return Ok(None);
         }
         let group = Group::make(&self.places, &self.settings)?;
         group.apply(&self.settings)?;
         Ok(Some(group))
+    }
+
+    /// Has systemd make the unit around the process that is to be in it, and waits for that. What is then the container's is
+    /// said in `places`: nothing, where somebody else was quicker to make a unit of this name.
+    ///
+    /// # Errors
+    /// systemd refuses, or does not answer in time; those of the kernel.
+    pub(super) fn start(&self, pid: Pid, id: &ContainerId, places: &mut Places) -> Result<()> {
+        let Some(scope) = self.places.scope() else {
+            return Ok(());
+        };
+        if let Err(failure) = scope.start(pid, id.as_str(), &self.properties) {
+            if failure.of_others {
+                *places = Places::default();
+            }
+            return Err(failure.error);
+        }
+        places.take();
+        let group = Group::open(&self.places);
+        if group.is_empty() {
+            let path = self.places.paths().next().unwrap_or_default();
+            return Err(Error::new("find cgroup")
+                .on(path.display())
+                .because("systemd has made its unit somewhere else")
+                .hint("the slice must be below that of the systemd which is asked"));
+        }
+        group.apply(&self.settings)
     }
 }

@@ -103,6 +103,11 @@ fn make<T>(
     let mut begun = false;
     let born = |pid, inside| {
         making.born(&mut record, pid)?;
+        if cgroups.places.scope().is_some() {
+            let started = cgroups.start(pid, &args.id, &mut record.cgroups);
+            making.write(&record)?;
+            started?;
+        }
         oom::set(pid, oom_score)?;
         limits::raise(pid, plan.program.process().map_or(&[], |one| &one.limits))?;
         match &group {

@@ -9,7 +9,7 @@ use shim::{Error, Result};
 
 use super::config::{self, Config, unsupported};
 use super::state::{CONFIG, Container};
-use crate::cgroup::Settings;
+use crate::cgroup::{Property, Settings};
 
 /// How the value of an option is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,9 @@ pub(super) fn update(container: &Container, limits: &Limits) -> Result<()> {
             .hint("it was made with --cgroup-manager=disabled, or on a host that has none")
     })?;
     let settings = Settings::decide(&resources, &record.cgroups, Some(&group))?;
+    if let Some(scope) = record.cgroups.scope() {
+        scope.update(&Property::of(&settings))?;
+    }
     group.apply(&settings)
 }
 

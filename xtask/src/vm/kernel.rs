@@ -21,6 +21,8 @@ const MODULES: &[&str] = &[
 
 /// What QEMU is given.
 pub(super) struct Kernel {
+    /// Where all of this is, and what belongs to one machine.
+    pub(super) dir: PathBuf,
     pub(super) program: PathBuf,
     pub(super) initrd: PathBuf,
     /// An ext4 image with all modules.
@@ -31,6 +33,7 @@ pub(super) struct Kernel {
 pub(super) fn prepare(place: &Path, suite: &str) -> Result<Kernel> {
     let dir = place.join("kernels").join(suite);
     let kernel = Kernel {
+        dir: dir.clone(),
         program: dir.join("kernel"),
         initrd: dir.join("initrd"),
         modules: dir.join("modules.ext4"),

@@ -68,7 +68,9 @@ pub(super) fn image(place: &Path) -> Result<PathBuf> {
     write("etc/fstab", "")?;
     write("etc/hostname", "machine\n")?;
     let wanted = "etc/systemd/system/default.target.wants";
-    fs::create_dir_all(tree.join(wanted)).map_err(failed(&tree))?;
+    for dir in [wanted, "usr/lib/modules"] {
+        fs::create_dir_all(tree.join(dir)).map_err(failed(&tree))?;
+    }
     let link = tree.join(wanted).join("tests.service");
     if fs::symlink_metadata(&link).is_err() {
         std::os::unix::fs::symlink("/etc/systemd/system/tests.service", &link)

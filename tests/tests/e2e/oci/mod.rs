@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod cgroups;
+mod cgroups_second;
 mod config;
 mod control;
 mod devices;
@@ -23,4 +24,5 @@ mod podman_rootless;
 mod refused;
 mod rootless;
 mod scarce;
+mod systemd;
 mod terminal;

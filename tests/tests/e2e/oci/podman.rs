@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use tests::engine::{PATH, has, remove_cgroups};
 use tests::{Bundle, Pty, Run, World, binary, cgroups_of, tool};
 
+use super::systemd::with_systemd;
+
 /// podman with a storage of its own, and a root filesystem for its containers.
 struct Podman<'w> {
     world: &'w World,
     runtime: PathBuf,
     config: PathBuf,
     rootfs: String,
+    /// Who makes cgroups: it, or systemd.
+    manager: &'static str,
 }
 
 impl<'w> Podman<'w> {
@@ -33,13 +37,14 @@ impl<'w> Podman<'w> {
             runtime,
             config,
             rootfs: bundle.dir.join("rootfs").to_str().unwrap().to_owned(),
+            manager: "cgroupfs",
         })
     }
 
     fn call(&self, words: &[&str]) -> Run {
         let place = |name: &str| self.world.dir.join(name).to_str().unwrap().to_owned();
         Run::new(tool("podman"))
-            .verb(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
+            .verb(["--storage-driver=vfs", "--cgroup-manager", self.manager])
             .verb(["--root", &place("storage"), "--runroot", &place("runroot")])
             .verb(["--runtime", self.runtime.to_str().unwrap()])
             .verb(words)
@@ -49,8 +54,12 @@ impl<'w> Podman<'w> {
 
     fn run(&self, options: &[&str], command: &[&str]) -> Run {
         let parent = format!("--cgroup-parent=/{}", self.world.name());
+        let parent: &[&str] = match self.manager {
+            "systemd" => &[],
+            _ => &[&parent],
+        };
         let rootfs = ["--rootfs", &self.rootfs];
-        self.call(&[&["run", &parent], options, &rootfs, command].concat())
+        self.call(&[&["run"], parent, options, &rootfs, command].concat())
     }
 }
 
@@ -183,4 +192,71 @@ fn podmans_containers_share_namespaces_have_users_and_ids_of_their_own() {
         text.split_whitespace().collect::<Vec<_>>(),
         ["0", "100000", "65536"]
     );
+}
+
+#[test]
+fn podmans_containers_are_units_where_systemd_makes_cgroups() {
+    let Some(world) = with_systemd() else { return };
+    let Some(mut podman) = Podman::new(&world) else {
+        return;
+    };
+    podman.manager = "systemd";
+    let done = podman
+        .run(
+            &["--rm", "--network=none"],
+            &["sh", "-c", "echo inside; exit 3"],
+        )
+        .done();
+    done.expect_code(3);
+    assert_eq!(done.out_text(), "inside");
+    let options = [
+        "-d",
+        "--name=one",
+        "--network=none",
+        "--memory=64m",
+        "--memory-swap=64m",
+        "--pids-limit=33",
+        "--cpus=0.5",
+    ];
+    let id = podman.run(&options, &["sleep", "1000"]).text();
+    let unit = format!("libpod-{id}.scope");
+    let shown = |property: &str| {
+        let words = ["show", "--value", "--property", property, &unit];
+        Run::new(tool("systemctl")).cmd(words).text()
+    };
+    for (property, value) in [
+        ("ActiveState", "active"),
+        ("Slice", "machine.slice"),
+        ("MemoryMax", "67108864"),
+        ("TasksMax", "33"),
+        ("CPUQuotaPerSecUSec", "500ms"),
+    ] {
+        assert_eq!(shown(property), value, "{property}");
+    }
+    let inside = podman.call(&["exec", "one", "cat", "/sys/fs/cgroup/pids.max"]);
+    assert_eq!(inside.text(), "33");
+    let stats = podman.call(&["stats", "--no-stream", "--format", "{{.PIDs}}", "one"]);
+    assert_eq!(stats.text(), "1");
+    let _ = podman.call(&["pause", "one"]).text();
+    let status = podman.call(&["inspect", "--format", "{{.State.Status}}", "one"]);
+    assert_eq!(status.text(), "paused");
+    let _ = podman.call(&["unpause", "one"]).text();
+    let pod = podman.call(&["pod", "create", "--infra=false", "--name=pod"]);
+    let _ = pod.text();
+    let options = ["-d", "--pod=pod", "--network=none"];
+    let two = podman.run(&options, &["sleep", "1000"]).text();
+    let scope = format!("libpod-{two}.scope");
+    let words = ["show", "--value", "--property", "ActiveState", &scope];
+    assert_eq!(Run::new(tool("systemctl")).cmd(words).text(), "active");
+    let _ = podman.call(&["pod", "rm", "-f", "-t", "0", "pod"]).text();
+    let _ = podman.call(&["rm", "-f", "-t", "0", "one"]).text();
+    for id in [&id, &two] {
+        assert!(!Path::new("/run/start-container/oci").join(id).exists());
+        let units = ["list-units", "--all", "--plain", "--no-legend"];
+        let units = Run::new(tool("systemctl"))
+            .cmd(units)
+            .cmd([format!("libpod-{id}*")]);
+        assert_eq!(units.text(), "");
+    }
+    assert_eq!(podman.call(&["ps", "-aq"]).text(), "");
 }

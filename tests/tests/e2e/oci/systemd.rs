@@ -1,0 +1,274 @@
+//! `--systemd-cgroup`: containers as scopes of systemd. Without systemd only the refusal can be shown.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::{Bundle, Run, Seeded, Snapshot, World, lacking, processes_of, spin, tool, until};
+
+use super::cgroups_second::{hold, with_controllers};
+
+const LIMITS: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "io"];
+
+/// A world where systemd makes cgroups.
+pub(super) fn with_systemd() -> Option<World> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        lacking("needs systemd as the machine's first process");
+        return None;
+    }
+    with_controllers(&LIMITS)
+}
+
+fn unit(world: &World) -> String {
+    format!("{}-one.scope", world.name())
+}
+
+fn place(world: &World) -> PathBuf {
+    Path::new("/sys/fs/cgroup/system.slice").join(unit(world))
+}
+
+/// A bundle whose container is a scope.
+fn bundle<'w>(world: &'w World, script: &str, change: impl FnOnce(&mut Value)) -> Bundle<'w> {
+    let bundle = Bundle::new(world, script, |config| {
+        config["linux"]["cgroupsPath"] = format!("system.slice:{}:one", world.name()).into();
+        change(config);
+    });
+    fs::create_dir_all(bundle.root()).unwrap();
+    bundle
+}
+
+fn call(bundle: &Bundle<'_>, words: &[&str]) -> Run {
+    bundle.call(&[&["--systemd-cgroup"], words].concat())
+}
+
+fn systemctl(words: &[&str]) -> String {
+    Run::new(tool("systemctl")).cmd(words).text()
+}
+
+/// What systemd says of a property of the unit.
+fn shown(world: &World, property: &str) -> String {
+    systemctl(&["show", "--value", "--property", property, &unit(world)])
+}
+
+fn assert_nothing_left(world: &World) {
+    assert_eq!(shown(world, "LoadState"), "not-found");
+    assert!(!place(world).exists());
+    assert!(processes_of(&world.dir).is_empty());
+}
+
+#[test]
+fn a_container_is_a_scope_whose_limits_systemd_knows() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |config| {
+        config["root"]["readonly"] = false.into();
+        config["linux"]["resources"] = json!({
+            "memory": { "limit": 64 << 20, "reservation": 32 << 20, "swap": 96 << 20 },
+            "cpu": { "shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0" },
+            "pids": { "limit": 33 },
+            "devices": [{ "allow": false, "access": "rwm" }],
+            "unified": { "cgroup.max.depth": "3" },
+        });
+        config["annotations"] = json!({ "org.systemd.property.TimeoutStopSec": "uint64 7" });
+    });
+    let before = Snapshot::of(&world);
+    let _ = call(&bundle, &["create", "one"]).text();
+    let place = place(&world);
+    let limits = [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.swap.max", "33554432"),
+        ("cgroup.max.depth", "3"),
+        ("cpu.weight", "59"),
+        ("cpu.max", "50000 100000"),
+        ("cpuset.cpus", "0"),
+        ("pids.max", "33"),
+        ("cgroup.procs", &bundle.state("one")["pid"].to_string()),
+    ];
+    hold(&place, &limits);
+    // What it does not know it would undo now.
+    let _ = systemctl(&["daemon-reload"]);
+    hold(&place, &limits);
+    for (property, value) in [
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("MemoryMax", "67108864"),
+        ("MemorySwapMax", "33554432"),
+        ("TasksMax", "33"),
+        ("CPUQuotaPerSecUSec", "500ms"),
+        ("AllowedCPUs", "0"),
+        ("TimeoutStopUSec", "7s"),
+    ] {
+        assert_eq!(shown(&world, property), value, "{property}");
+    }
+    bundle.ok(&["start", "one"]);
+    bundle.ok(&[
+        "update",
+        "--memory=128m",
+        "--memory-swap=128m",
+        "--pids-limit=44",
+        "one",
+    ]);
+    let _ = systemctl(&["daemon-reload"]);
+    hold(
+        &place,
+        &[
+            ("memory.max", "134217728"),
+            ("memory.swap.max", "0"),
+            ("pids.max", "44"),
+            ("cpu.max", "50000 100000"),
+        ],
+    );
+    // The device filter is ours, and stands where systemd has none.
+    let script = "mknod /tmp/loop c 10 237; (: < /tmp/loop) 2> /dev/null && echo loop; : < /dev/zero && echo zero";
+    let exec = ["exec", "--cap", "CAP_MKNOD", "one", "sh", "-c", script];
+    assert_eq!(bundle.ok(&exec), "zero");
+    let inside = bundle.ok(&["exec", "one", "cat", "/proc/self/cgroup"]);
+    assert_eq!(inside, "0::/");
+    bundle.ok(&["pause", "one"]);
+    assert_eq!(bundle.state("one")["status"], "paused");
+    bundle.ok(&["delete", "--force", "one"]);
+    assert_nothing_left(&world);
+    before.assert_same(&world);
+    // The name is free again.
+    let _ = call(&bundle, &["run", "-d", "one"]).text();
+    bundle.ok(&["kill", "one", "KILL"]);
+    bundle.await_status("one", "stopped");
+    bundle.ok(&["delete", "one"]);
+    assert_nothing_left(&world);
+    before.assert_same(&world);
+}
+
+#[test]
+fn a_unit_of_others_is_left_alone() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |_| {});
+    let _ = call(&bundle, &["run", "-d", "one"]).text();
+    let before = Snapshot::of(&world);
+    let done = call(&bundle, &["create", "two"]).done();
+    done.expect_refused(&[1]);
+    assert!(
+        done.err_text().contains("linux.cgroupsPath"),
+        "{}",
+        done.err_text()
+    );
+    before.assert_same(&world);
+    assert_eq!(bundle.state("one")["status"], "running");
+    assert_eq!(shown(&world, "ActiveState"), "active");
+    bundle.ok(&["delete", "--force", "one"]);
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_killed_create_leaves_no_unit_behind_delete() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |_| {});
+    let before = Snapshot::of(&world);
+    let mut moments = Seeded::new(4481);
+    let whole = std::time::Instant::now();
+    let _ = call(&bundle, &["create", "one"]).text();
+    let whole = whole.elapsed();
+    bundle.ok(&["delete", "--force", "one"]);
+    for _ in 0..8 {
+        let part = u32::try_from(moments.below(100)).unwrap();
+        let client = call(&bundle, &["create", "one"]).spawn();
+        spin(whole * part / 100);
+        client.signal(Signal::SIGKILL);
+        let _ = client.finish();
+        bundle.ok(&["delete", "--force", "one"]);
+        until("the end of the unit", || {
+            (shown(&world, "LoadState") == "not-found").then_some(())
+        });
+        assert_nothing_left(&world);
+        before.assert_same(&world);
+    }
+}
+
+#[test]
+fn a_bus_that_does_not_answer_is_an_error_and_nothing_is_left() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |_| {});
+    // As of a bus that has been stopped: the kernel takes connections and words, and nobody reads them.
+    let socket = world.dir.join("bus");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let address = format!("unix:path={}", socket.display());
+    let before = Snapshot::of(&world);
+    let silent = call(&bundle, &["create", "one"]).env("DBUS_SYSTEM_BUS_ADDRESS", &address);
+    let done = silent.done();
+    done.expect_refused(&[1]);
+    let told = "no answer within ten seconds";
+    assert!(done.err_text().contains(told), "{}", done.err_text());
+    before.assert_same(&world);
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn what_is_no_unit_and_no_property_is_refused_by_name() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "", |_| {});
+    let good = bundle.config();
+    let before = Snapshot::of(&world);
+    for path in [
+        "/absolute/path",
+        "x:y",
+        "../x.slice:a:b",
+        "system.slice:a:../b",
+        "system.slice::",
+    ] {
+        let mut config = good.clone();
+        config["linux"]["cgroupsPath"] = path.into();
+        bundle.write(&config);
+        let done = call(&bundle, &["create", "one"]).done();
+        done.expect_refused(&[1]);
+        assert!(
+            done.err_text().contains("linux.cgroupsPath"),
+            "{path}: {}",
+            done.err_text()
+        );
+    }
+    for (name, value) in [
+        ("ExecStop", "'/bin/true'"),
+        ("DevicePolicy", "'auto'"),
+        ("KillMode", "'a' 'b'"),
+        ("NoSuchThing", "true"),
+    ] {
+        let mut config = good.clone();
+        config["annotations"] = json!({ format!("org.systemd.property.{name}"): value });
+        bundle.write(&config);
+        let done = call(&bundle, &["create", "one"]).done();
+        done.expect_refused(&[1]);
+        before.assert_same(&world);
+        assert_nothing_left(&world);
+    }
+}
+
+#[test]
+fn without_systemd_there_is_one_error_and_no_change() {
+    let Some(world) = World::new() else { return };
+    let bundle = bundle(&world, "", |_| {});
+    let before = Snapshot::of(&world);
+    let unshare = tool("unshare");
+    let hide = "[ ! -d /run/systemd ] || mount -t tmpfs none /run/systemd; exec \"$@\"";
+    let hidden = [
+        unshare.to_str().unwrap(),
+        "--mount",
+        "/bin/sh",
+        "-c",
+        hide,
+        "sh",
+    ];
+    for words in [
+        &["--systemd-cgroup", "create", "one"][..],
+        &["--cgroup-manager=systemd", "run", "one"],
+    ] {
+        let run = bundle
+            .call(words)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let done = run.wrap_around(hidden).done();
+        done.expect_refused(&[1]);
+        let told = "/run/systemd/system";
+        assert!(done.err_text().contains(told), "{}", done.err_text());
+        before.assert_same(&world);
+    }
+}
