@@ -116,6 +116,7 @@ fn plan(
         stdio: process::stdio(&given, args.preserved)?,
         rootfs: rootfs.path,
     };
+    limits::check(&plan.process.limits)?;
     let listener = Listener::connect(&config, &plan.privileges)?;
     Ok((plan, oom_score, listener))
 }

@@ -12,8 +12,8 @@ use shim::plan::{Launch, Namespaces};
 use shim::sys::pidfd;
 use shim::{Error, Result};
 
-use super::cgroups::Cgroups;
 use super::config::{Config, wrong};
+use super::decide::{Decided, decide};
 use super::hooks::Hooks;
 use super::id::ContainerId;
 use super::listener::{self, Listener};
@@ -22,7 +22,7 @@ use super::making::write_pid;
 use super::record::Record;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
-use super::{absolute, console, exec, limits, oom, plan, rootless, show, time};
+use super::{absolute, console, exec, limits, oom, show, time};
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 
@@ -53,21 +53,14 @@ fn make<T>(
     log: &mut Option<Log>,
     then: impl FnOnce(&Container, Held<'_>, &mut Option<Log>) -> Result<T>,
 ) -> Result<T> {
-    let mut config = Config::read(&args.bundle, &args.config)?;
-    let mut warnings = std::mem::take(&mut config.warnings);
-    let entered = rootless::enter(&config.spec.linux().clone().unwrap_or_default())?;
-    let cgroups = Cgroups::decide(&config, globals, &args.id)?;
-    let rootfs = plan::rootfs(&config)?;
-    let hooks = Hooks::of(&config)?;
-    let outside = plan::Outside {
-        cgroups: &cgroups.places,
-        entered: entered.as_ref(),
-        preserved: args.preserved,
-        pauses: hooks.of_create(),
-        no_pivot: args.no_pivot,
-        keeps_keyring: args.keeps_keyring,
-    };
-    let plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
+    let Decided {
+        config,
+        rootfs,
+        cgroups,
+        hooks,
+        plan,
+        warnings,
+    } = decide(args, globals, false)?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let socket = args.console_socket.as_deref();

@@ -19,7 +19,7 @@ const CAP_SYS_RESOURCE: u64 = 1 << 24;
 /// The limits of a process.
 ///
 /// # Errors
-/// Names the one that contradicts itself or another one, or is more than the caller can give.
+/// Names the one that contradicts itself or another one.
 pub(super) fn plan(given: &Process) -> Result<Vec<Limit>> {
     let mut seen = BTreeSet::new();
     let mut limits = Vec::new();
@@ -31,21 +31,31 @@ pub(super) fn plan(given: &Process) -> Result<Vec<Limit>> {
         if limit.soft() > limit.hard() {
             return Err(wrong(field, "soft is more than hard"));
         }
-        let limit = Limit {
+        limits.push(Limit {
             resource: resource(limit.typ()),
             soft: limit.soft(),
             hard: limit.hard(),
-        };
+        });
+    }
+    Ok(limits)
+}
+
+/// Whether the caller can give them.
+///
+/// # Errors
+/// Names the one that is more.
+pub(super) fn check(limits: &[Limit]) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
         let own = own(limit.resource);
         if limit.hard > own && !may_raise()? {
+            let field = format!("process.rlimits[{index}]");
             let why = format!("hard is above the caller's own, which is {own}");
             return Err(wrong(field, why).hint(
                 "raising it takes CAP_SYS_RESOURCE over the initial user namespace; see ulimit -aH",
             ));
         }
-        limits.push(limit);
     }
-    Ok(limits)
+    Ok(())
 }
 
 /// Lets a child of ours, which has not been waited for, have the hard limits that are above the caller's own.

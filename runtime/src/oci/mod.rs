@@ -7,6 +7,7 @@ mod cgroup_mount;
 mod cgroups;
 mod config;
 mod console;
+mod decide;
 mod devices;
 mod events;
 mod example;
@@ -97,6 +98,9 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         Request::Features => return show::features().map(Outcome::text),
         Request::Spec { bundle, rootless } => {
             return example::write(bundle, *rootless).map(|()| Outcome::SILENT);
+        }
+        Request::Create(args) if let Some(format) = args.dry_run => {
+            return decide::print(args, globals, format, log);
         }
         _ => {}
     }

@@ -23,6 +23,8 @@ pub(super) struct Outside<'a> {
     pub(super) cgroups: &'a cgroup::Places,
     /// The ids of the user namespace that has been entered in order to mount, if one has.
     pub(super) entered: Option<&'a IdMaps>,
+    /// Whether it may be granted all that the kernel knows, whatever the caller has: in a dry run.
+    pub(super) has_all: bool,
     /// How many of the caller's descriptors it gets.
     pub(super) preserved: u32,
     /// Whether there are hooks to be run when everything is mounted.
@@ -112,7 +114,7 @@ pub(super) fn plan(
             given,
             filter.as_deref(),
             &config.file,
-            places.has("user"),
+            places.has("user") || outside.has_all,
             warnings,
         )?,
         joined: places.joined,

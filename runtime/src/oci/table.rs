@@ -2,7 +2,7 @@
 
 use super::limit_flags::LIMITS;
 use super::update::Limit;
-use crate::cli::table::flags::{short, switch, valued};
+use crate::cli::table::flags::{implying, short, switch, valued};
 use crate::cli::table::{Flag, Verb};
 
 /// What an option sets.
@@ -15,6 +15,7 @@ pub(super) enum Id {
     PreserveFds,
     NoPivot,
     NoNewKeyring,
+    DryRun,
     Detach,
     Keep,
     All,
@@ -173,7 +174,20 @@ pub(super) static VERBS: &[Row] = &[
         operands: "ID",
         about: "make a container of a bundle; it waits to be started",
         notes: "",
-        flags: &[BUNDLE, CONFIG, PROCESS],
+        flags: &[
+            BUNDLE,
+            CONFIG,
+            PROCESS,
+            &[implying(
+                "text",
+                valued(
+                    Id::DryRun,
+                    "--dry-run",
+                    "text|json",
+                    "print the plan and do nothing; without root, the plan of root",
+                ),
+            )],
+        ],
     },
     Verb {
         id: Action::Start,

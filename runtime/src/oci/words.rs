@@ -14,6 +14,7 @@ use super::rootless::Rootless;
 use super::state;
 use super::table::{Action, Id, Row, VERBS};
 use super::update::Limits;
+use crate::cli::Format;
 use crate::cli::help;
 use crate::cli::scan::{Scan, Stop, Word};
 use crate::cli::table::Flag;
@@ -104,6 +105,8 @@ pub(super) struct Create {
     pub(super) no_pivot: bool,
     /// Whether the caller's session keyring is the container's, too.
     pub(super) keeps_keyring: bool,
+    /// `create --dry-run`: print the plan and do nothing.
+    pub(super) dry_run: Option<Format>,
 }
 
 /// Whether a command line is of this front-end: it begins with a verb of it, or with one of its options.
@@ -236,6 +239,7 @@ struct Given {
     ignore_paused: bool,
     no_pivot: bool,
     keeps_keyring: bool,
+    dry_run: Option<Format>,
     stats: bool,
     rootless: bool,
     interval: Option<Duration>,
@@ -306,6 +310,11 @@ impl Given {
             }
             Id::NoPivot => self.no_pivot = true,
             Id::NoNewKeyring => self.keeps_keyring = true,
+            Id::DryRun => match value.to_str() {
+                Some("text") => self.dry_run = Some(Format::Text),
+                Some("json") => self.dry_run = Some(Format::Json),
+                _ => return refused("unknown format", "give text or json"),
+            },
         }
         Ok(())
     }
@@ -333,6 +342,7 @@ impl Given {
             keep: self.keep,
             no_pivot: self.no_pivot,
             keeps_keyring: self.keeps_keyring,
+            dry_run: self.dry_run,
         })
     }
 

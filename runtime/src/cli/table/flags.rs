@@ -44,7 +44,7 @@ pub(crate) const fn repeated<I: Copy>(flag: Flag<I>) -> Flag<I> {
     }
 }
 
-const fn implying(implied: &'static str, flag: Flag) -> Flag {
+pub(crate) const fn implying<I: Copy>(implied: &'static str, flag: Flag<I>) -> Flag<I> {
     Flag {
         implied: Some(implied),
         ..flag

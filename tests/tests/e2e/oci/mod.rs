@@ -19,6 +19,7 @@ mod notify;
 mod own_ids;
 mod peers;
 mod places;
+mod plans;
 mod podman;
 mod podman_rootless;
 mod refused;

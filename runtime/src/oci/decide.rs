@@ -1,0 +1,79 @@
+//! What `create` and `run` decide before anything is changed; a dry run prints it.
+
+use shim::Result;
+use shim::plan::{Launch, Plan};
+
+use super::cgroups::Cgroups;
+use super::config::Config;
+use super::hooks::Hooks;
+use super::log::{self, Log};
+use super::words::{Create, Globals};
+use super::{limits, plan, rootless};
+use crate::cli::{Format, Outcome};
+use crate::dry_run;
+use crate::process::Rootfs;
+
+/// All that is known of a container that is going to be made.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) config: Config,
+    pub(super) rootfs: Rootfs,
+    pub(super) cgroups: Cgroups,
+    pub(super) hooks: Hooks,
+    pub(super) plan: Launch,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Decides. A caller without root is in namespaces of its own afterwards, unless `dry`: then the plan is the one of root.
+///
+/// # Errors
+/// What is wrong with the bundle, with the name of the field.
+pub(super) fn decide(args: &Create, globals: &Globals, dry: bool) -> Result<Decided> {
+    let mut config = Config::read(&args.bundle, &args.config)?;
+    let mut warnings = std::mem::take(&mut config.warnings);
+    let entered = match dry {
+        true => None,
+        false => rootless::enter(&config.spec.linux().clone().unwrap_or_default())?,
+    };
+    let cgroups = Cgroups::decide(&config, globals, &args.id)?;
+    let rootfs = plan::rootfs(&config)?;
+    let hooks = Hooks::of(&config)?;
+    let outside = plan::Outside {
+        cgroups: &cgroups.places,
+        entered: entered.as_ref(),
+        has_all: dry,
+        preserved: args.preserved,
+        pauses: hooks.of_create(),
+        no_pivot: args.no_pivot,
+        keeps_keyring: args.keeps_keyring,
+    };
+    let plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
+    if !dry {
+        limits::check(plan.program.process().map_or(&[], |one| &one.limits))?;
+    }
+    Ok(Decided {
+        config,
+        rootfs,
+        cgroups,
+        hooks,
+        plan,
+        warnings,
+    })
+}
+
+/// Prints the plan.
+///
+/// # Errors
+/// As [`decide`].
+pub(super) fn print(
+    args: &Create,
+    globals: &Globals,
+    format: Format,
+    log: &mut Option<Log>,
+) -> Result<Outcome> {
+    let decided = decide(args, globals, true)?;
+    for text in decided.warnings.iter().chain(&decided.cgroups.warnings) {
+        log::warn(log, text);
+    }
+    dry_run::print(Plan::Launch(&decided.plan), format)
+}
