@@ -34,6 +34,9 @@ const PACKAGES: &[&str] = &[
     "uidmap",
 ];
 
+/// Somebody whose own systemd runs from the beginning (loginctl(1), enable-linger).
+const USER: &str = "ann";
+
 /// Sparse; the machine forgets what it writes.
 const SIZE: &str = "4G";
 
@@ -50,27 +53,32 @@ pub(super) fn image(place: &Path) -> Result<PathBuf> {
     let tree = place.join("system");
     let packages = place.join("system.packages");
     let list = PACKAGES.join(",");
-    if !fs::read_to_string(&packages).is_ok_and(|text| text == list) {
+    let made_once = format!("{list} {USER}");
+    if !fs::read_to_string(&packages).is_ok_and(|text| text == made_once) {
         if tree.exists() {
             fs::remove_dir_all(&tree).map_err(failed(&tree))?;
         }
         let mut debootstrap = programs::program("debootstrap");
         debootstrap.args(["--variant=minbase", &format!("--include={list}"), SUITE]);
         programs::run(debootstrap.arg(&tree).arg(MIRROR))?;
-        fs::write(&packages, &list).map_err(failed(&packages))?;
+        let mut useradd = programs::program("chroot");
+        useradd.arg(&tree).args(["useradd", "--create-home", USER]);
+        programs::run(&mut useradd)?;
+        fs::write(&packages, made_once).map_err(failed(&packages))?;
     }
     let write = |name: &str, text: &str| {
         let path = tree.join(name);
         fs::write(&path, text).map_err(failed(&path))
     };
-    write("usr/local/lib/tests.sh", script)?;
-    write("etc/systemd/system/tests.service", service)?;
-    write("etc/fstab", "")?;
-    write("etc/hostname", "machine\n")?;
     let wanted = "etc/systemd/system/default.target.wants";
-    for dir in [wanted, "usr/lib/modules"] {
+    for dir in [wanted, "usr/lib/modules", "var/lib/systemd/linger"] {
         fs::create_dir_all(tree.join(dir)).map_err(failed(&tree))?;
     }
+    write("usr/local/lib/tests.sh", script)?;
+    write("etc/systemd/system/tests.service", service)?;
+    write(&format!("var/lib/systemd/linger/{USER}"), "")?;
+    write("etc/fstab", "")?;
+    write("etc/hostname", "machine\n")?;
     let link = tree.join(wanted).join("tests.service");
     if fs::symlink_metadata(&link).is_err() {
         std::os::unix::fs::symlink("/etc/systemd/system/tests.service", &link)

@@ -76,7 +76,11 @@ fn a_path_that_is_not_such_a_namespace_is_refused() {
         ("network", "/dev/null", "EINVAL"),
         ("network", "/nonexistent", "ENOENT"),
         ("network", "proc/self/ns/net", "is not absolute"),
-        ("mount", "/proc/self/ns/mnt", "not supported"),
+        (
+            "mount",
+            "/proc/self/ns/mnt",
+            "has a mount namespace of its own",
+        ),
     ] {
         let mut config = good.clone();
         set_path(&mut config, kind, path);

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::{Bundle, Run, Seeded, Snapshot, World, lacking, processes_of, spin, tool, until};
+use tests::{
+    Bundle, Run, Seeded, Snapshot, World, binary, lacking, processes_of, spin, tool, until,
+};
 
 use super::cgroups_second::{hold, with_controllers};
+use super::rootless::give;
 
 const LIMITS: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "io"];
 
@@ -271,4 +274,65 @@ fn without_systemd_there_is_one_error_and_no_change() {
         assert!(done.err_text().contains(told), "{}", done.err_text());
         before.assert_same(&world);
     }
+}
+
+/// An ordinary user who has a systemd of their own, which goes on without a login: the number.
+fn user_with_systemd() -> Option<u32> {
+    let table = fs::read_to_string("/etc/passwd").unwrap();
+    let ids = table.lines().filter_map(|line| line.split(':').nth(2));
+    let mut ids = ids.filter_map(|id| id.parse::<u32>().ok());
+    ids.find(|id| (1000..60_000).contains(id) && bus_of(*id).exists())
+}
+
+fn bus_of(user: u32) -> PathBuf {
+    PathBuf::from(format!("/run/user/{user}/bus"))
+}
+
+#[test]
+fn a_users_container_is_a_scope_of_the_users_own_systemd() {
+    let Some(world) = with_systemd() else { return };
+    let Some(user) = user_with_systemd() else {
+        return lacking("needs a user whose systemd runs (loginctl enable-linger)");
+    };
+    let bundle = Bundle::new(&world, "", |_| {});
+    let setpriv = tool("setpriv");
+    let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+    let owner = [
+        setpriv.to_str().unwrap(),
+        &ids[0],
+        &ids[1],
+        "--clear-groups",
+    ];
+    let runtime = format!("/run/user/{user}");
+    let run = |program: &Path, words: &[&str]| {
+        let run = Run::new(program).cmd(words).wrap(owner);
+        run.env("XDG_RUNTIME_DIR", &runtime).cwd(&bundle.dir)
+    };
+    give(&bundle.dir, user);
+    fs::remove_file(bundle.dir.join("config.json")).unwrap();
+    let _ = run(binary(), &["spec", "--rootless"]).text();
+    let mut config = bundle.config();
+    config["process"]["args"] = json!(["sleep", "1000"]);
+    config["process"]["terminal"] = false.into();
+    config["linux"]["cgroupsPath"] = format!("user.slice:{}:one", world.name()).into();
+    config["linux"]["resources"] =
+        json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 33 } });
+    bundle.write(&config);
+    let unit = unit(&world);
+    let shown = |property: &str| {
+        let words = ["--user", "show", "--value", "--property", property, &unit];
+        run(&tool("systemctl"), &words).text()
+    };
+    let _ = run(binary(), &["--systemd-cgroup", "run", "-d", "one"]).text();
+    let place = shown("ControlGroup");
+    assert!(
+        place.contains(&format!("user@{user}.service/user.slice/")),
+        "{place}"
+    );
+    let place = Path::new("/sys/fs/cgroup").join(place.trim_start_matches('/'));
+    hold(&place, &[("memory.max", "67108864"), ("pids.max", "33")]);
+    assert_eq!(shown("TasksMax"), "33");
+    let _ = run(binary(), &["delete", "--force", "one"]).text();
+    assert_eq!(shown("LoadState"), "not-found");
+    assert!(!place.exists());
 }
