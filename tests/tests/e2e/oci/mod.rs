@@ -10,6 +10,7 @@ mod engines;
 mod exec;
 mod exec_words;
 mod hooks;
+mod hostile;
 mod lifecycle;
 mod moments;
 mod mount_options;
