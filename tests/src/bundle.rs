@@ -32,6 +32,7 @@ impl<'w> Bundle<'w> {
         let bundle = Self { world, dir };
         let _ = bundle.spec().text();
         let mut config = bundle.config();
+        config["process"]["terminal"] = false.into();
         config["process"]["args"] = ["sh", "-c", script].into_iter().collect();
         config["linux"]["cgroupsPath"] = bundle.cgroup("one").into();
         change(&mut config);

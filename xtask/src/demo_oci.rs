@@ -81,6 +81,7 @@ impl Container {
         let mut config: Value = serde_json::from_slice(&text)
             .map_err(|error| format!("config.json is not JSON: {error}"))?;
         config["root"]["path"] = json!(stage.base().join("images/bundle"));
+        config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sleep", "600"]);
         config["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
         fs::write(&file, config.to_string()).map_err(failed)?;

@@ -36,7 +36,7 @@ fn example() -> Value {
     json!({
         "ociVersion": SPECIFICATION,
         "process": {
-            "terminal": false,
+            "terminal": true,
             "user": { "uid": 0, "gid": 0 },
             "args": ["sh"],
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],

@@ -79,8 +79,12 @@ impl Changes {
             given.set_cwd(cwd.clone());
         }
         let mut env = given.env().clone().unwrap_or_default();
-        // The last of several is what programs find.
-        env.extend(self.env.iter().cloned());
+        for line in &self.env {
+            // Of two with one name getenv(3) finds the first.
+            let name = line.split('=').next();
+            env.retain(|old| old.split('=').next() != name);
+            env.push(line.clone());
+        }
         given.set_env(Some(env));
         if let Some((uid, gid)) = self.user {
             given.user_mut().set_uid(uid);

@@ -103,7 +103,7 @@ pub(super) fn plan(
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
             loopback: places.own.names().any(|name| name == "network"),
-            sysctls: sysctls(&linux, places.all(), spec.domainname().is_some())?,
+            sysctls: sysctls(&linux, places.all(), spec.domainname().as_ref())?,
             devices: own_dev,
             workdir: Target::new(given.cwd()).ok(),
             nodes: devices.nodes,
@@ -153,8 +153,8 @@ fn is_whole_dev(mount: &Mount) -> bool {
     matches!(mount.content, Content::Bind { .. }) && mount.target.to_string() == "/dev"
 }
 
-/// Only what belongs to a namespace of the container's own; all others are the host's. `named`: its domain has a name anyway.
-fn sysctls(linux: &Linux, namespaces: Namespaces, named: bool) -> Result<Vec<Sysctl>> {
+/// Only what belongs to a namespace of the container's own; all others are the host's. `named`: what its domain is called anyway.
+fn sysctls(linux: &Linux, namespaces: Namespaces, named: Option<&String>) -> Result<Vec<Sysctl>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -179,8 +179,8 @@ fn sysctls(linux: &Linux, namespaces: Namespaces, named: bool) -> Result<Vec<Sys
         let (dotted, path) = (parts.join("."), parts.join("/"));
         let needed = match dotted.as_str() {
             "kernel.hostname" => return Err(wrong(field, "there is the field hostname for it")),
-            "kernel.domainname" if named => {
-                return Err(wrong(field, "there is the field domainname, too"));
+            "kernel.domainname" if named.is_some_and(|name| name != value) => {
+                return Err(wrong(field, "the field domainname says something else"));
             }
             "kernel.domainname" => "uts",
             text if IPC.contains(&text) || text.starts_with("fs.mqueue.") => "ipc",
@@ -236,7 +236,7 @@ mod tests {
         let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
         linux.set_sysctl(Some(map));
         let own = Namespaces::from_names(["network", "ipc"]).unwrap();
-        let sysctls = sysctls(&linux, own, false)?;
+        let sysctls = sysctls(&linux, own, None)?;
         Ok(sysctls[0].path.to_string_lossy().into_owned())
     }
 

@@ -1,14 +1,17 @@
 //! The public test-suites: where each has its files, and how one of them is run against a runtime.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::Result;
+use crate::{Result, children, programs};
+
+/// How long a suite may take to tell what is in it.
+const LIST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A suite that was fetched and built by hand: `DIR/NAME`.
 pub(super) struct Suite {
     pub(super) name: &'static str,
-    /// The directory of its test files, their prefix and suffix. Empty: there is one program.
-    files: (&'static str, &'static str, &'static str),
+    files: Files,
     /// What must be there, and how it gets there.
     needs: &'static [(&'static str, &'static str)],
     /// The words that run a file: FILE, RUNTIME and TOP (the suite's directory) are replaced.
@@ -21,11 +24,19 @@ pub(super) struct Suite {
     pub(super) left_out: &'static [(&'static str, &'static str)],
 }
 
+/// What is run one after the other.
+enum Files {
+    /// The test files of a directory and those below it, by their prefix and suffix.
+    In(&'static str, &'static str, &'static str),
+    /// The lines that this command prints: tests of one program that ends all when one of them goes wrong.
+    Told(&'static [&'static str]),
+}
+
 /// In the order of the table.
 pub(super) const SUITES: [Suite; 4] = [
     Suite {
         name: "runtime-tools",
-        files: ("validation", "", ".t"),
+        files: Files::In("validation", "", ".t"),
         needs: &[
             ("runtimetest", "make runtimetest"),
             ("validation/create/create.t", "make validation-executables"),
@@ -37,7 +48,7 @@ pub(super) const SUITES: [Suite; 4] = [
     },
     Suite {
         name: "crun",
-        files: ("tests", "test_", ".py"),
+        files: Files::In("tests", "test_", ".py"),
         needs: &[(
             "tests/init",
             "touch config.h; gcc -static -I. -o tests/init tests/init.c",
@@ -52,7 +63,7 @@ pub(super) const SUITES: [Suite; 4] = [
     },
     Suite {
         name: "runc",
-        files: ("tests/integration", "", ".bats"),
+        files: Files::In("tests/integration", "", ".bats"),
         needs: &[
             ("tests/cmd/_bin/recvtty", "make test-binaries"),
             (
@@ -67,7 +78,7 @@ pub(super) const SUITES: [Suite; 4] = [
     },
     Suite {
         name: "youki",
-        files: ("", "", ""),
+        files: Files::Told(&["./contest", "list"]),
         needs: &[
             ("contest", "just youki-contest"),
             ("runtimetest", "just youki-contest"),
@@ -80,6 +91,8 @@ pub(super) const SUITES: [Suite; 4] = [
             "RUNTIME",
             "--runtimetest",
             "./runtimetest",
+            "-t",
+            "FILE",
         ],
         environment: &[],
         in_place: true,
@@ -109,13 +122,10 @@ impl Suite {
 
     /// Its files, in order.
     pub(super) fn jobs(&self, top: &Path) -> Result<Vec<Job>> {
-        let (directory, prefix, suffix) = self.files;
-        if directory.is_empty() {
-            return Ok(vec![Job {
-                name: self.name.to_string(),
-                file: top.to_path_buf(),
-            }]);
-        }
+        let (directory, prefix, suffix) = match self.files {
+            Files::In(directory, prefix, suffix) => (directory, prefix, suffix),
+            Files::Told(words) => return told(top, words),
+        };
         let mut files = Vec::new();
         list(&top.join(directory), &mut files)?;
         files.sort();
@@ -155,6 +165,21 @@ impl Suite {
             if self.in_place { top } else { empty }.to_path_buf(),
         )
     }
+}
+
+fn told(top: &Path, words: &[&str]) -> Result<Vec<Job>> {
+    let [program, words @ ..] = words else {
+        return Ok(Vec::new());
+    };
+    let mut command = programs::program(program);
+    command.args(words).current_dir(top);
+    let output = children::run(command, b"", LIST_DEADLINE)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let job = |line: &str| Job {
+        name: line.to_string(),
+        file: line.into(),
+    };
+    Ok(text.lines().map(job).collect())
 }
 
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -58,6 +58,10 @@ fn a_name_that_has_a_field_of_its_own_is_no_sysctl() {
         config["linux"]["sysctl"] = json!({ "kernel.domainname": "domain" });
     });
     assert_eq!(bundle.ok(&["run", "one"]), "domain");
+    let mut config = bundle.config();
+    config["domainname"] = "domain".into();
+    bundle.write(&config);
+    assert_eq!(bundle.ok(&["run", "one"]), "domain");
     let refused = |change: fn(&mut Value), field: &str| {
         let mut config = bundle.config();
         change(&mut config);
@@ -168,6 +172,19 @@ fn a_long_path_of_the_state_is_no_hindrance_and_nobody_listens() {
     call(&["delete", "--force", "one"]);
     assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
     fs::remove_dir_all(world.dir.join("d".repeat(120))).unwrap();
+}
+
+#[test]
+fn a_variable_of_exec_takes_the_place_of_the_containers() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exec sleep 1000", |config| {
+        config["process"]["env"] = json!(["PATH=/bin", "A=container", "AB=both"]);
+    });
+    bundle.ok(&["run", "-d", "one"]);
+    let words = ["exec", "--env", "A=first", "--env", "A=exec", "one", "env"];
+    let text = bundle.ok(&words);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with('A')).collect();
+    assert_eq!(lines, ["AB=both", "A=exec"]);
 }
 
 #[test]

@@ -33,7 +33,10 @@ impl Bundle {
             "--bundle",
             bundle.dir.to_str().unwrap(),
         ]);
-        bundle.change(|config| config["process"]["args"] = json!(["sh", "-c", script]));
+        bundle.change(|config| {
+            config["process"]["terminal"] = false.into();
+            config["process"]["args"] = json!(["sh", "-c", script]);
+        });
         bundle
     }
 
