@@ -78,6 +78,8 @@ fn steps(criterion: &mut Criterion) {
             groups: vec![0],
             umask: 0o022,
             limits: Vec::new(),
+            personality: None,
+            memory_policy: None,
         },
         stdio: shim::stdio::plan([StreamKind::Socket; 3], &TerminalWish::default()),
     };

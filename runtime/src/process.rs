@@ -92,6 +92,8 @@ pub(crate) fn plan(
         groups: identity.groups,
         umask: UMASK,
         limits: Vec::new(),
+        personality: None,
+        memory_policy: None,
     })
 }
 

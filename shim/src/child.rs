@@ -19,7 +19,7 @@ use nix::unistd::{
 
 use crate::console;
 use crate::mounts::{self, Parcel, Unpacking};
-use crate::plan::{Launch, Limit, System};
+use crate::plan::{Launch, Process, System};
 use crate::procfs::{self, ProcfsOrigin};
 use crate::step::Step;
 use crate::sys::mount::{
@@ -42,8 +42,8 @@ pub(crate) struct Child<'a> {
     pub(crate) launch: Option<&'a Launch>,
     /// Whose the command's terminal is.
     pub(crate) uid: u32,
-    /// The command's limits.
-    pub(crate) limits: &'a [Limit],
+    /// The command.
+    pub(crate) process: Option<&'a Process>,
     /// What the mounts need of the host.
     pub(crate) mounts: Option<&'a Parcel>,
     /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
@@ -229,8 +229,19 @@ fn take_of_itself(step: Step, child: &Child<'_>, procfs: Option<&OwnedFd>) -> Re
             }
         }
         Step::SetLimit(index) => {
-            let limit = child.limits.get(index).ok_or(Errno::EBADF)?;
+            let limits = child.process.map(|process| process.limits.as_slice());
+            let limit = limits.and_then(|list| list.get(index));
+            let limit = limit.ok_or(Errno::EBADF)?;
             setrlimit(limit.resource, limit.soft, limit.hard)
+        }
+        Step::SetPersonality => {
+            let domain = child.process.and_then(|process| process.personality);
+            process::set_personality(domain.ok_or(Errno::EBADF)?)
+        }
+        Step::SetMemoryPolicy => {
+            let process = child.process.ok_or(Errno::EBADF)?;
+            let policy = process.memory_policy.as_ref().ok_or(Errno::EBADF)?;
+            process::set_memory_policy(policy.mode, &policy.nodes)
         }
         // The client's and init's steps are not in the list.
         _ => Ok(()),

@@ -59,6 +59,14 @@ impl Held<'_> {
         &self.spawned.pidfd
     }
 
+    /// Its number, which is its own for as long as it is not let go.
+    ///
+    /// # Errors
+    /// It is not a child of ours.
+    pub fn pid(&self) -> Result<Pid> {
+        number(self.plan, &self.spawned)
+    }
+
     /// The process goes on without us.
     pub fn leave(self) {
         self.spawned.leave();

@@ -159,7 +159,7 @@ pub(crate) fn spawn(
             Plan::Exec(_) => None,
         },
         uid: spec.uid,
-        limits: workload.map_or(&[], |workload| &workload.limits),
+        process: workload,
         mounts,
         client: client.as_raw_fd(),
         report: other.as_fd(),

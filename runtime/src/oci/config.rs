@@ -13,6 +13,12 @@ use crate::regular::Source;
 /// Larger than any engine writes.
 pub(super) const LIMIT: u64 = 16 << 20;
 
+/// What is read as it stands in the file: the crate has other names in some of it than the specification, and no words for
+/// what is wrong there.
+const OWN_OF_PROCESS: [&str; 3] = ["scheduler", "ioPriority", "execCPUAffinity"];
+/// Likewise.
+const OWN_OF_LINUX: [&str; 2] = ["personality", "memoryPolicy"];
+
 /// A bundle's configuration.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -52,7 +58,10 @@ impl Config {
             capabilities::drop_unknown(process, &mut warnings);
         }
         pass_over_architectures(&mut value);
-        let spec: Spec = typed(file, &value)?;
+        let mut rest = value.clone();
+        remove(rest.get_mut("process"), &OWN_OF_PROCESS);
+        remove(rest.get_mut("linux"), &OWN_OF_LINUX);
+        let spec: Spec = typed(file, &rest)?;
         if !spec.version().starts_with("1.") {
             return Err(Error::new("read")
                 .on(file.display())
@@ -115,16 +124,43 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Reads a process.json.
+/// Reads a process.json, and as it stands in the file.
 ///
 /// # Errors
 /// As [`Config::read`].
-pub(super) fn process(file: &Path, warnings: &mut Vec<String>) -> Result<Process> {
-    let mut value = json(file)?;
+pub(super) fn process(file: &Path, warnings: &mut Vec<String>) -> Result<(Process, Value)> {
+    let mut value: Value = json(file)?;
     capabilities::drop_unknown(&mut value, warnings);
-    let process = typed(file, &value)?;
+    let mut rest = value.clone();
+    remove(Some(&mut rest), &OWN_OF_PROCESS);
+    let process = typed(file, &rest)?;
     check_process(&process)?;
-    Ok(process)
+    Ok((process, value))
+}
+
+/// A field of those that are read as they stand in the file; none where it is not there.
+///
+/// # Errors
+/// It is not of this form.
+pub(super) fn own<T: DeserializeOwned>(
+    field: &'static str,
+    value: Option<&Value>,
+) -> Result<Option<T>> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match T::deserialize(value) {
+            Ok(given) => Ok(Some(given)),
+            Err(error) => Err(wrong(field, error.to_string())),
+        },
+    }
+}
+
+fn remove(part: Option<&mut Value>, names: &[&str]) {
+    if let Some(Value::Object(map)) = part {
+        for name in names {
+            map.remove(*name);
+        }
+    }
 }
 
 /// Reads a file with JSON.
@@ -225,8 +261,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
         ),
         ("linux.mountLabel", said(linux.mount_label().as_ref())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
         (
             "linux.timeOffsets",
             linux
@@ -247,12 +281,6 @@ fn check_process(process: &Process) -> Result<()> {
         (
             "process.selinuxLabel",
             said(process.selinux_label().as_ref()),
-        ),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-        (
-            "process.execCPUAffinity",
-            process.exec_cpu_affinity().is_some(),
         ),
     ])
 }

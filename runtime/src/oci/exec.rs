@@ -12,12 +12,14 @@ use shim::hook::Hook;
 use shim::plan::{Exec as Plan, Namespaces};
 use shim::{Error, Result, held};
 
+use super::affinity::Affinity;
 use super::config::{self, Config, wrong};
 use super::exec_words::{Changes, Exec};
 use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
+use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Status};
 use super::{absolute, console, hooks, limits, oom, process, rootless};
 use crate::cli::Outcome;
@@ -53,7 +55,7 @@ pub(super) fn exec(
         None => None,
     };
     let mut warnings = Vec::new();
-    let (plan, oom_score, listener) = plan(container, &record, args, &mut warnings)?;
+    let (plan, standing, listener) = plan(container, &record, args, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let terminal = plan.stdio.terminal.is_some();
     let console = console::connect(args.console_socket.as_deref(), terminal, !args.detach)?;
@@ -62,13 +64,16 @@ pub(super) fn exec(
     }
     let console = console.as_ref().map(|socket| socket.as_fd());
     let born = |pid: Pid| {
-        oom::set(pid, oom_score)?;
+        oom::set(pid, standing.oom_score)?;
         limits::raise(pid, &plan.process.limits)?;
         match &group {
             Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
             Some(group) => group.join_later(pid, leader)?,
             None => {}
         }
+        standing.affinity.settle(pid)?;
+        // What is left to be done for it is little.
+        standing.scheduling.set(pid)?;
         match &pid_file {
             Some(path) => write_pid(path, pid.as_raw()),
             None => Ok(()),
@@ -76,7 +81,8 @@ pub(super) fn exec(
     };
     let listening =
         |pid, fd| listener::pass_on(listener.as_ref(), container, Status::Running, pid, &fd);
-    let held = held::start(&plan, init.as_fd(), console, born, listening)?;
+    let start = || held::start(&plan, init.as_fd(), console, born, listening).map_err(Error::from);
+    let held = standing.affinity.begin(start)?;
     if args.detach {
         held.leave();
         return Ok(Outcome::SILENT);
@@ -84,16 +90,32 @@ pub(super) fn exec(
     held.attend(signals).map(Outcome::Ended)
 }
 
+/// How a process stands beside others, which we set for it.
+struct Standing {
+    oom_score: Option<i32>,
+    affinity: Affinity,
+    scheduling: Scheduling,
+}
+
 fn plan(
     container: &Container,
     record: &Record,
     args: &Exec,
     warnings: &mut Vec<String>,
-) -> Result<(Plan, Option<i32>, Option<Listener>)> {
+) -> Result<(Plan, Standing, Option<Listener>)> {
     let file = container.dir.join(CONFIG);
     let config = Config::of(&file, record.bundle.clone())?;
-    let given = given(&config, args, warnings)?;
-    let oom_score = oom::read(given.oom_score_adj())?;
+    let (given, value) = given(&config, args, warnings)?;
+    let own = config.part(&["process"]);
+    let affinity = match Affinity::read(&value)? {
+        Some(affinity) => affinity,
+        None => Affinity::read(own)?.unwrap_or_default(),
+    };
+    let standing = Standing {
+        oom_score: oom::read(given.oom_score_adj())?,
+        affinity,
+        scheduling: Scheduling::read(&value)?.or(Scheduling::read(own)?),
+    };
     let filter = match config.part(&["linux", "seccomp"]) {
         Value::Null => None,
         filter => Some(filter.to_string().into_bytes()),
@@ -109,7 +131,7 @@ fn plan(
     let plan = Plan {
         namespaces,
         privileges: process::privileges(&given, filter.as_deref(), &file, own_ids, warnings)?,
-        process: process::plan(&given, &rootfs.dir)?,
+        process: process::plan(&given, &config, &rootfs.dir)?,
         set_groups,
         detached: true,
         keeps_keyring: record.keeps_keyring,
@@ -118,7 +140,7 @@ fn plan(
     };
     limits::check(&plan.process.limits)?;
     let listener = Listener::connect(&config, &plan.privileges)?;
-    Ok((plan, oom_score, listener))
+    Ok((plan, standing, listener))
 }
 
 /// A `startContainer` hook as a process of the container.
@@ -152,18 +174,18 @@ fn os_string(text: &CString) -> OsString {
     OsString::from_vec(text.as_bytes().to_vec())
 }
 
-/// The process that is asked for. The container's confinement is its own, unless it says otherwise.
-fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<Given> {
+/// The process that is asked for, and the process.json that asks for it. The container's confinement is its own, unless it says otherwise.
+fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<(Given, Value)> {
     let own = config.spec.process().clone();
     if let Some(file) = &args.process {
-        let mut given = config::process(file, warnings)?;
+        let (mut given, value) = config::process(file, warnings)?;
         if given.capabilities().is_none() {
             given.set_capabilities(own.and_then(|own| own.capabilities().clone()));
         }
         if args.changes.tty {
             given.set_terminal(Some(true));
         }
-        return Ok(given);
+        return Ok((given, value));
     }
     let mut given = own.ok_or_else(|| wrong("process", "is missing"))?;
     // It is of the container's first process, and asked for anew.
@@ -178,5 +200,5 @@ fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<Giv
             .hint("JSON cannot hold it either; take a script")
     })?;
     args.changes.apply(&mut given, command)?;
-    Ok(given)
+    Ok((given, Value::Null))
 }

@@ -12,6 +12,7 @@ use shim::plan::{Launch, Namespaces};
 use shim::sys::pidfd;
 use shim::{Error, Result};
 
+use super::affinity::Affinity;
 use super::config::{Config, wrong};
 use super::decide::{Decided, decide};
 use super::hooks::Hooks;
@@ -20,6 +21,7 @@ use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::record::Record;
+use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
 use super::{absolute, console, exec, limits, oom, show, time};
@@ -69,6 +71,8 @@ fn make<T>(
     let listener = Listener::connect(&config, &plan.privileges)?;
     let process = config.spec.process().as_ref();
     let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
+    let scheduling = Scheduling::read(config.part(&["process"]))?;
+    Affinity::read(config.part(&["process"]))?;
     let mut record = record(&config, &plan)?;
     // The kernel does not end all when the first one ends.
     if cgroups.places.is_empty() && !record.own_pids {
@@ -103,10 +107,11 @@ fn make<T>(
         }
         oom::set(pid, oom_score)?;
         limits::raise(pid, plan.program.process().map_or(&[], |one| &one.limits))?;
-        match &group {
-            Some(group) => group.join(pid, inside),
-            None => Ok(()),
+        if let Some(group) = &group {
+            group.join(pid, inside)?;
         }
+        // What is given of it is for those that join.
+        Affinity::default().settle(pid)
     };
     let paused = |process: BorrowedFd<'_>| {
         begun = true;
@@ -118,6 +123,7 @@ fn make<T>(
         listener::pass_on(listener.as_ref(), container, Status::Creating, pid, &fd)
     };
     let created = held::create(&plan, &rootfs.dir, &hold, &outside, born, paused, listening);
+    let created = created.and_then(|held| scheduling.set(held.pid()?).map(|()| held));
     let held = match created {
         Ok(held) => held,
         Err(error) => {

@@ -2,6 +2,8 @@
 //!
 //! It fills the same plan as `subcontainer launch` and applies it through `shim`, as everything does.
 
+mod affinity;
+mod bits;
 mod capabilities;
 mod cgroup_mount;
 mod cgroups;
@@ -13,6 +15,7 @@ mod events;
 mod example;
 mod exec;
 mod exec_words;
+mod execution;
 mod filesystem;
 mod hooks;
 mod id;
@@ -30,6 +33,7 @@ mod plan;
 mod process;
 mod record;
 mod rootless;
+mod scheduling;
 mod show;
 mod state;
 mod table;

@@ -128,7 +128,7 @@ pub(super) fn plan(
         set_groups,
         resolv_conf: None,
         mounts: mounts.list,
-        program: Program::Held(process::plan(given, &rootfs.dir)?),
+        program: Program::Held(process::plan(given, config, &rootfs.dir)?),
         stop_signal: None,
         stdio: process::stdio(given, outside.preserved)?,
     })

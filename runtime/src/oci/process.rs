@@ -12,17 +12,18 @@ use shim::stdio::{StdioPlan, StreamKind, StreamPlan, TerminalPlan, WindowSize};
 use shim::{Error, Result, RootDir};
 
 use super::capabilities::{self, Sets};
-use super::config::wrong;
-use super::limits;
+use super::config::{Config, wrong};
+use super::{execution, limits};
 use crate::{environment, seccomp, users};
 
 const UMASK: u32 = 0o022;
 
-/// The process that is described; `rootfs` is looked at for the home directory of its user.
+/// The process that is described, in a container of this configuration; `rootfs` is looked at for the home directory of its
+/// user.
 ///
 /// # Errors
 /// Names the field that is wrong or not supported.
-pub(super) fn plan(given: &Given, rootfs: &RootDir) -> Result<Process> {
+pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<Process> {
     let text = |field: &'static str, text: &str| {
         CString::new(text).map_err(|_| wrong(field, "contains a NUL byte"))
     };
@@ -62,6 +63,8 @@ pub(super) fn plan(given: &Given, rootfs: &RootDir) -> Result<Process> {
         groups: groups.into_iter().collect(),
         umask: user.umask().unwrap_or(UMASK),
         limits: limits::plan(given)?,
+        personality: execution::personality(config)?,
+        memory_policy: execution::memory_policy(config)?,
     })
 }
 

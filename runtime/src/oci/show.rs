@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use shim::Result;
 
+use super::execution;
 use super::state::{Container, Status, Store};
 use super::{SPECIFICATION, rootless};
 use crate::json;
@@ -157,6 +158,7 @@ fn of_namespace(pid: i32) -> BTreeSet<i32> {
 /// # Errors
 /// None is expected.
 pub(super) fn features() -> Result<String> {
+    let (modes, flags) = execution::memory_policies();
     json::pretty(&json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
@@ -178,6 +180,7 @@ pub(super) fn features() -> Result<String> {
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
+            "memoryPolicy": { "modes": modes, "flags": flags },
             "netDevices": { "enabled": false },
         },
     }))

@@ -12,7 +12,7 @@ pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::{Joined, Namespaces};
 pub use node::{Node, NodeKind};
-pub use system::{Limit, Sysctl, System};
+pub use system::{Limit, MemoryPolicy, Sysctl, System};
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -52,6 +52,12 @@ pub struct Process {
     /// Limits of its resources; others are as the caller has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Its execution domain, where it is not the caller's: a number of personality(2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// Where its memory comes from, where that is not as the caller has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
 }
 
 /// What PID 1 of the container is.

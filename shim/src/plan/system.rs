@@ -64,6 +64,19 @@ impl fmt::Display for Limit {
     }
 }
 
+/// From which nodes memory comes (set_mempolicy(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryPolicy {
+    /// The words for it.
+    pub name: String,
+    /// MPOL_* with MPOL_F_*.
+    #[serde(skip)]
+    pub mode: u32,
+    /// A bit for each node.
+    #[serde(skip)]
+    pub nodes: Vec<u64>,
+}
+
 fn name<S: Serializer>(resource: &Resource, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{resource:?}"))
 }

@@ -6,7 +6,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use super::Step;
-use super::text::{joined, limit, mount, node, path_of, sysctl};
+use super::text::{joined, limit, memory_policy, mount, node, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::plan::Plan;
 use crate::surroundings;
@@ -48,6 +48,11 @@ impl Step {
                 Error::sys("limit resources of", first(plan), errno)
                     .flags(limit.to_string())
                     .hint("raising a hard limit takes CAP_SYS_RESOURCE over the initial user namespace; see ulimit -aH")
+            }
+            (Self::SetMemoryPolicy, _) => {
+                Error::sys("set the memory policy of", first(plan), errno)
+                    .flags(memory_policy(plan).to_owned())
+                    .hint("linux.memoryPolicy: the kernel must know the mode, and the container's cpuset have the nodes")
             }
             (Self::Mask(_), _) => Error::sys("mask", path_of(plan, self), errno),
             (Self::ProtectPath(_), _) => Error::sys("make read-only", path_of(plan, self), errno),
@@ -91,6 +96,8 @@ impl Step {
             Self::EnterCgroups | Self::OwnCgroups => "enter the cgroups for",
             Self::SetSysctl(_) => "set a sysctl in",
             Self::SetLimit(_) => "limit the resources in",
+            Self::SetPersonality => "set the personality in",
+            Self::SetMemoryPolicy => "set the memory policy in",
             Self::MakeDevices | Self::MakeNode(_) => "make the devices in",
             Self::MakeWorkdir => "make the working directory in",
             Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",

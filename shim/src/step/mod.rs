@@ -117,6 +117,10 @@ pub enum Step {
     OwnCgroups,
     /// The limit with this index is set.
     SetLimit(usize),
+    /// Its execution domain is set.
+    SetPersonality,
+    /// Where its memory comes from is set.
+    SetMemoryPolicy,
     /// The sealed init replaces the child.
     ExecuteInit,
     /// A step of init.

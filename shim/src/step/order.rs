@@ -75,8 +75,15 @@ impl Step {
     /// What the cloned process does before it executes init, and what the client does for it meanwhile.
     fn of_child(plan: Plan<'_>) -> Vec<Self> {
         let own_ids = plan.namespaces().has_user();
-        let limits = plan.process().map_or(0, |process| process.limits.len());
-        let limits = (0..limits).map(Self::SetLimit);
+        let process = plan.process().into_iter();
+        let own = process.flat_map(|process| {
+            let limits = (0..process.limits.len()).map(Self::SetLimit);
+            let personality = process.personality.map(|_| Self::SetPersonality);
+            let memory = process.memory_policy.as_ref();
+            limits
+                .chain(personality)
+                .chain(memory.map(|_| Self::SetMemoryPolicy))
+        });
         let console = plan
             .stdio()
             .terminal
@@ -85,7 +92,7 @@ impl Step {
             let first = plan.outlives().then_some(Self::AwaitRecord).into_iter();
             let first = first.chain([Self::BecomeRoot]);
             let first = first.chain(console.then_some(Self::OpenConsole));
-            return first.chain(limits).chain([Self::ExecuteInit]).collect();
+            return first.chain(own).chain([Self::ExecuteInit]).collect();
         };
         let (views, system) = (&launch.views, &launch.system);
         let shown = !launch.hidden;
@@ -132,7 +139,7 @@ impl Step {
         if shown {
             steps.extend([Self::SendProc, Self::AttachProc, Self::AwaitProc]);
         }
-        steps.extend(limits);
+        steps.extend(own);
         steps.push(Self::ExecuteInit);
         steps
     }

@@ -56,6 +56,11 @@ impl Step {
                 let limit = limit(plan, index);
                 limit.map_or_else(String::new, |limit| format!("setrlimit({limit})"))
             }
+            Self::SetPersonality => {
+                let domain = plan.process().and_then(|process| process.personality);
+                format!("personality({:#x})", domain.unwrap_or_default())
+            }
+            Self::SetMemoryPolicy => format!("set_mempolicy({})", memory_policy(plan)),
             Self::Mount(index) => mount(plan, index).map(Mount::text).unwrap_or_default(),
             Self::OpenConsole => {
                 let uid = plan.process().map_or(0, |process| process.uid);
@@ -125,6 +130,8 @@ impl Step {
             | Self::SetSysctl(_)
             | Self::MakeNode(_)
             | Self::SetLimit(_)
+            | Self::SetPersonality
+            | Self::SetMemoryPolicy
             | Self::Mount(_)
             | Self::OpenConsole
             | Self::Propagate
@@ -213,6 +220,12 @@ pub(super) fn joined(plan: Plan<'_>, index: usize) -> Option<&Joined> {
 
 pub(super) fn limit(plan: Plan<'_>, index: usize) -> Option<&Limit> {
     plan.process()?.limits.get(index)
+}
+
+pub(super) fn memory_policy(plan: Plan<'_>) -> &str {
+    let process = plan.process();
+    let policy = process.and_then(|process| process.memory_policy.as_ref());
+    policy.map_or("", |policy| &policy.name)
 }
 
 pub(super) fn mount(plan: Plan<'_>, index: usize) -> Option<&Mount> {

@@ -16,6 +16,7 @@ pub mod net;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;
+pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod statx;

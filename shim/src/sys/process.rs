@@ -98,6 +98,31 @@ pub fn set_domain_name(name: &[u8]) -> Result<(), Errno> {
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
+/// Sets the execution domain of the caller (personality(2)). `execve` keeps it.
+///
+/// # Errors
+/// None is documented.
+pub fn set_personality(domain: u32) -> Result<(), Errno> {
+    // SAFETY: the call takes a number only.
+    Errno::result(unsafe { libc::personality(libc::c_ulong::from(domain)) }).map(drop)
+}
+
+/// Says from which nodes the caller gets its memory (set_mempolicy(2)): a mode of MPOL_* with its flags, and a bit for each
+/// node. `execve` keeps it.
+///
+/// # Errors
+/// EINVAL for a mode or nodes that the kernel, or the cpuset of the caller, does not have; ENOSYS without CONFIG_NUMA.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    // The kernel takes one off before it counts.
+    let bits = match nodes.len() {
+        0 => 0,
+        words => words * 64 + 1,
+    };
+    // SAFETY: the kernel reads no more bits than it is told, of which the slice has as many.
+    let set = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    check(set).map(drop)
+}
+
 /// Lets a descriptor survive the next `execve`.
 ///
 /// # Errors
