@@ -145,8 +145,9 @@ fn what_is_used_is_told_and_that_memory_has_run_out() {
     let Some(world) = with_controllers(&["memory", "cpu", "pids"]) else {
         return;
     };
+    // One process takes all of it: while it is being ended a second one would have the kernel end the shell, too.
     let script = "until [ -e /tmp/go ]; do sleep 0.01; done; \
-                  (head -c 100m /dev/zero | tail -n 1); echo > /tmp/over; exec sleep 1000";
+                  (all=0; while :; do all=$all$all; done); echo > /tmp/over; exec sleep 1000";
     let bundle = Bundle::new(&world, script, |config| {
         config["root"]["readonly"] = false.into();
         config["linux"]["resources"] =

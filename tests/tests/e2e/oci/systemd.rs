@@ -1,8 +1,10 @@
 //! `--systemd-cgroup`: containers as scopes of systemd. Without systemd only the refusal can be shown.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -199,6 +201,44 @@ fn a_bus_that_does_not_answer_is_an_error_and_nothing_is_left() {
     let before = Snapshot::of(&world);
     let silent = call(&bundle, &["create", "one"]).env("DBUS_SYSTEM_BUS_ADDRESS", &address);
     let done = silent.done();
+    done.expect_refused(&[1]);
+    let told = "no answer within ten seconds";
+    assert!(done.err_text().contains(told), "{}", done.err_text());
+    before.assert_same(&world);
+    assert_nothing_left(&world);
+}
+
+/// A socket where the first caller speaks to the machine's bus, and the others to nobody.
+fn answers_once(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        let (caller, _) = listener.accept().unwrap();
+        let bus = UnixStream::connect("/run/dbus/system_bus_socket").unwrap();
+        let pairs = [
+            (caller.try_clone().unwrap(), bus.try_clone().unwrap()),
+            (bus, caller),
+        ];
+        for (mut from, mut to) in pairs {
+            thread::spawn(move || io::copy(&mut from, &mut to));
+        }
+        // It is kept, so that connections are taken, for as long as the tests run.
+        loop {
+            thread::park();
+            let _ = &listener;
+        }
+    });
+}
+
+#[test]
+fn a_bus_that_stops_while_the_process_waits_is_an_error_and_nothing_is_left() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |_| {});
+    let socket = world.dir.join("bus");
+    answers_once(&socket);
+    let address = format!("unix:path={}", socket.display());
+    let before = Snapshot::of(&world);
+    let stopped = call(&bundle, &["create", "one"]).env("DBUS_SYSTEM_BUS_ADDRESS", &address);
+    let done = stopped.done();
     done.expect_refused(&[1]);
     let told = "no answer within ten seconds";
     assert!(done.err_text().contains(told), "{}", done.err_text());
