@@ -411,7 +411,11 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
         }
         Action::Kill => {
             let bad = || Error::new("read signal").on(shown(&signal));
-            let number = signal.to_str().and_then(shim::signals::number);
+            // kill(2): 0 is none, and asks whether there is anybody to signal.
+            let number = match signal.to_str() {
+                Some("0") => Some(0),
+                text => text.and_then(shim::signals::number),
+            };
             let number = number.ok_or_else(|| {
                 bad()
                     .because("no such signal")

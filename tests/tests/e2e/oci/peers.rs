@@ -188,6 +188,24 @@ fn a_variable_of_exec_takes_the_place_of_the_containers() {
 }
 
 #[test]
+fn signal_0_asks_whether_it_runs() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
+    bundle.ok(&["run", "-d", "one"]);
+    bundle.ok(&["kill", "one", "0"]);
+    assert_eq!(bundle.state("one")["status"], "running");
+    bundle.ok(&["kill", "one", "KILL"]);
+    bundle.await_status("one", "stopped");
+    let done = bundle.call(&["kill", "one", "0"]).done();
+    done.expect_refused(&[1]);
+    assert!(
+        done.err_text().contains("container not running"),
+        "{}",
+        done.err_text()
+    );
+}
+
+#[test]
 fn help_stands_before_the_verb_too() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "", |_| {});
