@@ -12,6 +12,7 @@ mod exec_words;
 mod execution;
 mod hooks;
 mod hostile;
+mod large;
 mod lifecycle;
 mod moments;
 mod mount_options;
