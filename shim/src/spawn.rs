@@ -73,8 +73,8 @@ impl Drop for Spawned {
 /// Where the process is born.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Birth<'a> {
-    /// In the plan's namespaces, made new for it, and in these; and, where there are none of others, in this cgroup of
-    /// version 2.
+    /// In the plan's namespaces, made new for it, and in these; and, where there are none of others and no new time, in this
+    /// cgroup of version 2.
     New {
         cgroup: Option<BorrowedFd<'a>>,
         joined: &'a [Joined],
@@ -245,15 +245,13 @@ fn bear(
     child: &Child<'_>,
 ) -> Result<(Option<Pid>, OwnedFd, bool), Failure> {
     match birth {
-        Birth::New {
-            joined: joined @ [_, ..],
-            ..
-        } => {
-            let forked = clone_beside(joined, plan.new_namespaces(), &|| child::run(child));
+        Birth::New { joined, .. } if !joined.is_empty() || plan.new_time().is_some() => {
+            let run = || child::run(child);
+            let forked = clone_beside(joined, plan.new_namespaces(), plan.new_time(), &run);
             let (pid, pidfd) = forked.map_err(|refused| refusal(plan, refused))?;
             Ok((Some(pid), pidfd, false))
         }
-        Birth::New { cgroup, joined: [] } => {
+        Birth::New { cgroup, .. } => {
             let namespaces = plan.new_namespaces();
             let (born, inside) = match cgroup.map(|cgroup| clone3_into_cgroup(namespaces, cgroup)) {
                 // A filter of the surroundings hides the call: the cgroup is entered later, by a write.
@@ -279,6 +277,7 @@ fn refusal(plan: Plan<'_>, refused: Refused) -> Failure {
     let (step, errno) = match refused {
         Refused::Join(errno) => (Step::JoinNamespaces, errno),
         Refused::JoinOne(index, errno) => (Step::JoinNamespace(index), errno),
+        Refused::Time(errno) => (Step::MakeTime, errno),
         Refused::Fork(errno) => (Step::Clone, errno),
     };
     Failure::of(plan, step, errno)

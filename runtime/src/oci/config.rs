@@ -261,13 +261,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
         ),
         ("linux.mountLabel", said(linux.mount_label().as_ref())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        (
-            "linux.timeOffsets",
-            linux
-                .time_offsets()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
     ])
 }
 

@@ -1,5 +1,7 @@
 //! `linux.namespaces`, and the id maps of a user namespace: what a container has of its own, and what it shares with others.
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -8,7 +10,7 @@ use shim::idmap::{self, IdMap};
 use shim::plan::{IdMaps, IdRange, Joined, Namespaces};
 use shim::{Error, Result};
 
-use super::config::{unsupported, wrong};
+use super::config::wrong;
 use super::rootless;
 
 /// Where a container is.
@@ -43,8 +45,7 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
     let (mut own, mut joined, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
         let field = format!("linux.namespaces[{index}]");
-        let name =
-            name(namespace.typ()).ok_or_else(|| unsupported(format!("{field}.type: time")))?;
+        let name = name(namespace.typ());
         if seen.contains(&name) {
             return Err(wrong(field, "there is another one of this type"));
         }
@@ -97,6 +98,33 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
     })
 }
 
+/// `linux.timeOffsets` as the kernel reads them: the clock, seconds, and nanoseconds.
+///
+/// # Errors
+/// There is no new time namespace; the clock has no offset, or is none.
+pub(super) fn time_offsets(linux: &Linux, own: Namespaces) -> Result<CString> {
+    const FIELD: &str = "linux.timeOffsets";
+    let all = linux.time_offsets().iter().flatten();
+    let offsets: BTreeMap<_, _> = all.collect();
+    if !offsets.is_empty() && !own.has_time() {
+        return Err(wrong(FIELD, "needs a new time namespace"));
+    }
+    let mut lines = String::new();
+    for (clock, offset) in offsets {
+        let field = || format!("{FIELD}.{clock}");
+        if !matches!(clock.as_str(), "boottime" | "monotonic") {
+            return Err(wrong(field(), "only boottime and monotonic can differ"));
+        }
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds >= 1_000_000_000 {
+            return Err(wrong(field(), "nanosecs is a second or more"));
+        }
+        let seconds = offset.secs().unwrap_or(0);
+        lines.push_str(&format!("{clock} {seconds} {nanoseconds}\n"));
+    }
+    CString::new(lines).map_err(|_| wrong(FIELD, "contains a NUL byte"))
+}
+
 /// What a container mounts would stay in a namespace that goes on without it, and the change of its root would be one for
 /// everybody in there.
 fn only_own(field: impl std::fmt::Display) -> Error {
@@ -104,8 +132,8 @@ fn only_own(field: impl std::fmt::Display) -> Error {
         .hint("docs/oci.md says what would be left in one that is not")
 }
 
-fn name(kind: LinuxNamespaceType) -> Option<&'static str> {
-    Some(match kind {
+fn name(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
         LinuxNamespaceType::Mount => "mount",
         LinuxNamespaceType::Cgroup => "cgroup",
         LinuxNamespaceType::Uts => "uts",
@@ -113,8 +141,8 @@ fn name(kind: LinuxNamespaceType) -> Option<&'static str> {
         LinuxNamespaceType::Pid => "pid",
         LinuxNamespaceType::Network => "network",
         LinuxNamespaceType::User => "user",
-        LinuxNamespaceType::Time => return None,
-    })
+        LinuxNamespaceType::Time => "time",
+    }
 }
 
 /// A namespace is one by device and inode (namespaces(7)).

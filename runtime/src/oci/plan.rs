@@ -102,6 +102,7 @@ pub(super) fn plan(
         system: System {
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
+            time_offsets: namespaces::time_offsets(&linux, places.own)?,
             loopback: places.own.names().any(|name| name == "network"),
             sysctls: sysctls(&linux, places.all(), spec.domainname().as_ref())?,
             devices: own_dev,

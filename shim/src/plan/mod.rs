@@ -14,7 +14,7 @@ pub use namespaces::{Joined, Namespaces};
 pub use node::{Node, NodeKind};
 pub use system::{Limit, MemoryPolicy, Sysctl, System};
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
@@ -25,6 +25,7 @@ use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
 use crate::sys::mount::Propagation;
+use crate::sys::time::TIME;
 
 /// The user's program: what to execute, as whom, where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -261,10 +262,18 @@ impl<'p> Plan<'p> {
         match self {
             // One that begins in a cgroup which is entered later is made then.
             Self::Launch(plan) if plan.enters_cgroups() => {
-                plan.namespaces.flags() - CloneFlags::CLONE_NEWCGROUP
+                plan.namespaces.flags() - CloneFlags::CLONE_NEWCGROUP - TIME
             }
-            Self::Launch(plan) => plan.namespaces.flags(),
+            Self::Launch(plan) => plan.namespaces.flags() - TIME,
             Self::Exec(_) => CloneFlags::empty(),
+        }
+    }
+
+    /// The offsets of the time namespace that is made for the process, if one is.
+    pub(crate) fn new_time(self) -> Option<&'p CStr> {
+        match self {
+            Self::Launch(plan) if plan.namespaces.has_time() => Some(&plan.system.time_offsets),
+            _ => None,
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::errno_of;
 use crate::sys::namespace;
+use crate::sys::time::TIME;
 
 /// A namespace of somebody else's, by the name of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,7 +49,7 @@ impl Namespaces {
             .union(CloneFlags::CLONE_NEWCGROUP),
     );
 
-    const NAMES: [(&'static str, CloneFlags); 7] = [
+    const NAMES: [(&'static str, CloneFlags); 8] = [
         ("user", CloneFlags::CLONE_NEWUSER),
         ("mount", CloneFlags::CLONE_NEWNS),
         ("pid", CloneFlags::CLONE_NEWPID),
@@ -56,6 +57,7 @@ impl Namespaces {
         ("cgroup", CloneFlags::CLONE_NEWCGROUP),
         ("network", CloneFlags::CLONE_NEWNET),
         ("uts", CloneFlags::CLONE_NEWUTS),
+        ("time", TIME),
     ];
 
     /// The same and a user namespace.
@@ -70,13 +72,19 @@ impl Namespaces {
         self.0.contains(CloneFlags::CLONE_NEWUSER)
     }
 
+    /// Whether a time namespace is among them.
+    #[must_use]
+    pub const fn has_time(self) -> bool {
+        self.0.contains(TIME)
+    }
+
     /// Both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0.union(other.0))
     }
 
-    /// The flags of `clone3` and `setns`.
+    /// The flags of `clone3` and `setns`; a time namespace is made and joined in a way of its own, see [`crate::sys::time`].
     #[must_use]
     pub const fn flags(self) -> CloneFlags {
         self.0

@@ -22,6 +22,9 @@ pub struct System {
     /// Whether the loopback of its own network namespace is brought up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub loopback: bool,
+    /// By how much the clocks of its own time namespace differ, as the lines of `/proc/PID/timens_offsets`.
+    #[serde(serialize_with = "lossy", skip_serializing_if = "is_empty")]
+    pub time_offsets: CString,
     /// Written before the root filesystem is entered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<Sysctl>,
@@ -75,6 +78,10 @@ pub struct MemoryPolicy {
     /// A bit for each node.
     #[serde(skip)]
     pub nodes: Vec<u64>,
+}
+
+fn is_empty(text: &CString) -> bool {
+    text.is_empty()
 }
 
 fn name<S: Serializer>(resource: &Resource, serializer: S) -> Result<S::Ok, S::Error> {

@@ -87,6 +87,7 @@ impl Step {
             | Self::HideFromTracers
             | Self::JoinNamespaces
             | Self::JoinNamespace(_) => "join the container of",
+            Self::MakeTime => "make a time namespace for",
             Self::Clone => "create a process for",
             Self::WriteIdMap | Self::AwaitIdMap => "map the ids for",
             Self::BecomeRoot | Self::HideChild => "become root in",
@@ -127,6 +128,12 @@ impl Step {
                 Self::Clone | Self::JoinNamespaces | Self::DetachProc | Self::PivotRoot,
                 Errno::EPERM | Errno::ENOSYS,
             ) => return Some(surroundings::namespaces_hint().into()),
+            (Self::MakeTime, Errno::EINVAL) => {
+                "the kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)"
+            }
+            (Self::MakeTime, Errno::ERANGE) => {
+                "linux.timeOffsets: a clock can be neither before its beginning nor beyond 146 years"
+            }
             (Self::JoinNamespaces, Errno::EINVAL) => {
                 "what the record names as the leader shares namespaces with the caller; see --state"
             }

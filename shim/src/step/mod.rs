@@ -41,6 +41,8 @@ pub enum Step {
     JoinNamespaces,
     /// It joins the namespace with this index.
     JoinNamespace(usize),
+    /// It makes a time namespace, which the child is born into, and sets its clocks.
+    MakeTime,
     /// The child is made.
     Clone,
     /// The child is put into its cgroups.
@@ -140,6 +142,7 @@ impl Step {
             | Self::LeaveKeyring
             | Self::JoinNamespaces
             | Self::JoinNamespace(_)
+            | Self::MakeTime
             | Self::Clone
             | Self::EnterCgroups
             | Self::WriteIdMap

@@ -35,6 +35,7 @@ impl Step {
         }
         steps.extend((!plan.keeps_keyring).then_some(Self::LeaveKeyring));
         steps.extend((0..plan.joined.len()).map(Self::JoinNamespace));
+        steps.extend(plan.namespaces.has_time().then_some(Self::MakeTime));
         steps.push(Self::Clone);
         steps.extend(plan.enters_cgroups().then_some(Self::EnterCgroups));
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));

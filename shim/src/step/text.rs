@@ -27,6 +27,10 @@ impl Step {
                 let kind: Vec<_> = one.kind.names().collect();
                 format!("setns({}, {})", one.path.display(), kind.join("|"))
             }),
+            Self::MakeTime => {
+                let offsets = plan.new_time().unwrap_or_default().to_string_lossy();
+                format!("unshare(time), write(/proc/self/timens_offsets, {offsets:?})")
+            }
             Self::Propagate => propagation(plan),
             Self::BecomeRoot => {
                 let groups = if plan.set_groups() {
@@ -121,6 +125,7 @@ impl Step {
             // These are about the plan.
             Self::JoinNamespaces
             | Self::JoinNamespace(_)
+            | Self::MakeTime
             | Self::Clone
             | Self::WriteIdMap
             | Self::EnterCgroups

@@ -3,6 +3,7 @@
 //! Container engines let their seccomp filters answer ENOSYS to it, because a filter cannot look at flags that are in
 //! memory; clone(2), whose flags are in a register, is what they let through instead.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -11,6 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
 use super::check;
+use super::time::{self, TIME, Visit};
 
 /// The kernel's `struct clone_args`, version 2 (88 bytes, Linux 5.7).
 #[repr(C)]
@@ -130,6 +132,8 @@ pub enum Refused {
     Join(Errno),
     /// Joining the one with this index.
     JoinOne(usize, Errno),
+    /// Making a time namespace.
+    Time(Errno),
     /// Forking: those of clone3(2); ENOMEM or EAGAIN also where the PID namespace is ending (alloc_pid).
     Fork(Errno),
 }
@@ -139,7 +143,9 @@ impl Refused {
     #[must_use]
     pub fn errno(self) -> Errno {
         match self {
-            Self::Join(errno) | Self::JoinOne(_, errno) | Self::Fork(errno) => errno,
+            Self::Join(errno) | Self::JoinOne(_, errno) | Self::Time(errno) | Self::Fork(errno) => {
+                errno
+            }
         }
     }
 }
@@ -158,6 +164,9 @@ pub fn clone_into(
     parent: Parent,
     child: &dyn Fn(),
 ) -> Result<(Option<Pid>, OwnedFd), Refused> {
+    let visit = namespaces.contains(TIME).then(|| Visit::new(target));
+    let _visit = visit.transpose().map_err(Refused::Join)?;
+    let namespaces = namespaces - TIME;
     // Both are made here: what runs between shares our memory, but not our right to the allocator.
     let (mut outside, mut inside) = (Stack::new(), Stack::new());
     let mut made = Err(Refused::Fork(Errno::EAGAIN));
@@ -185,19 +194,29 @@ pub type Joined = (CloneFlags, OwnedFd);
 
 /// Forks a child into namespaces that others have, and into new ones; as [`clone_into`], the caller stays where it is.
 ///
-/// A user namespace comes after those that the caller may join by itself, and before those that only its root may.
+/// A user namespace comes after those that the caller may join by itself, and before those that only its root may. With
+/// `offsets`, as in `/proc/PID/timens_offsets`, it gets a new time namespace.
 ///
 /// # Errors
 /// See [`Refused`].
 pub fn clone_beside(
     joined: &[Joined],
     namespaces: CloneFlags,
+    offsets: Option<&CStr>,
     child: &dyn Fn(),
 ) -> Result<(Pid, OwnedFd), Refused> {
+    let mut times = joined.iter().enumerate();
+    let time = times.find(|(_, (kind, _))| *kind == TIME);
+    let visit = time
+        .map(|(index, (_, file))| Visit::new(file).map_err(|errno| Refused::JoinOne(index, errno)));
+    let _visit = visit.transpose()?;
     let mut stack = Stack::new();
     let mut made = Err(Refused::Fork(Errno::EAGAIN));
     let lived = briefly(&mut stack, &mut || {
-        made = enter(joined).and_then(|()| fork(namespaces | CloneFlags::CLONE_PARENT, child));
+        let time = |()| offsets.map_or(Ok(()), time::make).map_err(Refused::Time);
+        made = enter(joined)
+            .and_then(time)
+            .and_then(|()| fork(namespaces | CloneFlags::CLONE_PARENT, child));
     });
     lived.map_err(Refused::Fork).and(made)
 }
@@ -207,7 +226,8 @@ fn enter(joined: &[Joined]) -> Result<(), Refused> {
     let has_user = joined.iter().any(|(kind, _)| is_user(*kind));
     let join = |user: bool, again: bool| {
         for (index, (kind, file)) in joined.iter().enumerate() {
-            if is_user(*kind) != user {
+            // The caller is in that time already, and so are we.
+            if is_user(*kind) != user || *kind == TIME {
                 continue;
             }
             match setns(file, *kind) {

@@ -20,6 +20,7 @@ pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod statx;
+pub mod time;
 pub mod tree;
 pub mod tty;
 pub mod verity;

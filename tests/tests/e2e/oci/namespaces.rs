@@ -252,3 +252,112 @@ fn without_a_pid_namespace_its_processes_are_ended_by_their_cgroups() {
     );
     before.assert_same(&world);
 }
+
+const HOUR: f64 = 3600.0;
+
+/// A new time namespace with the boot a thousand hours ago, and the monotonic clock likewise but for some.
+fn with_time(config: &mut Value) {
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({ "type": "time" }));
+    config["linux"]["timeOffsets"] = json!({
+        "boottime": { "secs": 3_600_000 },
+        "monotonic": { "secs": 7_200_000, "nanosecs": 5 },
+    });
+}
+
+const TIMES: &str = "cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets";
+
+/// By how many hours the boot is longer ago than on the host, and the offsets, as [`TIMES`] has printed them.
+fn times(printed: &str) -> (f64, Vec<String>) {
+    let (uptime, offsets) = printed.split_once('\n').unwrap();
+    let own = fs::read_to_string("/proc/uptime").unwrap();
+    let own: f64 = own.split_whitespace().next().unwrap().parse().unwrap();
+    let ahead = (uptime.parse::<f64>().unwrap() - own) / HOUR;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    (ahead.round(), offsets.lines().map(words).collect())
+}
+
+#[test]
+fn a_time_namespace_has_clocks_of_its_own() {
+    if !std::path::Path::new("/proc/self/ns/time").exists() {
+        return tests::lacking("needs time namespaces (CONFIG_TIME_NS)");
+    }
+    for user in [false, true] {
+        let Some(world) = World::new() else { return };
+        let bundle = Bundle::new(&world, &format!("{TIMES}; exec sleep 1000"), |config| {
+            with_time(config);
+            if user {
+                with_ids(config, 100_000);
+            }
+        });
+        if user {
+            give(bundle.dir.join("rootfs"), 100_000);
+        }
+        let hook = ["/bin/sh", "-c", "readlink /proc/self/ns/time > hooked"];
+        let mut config = bundle.config();
+        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": hook }] });
+        bundle.write(&config);
+        let client = bundle.call(&["run", "one"]).spawn();
+        until("the container", || {
+            let state = bundle.call(&["state", "one"]).done();
+            state.out_text().contains("running").then_some(())
+        });
+        let one = pid(&bundle, "one").to_string();
+        assert_ne!(inode(&one, "time"), inode("self", "time"));
+        let host = fs::read_link("/proc/self/ns/time").unwrap();
+        let hooked = fs::read_to_string(bundle.dir.join("hooked")).unwrap();
+        assert_eq!(hooked.trim_end(), host.to_str().unwrap());
+        let offsets = ["monotonic 7200000 5", "boottime 3600000 0"];
+        let script = format!("readlink /proc/self/ns/time; {TIMES}");
+        let printed = bundle.ok(&["exec", "one", "sh", "-c", &script]);
+        let (link, rest) = printed.split_once('\n').unwrap();
+        assert_eq!(link, format!("time:[{}]", inode(&one, "time")));
+        assert_eq!(times(rest), (1000.0, offsets.map(str::to_owned).into()));
+        bundle.ok(&["kill", "one", "KILL"]);
+        let printed = client.finish().out_text();
+        assert_eq!(times(&printed), (1000.0, offsets.map(str::to_owned).into()));
+    }
+}
+
+#[test]
+fn the_time_of_another_is_joined_and_not_changed() {
+    if !std::path::Path::new("/proc/self/ns/time").exists() {
+        return tests::lacking("needs time namespaces (CONFIG_TIME_NS)");
+    }
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exec sleep 1000", with_time);
+    bundle.ok(&["run", "-d", "pod"]);
+    let good = bundle.config();
+    let mut config = good.clone();
+    let path = format!("/proc/{}/ns/time", pid(&bundle, "pod"));
+    set_path(&mut config, "time", &path);
+    config["linux"]["cgroupsPath"] = bundle.cgroup("two").into();
+    config["process"]["args"] = json!(["sh", "-c", TIMES]);
+    bundle.write(&config);
+    let before = Snapshot::of(&world);
+    bundle.call(&["create", "one"]).done().expect_refused(&[1]);
+    let message = bundle.last_log()["msg"].to_string();
+    assert!(message.contains("linux.timeOffsets"), "{message}");
+    config["linux"]["timeOffsets"] = Value::Null;
+    bundle.write(&config);
+    let (ahead, offsets) = times(&bundle.ok(&["run", "one"]));
+    assert_eq!((ahead, offsets.len()), (1000.0, 2));
+
+    for (offsets, told) in [
+        (json!({ "realtime": { "secs": 1 } }), "timeOffsets.realtime"),
+        (
+            json!({ "boottime": { "nanosecs": 1_000_000_000 } }),
+            "nanosecs",
+        ),
+        (json!({ "boottime": { "secs": -1_000_000_000 } }), "ERANGE"),
+    ] {
+        let mut config = good.clone();
+        config["linux"]["cgroupsPath"] = bundle.cgroup("two").into();
+        config["linux"]["timeOffsets"] = offsets;
+        bundle.write(&config);
+        bundle.call(&["create", "one"]).done().expect_refused(&[1]);
+        let message = bundle.last_log()["msg"].to_string();
+        assert!(message.contains(told), "{message}");
+    }
+    before.assert_same(&world);
+}
