@@ -150,6 +150,11 @@ fn a_unit_of_others_is_left_alone() {
     let Some(world) = with_systemd() else { return };
     let bundle = bundle(&world, "exec sleep 1000", |_| {});
     let _ = call(&bundle, &["run", "-d", "one"]).text();
+    until("the shell to become its command", || {
+        let all = processes_of(&world.dir);
+        let sleeps = |one: &tests::Process| one.cmdline.starts_with("sleep");
+        all.iter().any(sleeps).then_some(())
+    });
     let before = Snapshot::of(&world);
     let done = call(&bundle, &["create", "two"]).done();
     done.expect_refused(&[1]);
