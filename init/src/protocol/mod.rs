@@ -9,9 +9,7 @@ mod record;
 mod spec;
 
 pub use record::{Record, Step, Word};
-pub use spec::{
-    ALL_CAPABILITIES, CapabilitySets, FILTER_MAX, Groups, NEW_LISTENER, Role, Spec, number,
-};
+pub use spec::{ALL_CAPABILITIES, CapabilitySets, FILTER_MAX, Groups, Role, Spec, number};
 
 /// Index in `argv` of the SPEC line.
 pub const SPEC_ARGUMENT: usize = 1;

@@ -11,9 +11,6 @@ pub const ALL_CAPABILITIES: u64 = u64::MAX;
 /// The longest seccomp filter, in instructions of eight bytes (BPF_MAXINSNS).
 pub const FILTER_MAX: usize = 4096;
 
-/// SECCOMP_FILTER_FLAG_NEW_LISTENER of seccomp(2): who has the descriptor that comes of it is asked about calls.
-pub const NEW_LISTENER: u32 = 1 << 3;
-
 /// What init is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -155,10 +152,13 @@ impl<'a> Numbers<'a> {
 }
 
 impl Spec {
+    /// SECCOMP_FILTER_FLAG_NEW_LISTENER of seccomp(2): who has the descriptor that comes of it is asked about calls.
+    pub const NEW_LISTENER: u32 = 1 << 3;
+
     /// Whether somebody is to be asked about calls, who must have heard of it before the command waits to be started.
     #[must_use]
     pub fn listens(&self) -> bool {
-        self.filter >= 0 && self.filter_flags & NEW_LISTENER != 0
+        self.filter >= 0 && self.filter_flags & Self::NEW_LISTENER != 0
     }
 
     /// Whether a stream of the command is one that the client made and relays. The client's death is then felt by the

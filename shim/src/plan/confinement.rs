@@ -68,7 +68,7 @@ impl Seccomp {
     /// The length of one instruction, in bytes.
     pub const INSTRUCTION: usize = 8;
     /// The flag of a filter that asks somebody about calls.
-    pub const NEW_LISTENER: u32 = protocol::NEW_LISTENER;
+    pub const NEW_LISTENER: u32 = protocol::Spec::NEW_LISTENER;
 
     /// Whether it asks somebody.
     #[must_use]
