@@ -101,6 +101,18 @@ impl<'w> Bundle<'w> {
         self.call(words).text()
     }
 
+    /// Expects that `create` refuses this configuration, with these words.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn refuses(&self, config: &Value, told: &str) {
+        self.write(config);
+        let done = self.call(&["create", "one"]).done();
+        done.expect_refused(&[1]);
+        let text = done.err_text();
+        assert!(text.contains(told), "{told}: {text}");
+    }
+
     /// The state of a container.
     ///
     /// # Panics

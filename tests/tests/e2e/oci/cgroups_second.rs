@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::{Bundle, Snapshot, World, lacking, until};
 
 use super::cgroups::text;
+use super::control::events_of_who_takes_too_much;
 
 const PLACE: &str = "/sys/fs/cgroup";
 
@@ -142,40 +143,9 @@ fn update_changes_one_limit_and_counts_swap_beyond_memory() {
 
 #[test]
 fn what_is_used_is_told_and_that_memory_has_run_out() {
-    let Some(world) = with_controllers(&["memory", "cpu", "pids"]) else {
-        return;
-    };
-    // One process takes all of it: while it is being ended a second one would have the kernel end the shell, too.
-    let script = "until [ -e /tmp/go ]; do sleep 0.01; done; \
-                  (all=0; while :; do all=$all$all; done); echo > /tmp/over; exec sleep 1000";
-    let bundle = Bundle::new(&world, script, |config| {
-        config["root"]["readonly"] = false.into();
-        config["linux"]["resources"] =
-            json!({ "memory": { "limit": 16 << 20, "swap": 16 << 20 }, "pids": { "limit": 9 } });
-    });
-    bundle.ok(&["run", "-d", "one"]);
-    let stats: Value = serde_json::from_str(&bundle.ok(&["events", "--stats", "one"])).unwrap();
-    let data = &stats["data"];
-    assert_eq!(data["memory"]["usage"]["limit"], 16 << 20);
-    assert_eq!(data["pids"]["limit"], 9);
-    for used in [
-        &data["memory"]["usage"]["usage"],
-        &data["pids"]["current"],
-        &data["cpu"]["usage"]["total"],
-    ] {
-        assert!(used.as_u64() > Some(0), "{stats}");
+    if let Some(world) = with_controllers(&["memory", "cpu", "pids"]) {
+        events_of_who_takes_too_much(&world);
     }
-    let mut watching = bundle
-        .call(&["events", "--interval", "20ms", "one"])
-        .spawn();
-    watching.expect("\"stats\"");
-    fs::write(bundle.file("tmp/go"), "").unwrap();
-    watching.expect("{\"id\":\"one\",\"type\":\"oom\"}");
-    until("the survivor", || {
-        bundle.file("tmp/over").exists().then_some(())
-    });
-    bundle.ok(&["kill", "one", "KILL"]);
-    watching.finish().expect_code(0);
 }
 
 #[test]

@@ -111,13 +111,8 @@ fn what_is_no_such_thing_is_refused_by_its_name() {
         ),
     ] {
         let mut config = good.clone();
-        config["linux"][name] = value.clone();
-        bundle.write(&config);
-        let done = bundle.call(&["create", "one"]).done();
-        assert_ne!(done.code(), Some(0), "{value}");
-        done.expect_refused(&[1]);
-        let message = bundle.last_log()["msg"].to_string();
-        assert!(message.contains(told), "{value}: {message}");
+        config["linux"][name] = value;
+        bundle.refuses(&config, told);
         before.assert_same(&world);
     }
     bundle.write(&good);

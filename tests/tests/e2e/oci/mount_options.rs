@@ -466,14 +466,7 @@ fn every_filesystem_of_the_kernel_can_be_mounted() {
     ] {
         let mut config = good.clone();
         mount(&mut config, "/mnt", entry);
-        bundle.write(&config);
-        let done = bundle.call(&["create", "one"]).done();
-        done.expect_refused(&[1]);
-        assert!(
-            done.err_text().contains(told),
-            "{told}: {}",
-            done.err_text()
-        );
+        bundle.refuses(&config, told);
     }
     before.assert_same(&world);
 }

@@ -333,11 +333,8 @@ fn the_time_of_another_is_joined_and_not_changed() {
     set_path(&mut config, "time", &path);
     config["linux"]["cgroupsPath"] = bundle.cgroup("two").into();
     config["process"]["args"] = json!(["sh", "-c", TIMES]);
-    bundle.write(&config);
     let before = Snapshot::of(&world);
-    bundle.call(&["create", "one"]).done().expect_refused(&[1]);
-    let message = bundle.last_log()["msg"].to_string();
-    assert!(message.contains("linux.timeOffsets"), "{message}");
+    bundle.refuses(&config, "linux.timeOffsets");
     config["linux"]["timeOffsets"] = Value::Null;
     bundle.write(&config);
     let (ahead, offsets) = times(&bundle.ok(&["run", "one"]));
@@ -354,10 +351,7 @@ fn the_time_of_another_is_joined_and_not_changed() {
         let mut config = good.clone();
         config["linux"]["cgroupsPath"] = bundle.cgroup("two").into();
         config["linux"]["timeOffsets"] = offsets;
-        bundle.write(&config);
-        bundle.call(&["create", "one"]).done().expect_refused(&[1]);
-        let message = bundle.last_log()["msg"].to_string();
-        assert!(message.contains(told), "{message}");
+        bundle.refuses(&config, told);
     }
     before.assert_same(&world);
 }

@@ -207,14 +207,7 @@ fn a_listener_that_nobody_takes_is_an_error() {
             ("", _) => drop(seccomp.remove("listenerPath")),
             (place, value) => drop(seccomp.insert(place.to_owned(), value)),
         }
-        bundle.write(&config);
-        let done = bundle.call(&["create", "one"]).done();
-        done.expect_refused(&[1]);
-        assert!(
-            done.err_text().contains(told),
-            "{told}: {}",
-            done.err_text()
-        );
+        bundle.refuses(&config, told);
         before.assert_same(&world);
     }
     // Where nobody is asked, nobody has to listen.
