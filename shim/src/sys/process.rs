@@ -113,13 +113,13 @@ pub fn set_personality(domain: u32) -> Result<(), Errno> {
 /// # Errors
 /// EINVAL for a mode or nodes that the kernel, or the cpuset of the caller, does not have; ENOSYS without CONFIG_NUMA.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
-    // The kernel takes one off before it counts.
-    let bits = match nodes.len() {
-        0 => 0,
-        words => words * 64 + 1,
+    // The kernel takes one off before it counts, also of none: so there must be no list then.
+    let (list, bits) = match nodes.len() {
+        0 => (std::ptr::null(), 0),
+        words => (nodes.as_ptr(), words * 64 + 1),
     };
     // SAFETY: the kernel reads no more bits than it is told, of which the slice has as many.
-    let set = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    let set = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, list, bits) };
     check(set).map(drop)
 }
 

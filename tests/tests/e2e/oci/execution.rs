@@ -47,16 +47,24 @@ fn the_callers_personality_is_replaced() {
 
 #[test]
 fn memory_comes_from_where_the_policy_says() {
-    let Some(world) = World::new() else { return };
     if !fs::exists("/proc/self/numa_maps").unwrap() {
         return lacking("needs CONFIG_NUMA");
     }
-    let both = run_and_join(&world, |config| {
-        config["linux"]["memoryPolicy"] =
-            json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] });
-    });
-    for text in both {
-        assert!(text.ends_with("\nbind=static:0"), "{text}");
+    for (policy, shown) in [
+        (
+            json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }),
+            "bind=static:0",
+        ),
+        (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+        (json!({ "mode": "MPOL_PREFERRED", "nodes": "" }), "local"),
+    ] {
+        let Some(world) = World::new() else { return };
+        let both = run_and_join(&world, |config| {
+            config["linux"]["memoryPolicy"] = policy.clone();
+        });
+        for text in both {
+            assert_eq!(text.lines().last(), Some(shown), "{text}");
+        }
     }
 }
 
