@@ -31,6 +31,7 @@ const SPEC: Spec = Spec {
     gid: 1000,
     umask: 0o022,
     preserved: 0,
+    tells_pid: false,
     candidates: 6,
 };
 

@@ -3,7 +3,7 @@
 //!
 //! Everything here runs in the process that becomes the command. Nothing returns but the step that failed.
 
-use crate::policy::{EACCES, signal, tries_next_candidate};
+use crate::policy::{EACCES, decimal, signal, tries_next_candidate};
 use crate::protocol::{ALL_CAPABILITIES, FILTER_MAX, Groups, Record, Spec, Step, WORKDIR_ARGUMENT};
 use crate::sys::{self, CStr, Vector};
 use crate::{Failed, Stack};
@@ -88,7 +88,14 @@ fn prepare(
     }
     streams(spec).map_err(at(Step::Streams))?;
     // Marked rather than closed: the report must survive until `execve` has succeeded.
-    sys::close_on_exec_from(3 + spec.preserved).map_err(at(Step::Descriptors))?;
+    sys::close_on_exec(3 + spec.preserved, u32::MAX).map_err(at(Step::Descriptors))?;
+    for own in spec.own() {
+        let own = own.cast_unsigned();
+        sys::close_on_exec(own, own).map_err(at(Step::Descriptors))?;
+    }
+    if spec.tells_pid {
+        tell_pid(command.environment);
+    }
     sys::umask(spec.umask);
     if spec.set_groups {
         supplementary_groups(groups).map_err(at(Step::Groups))?;
@@ -151,6 +158,37 @@ pub(crate) fn streams(spec: &Spec) -> sys::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes our number, which will be the command's, into its variable LISTEN_PID, as far as that has room.
+fn tell_pid(environment: Vector) {
+    const NAME: &[u8] = b"LISTEN_PID=";
+    for index in 0.. {
+        // SAFETY: no null has been seen so far, so this entry exists.
+        let text = unsafe { *environment.wrapping_add(index) }.cast_mut();
+        if text.is_null() {
+            return;
+        }
+        let at = |offset: usize| text.wrapping_add(offset);
+        // SAFETY: the kernel ends every string with a zero byte, which is in no name, so none is read behind it.
+        let named = (0..)
+            .zip(NAME)
+            .all(|(offset, &byte)| unsafe { *at(offset) } == byte);
+        if !named {
+            continue;
+        }
+        let (digits, count) = decimal(sys::own_pid());
+        let number = digits.iter().take(count).chain(&[0]);
+        for (offset, &byte) in (NAME.len()..).zip(number) {
+            // SAFETY: none of the bytes before it was the zero byte that ends the string.
+            if unsafe { *at(offset) } == 0 {
+                return;
+            }
+            // SAFETY: the initial stack is ours to write to, and this byte is within the string.
+            unsafe { *at(offset) = byte };
+        }
+        return;
+    }
 }
 
 /// Waits for the byte that starts the command, where there is to be one. What fails from then on is told to whoever sent

@@ -51,6 +51,26 @@ pub fn idle(number: i32) -> Idle {
     }
 }
 
+/// A number in decimal digits: they, and how many there are.
+#[must_use]
+pub fn decimal(mut number: u32) -> ([u8; 10], usize) {
+    let mut digits = [b'0'; 10];
+    let mut count = 0;
+    // From the last one on, and then turned round.
+    for digit in &mut digits {
+        *digit += (number % 10) as u8;
+        number /= 10;
+        count += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(used) = digits.get_mut(..count) {
+        used.reverse();
+    }
+    (digits, count)
+}
+
 /// Whether a signal that arrived at init is meant for the command.
 ///
 /// SIGCHLD is init's own, SIGKILL and SIGSTOP never arrive, and the rest that is left out is what the kernel sends
@@ -141,6 +161,14 @@ mod tests {
         assert_eq!(idle(17), Idle::Reap);
         assert_eq!(idle(10), Idle::Ignore);
         assert_eq!(idle(28), Idle::Ignore);
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_do() {
+        for number in [0, 1, 10, 4_194_304, u32::MAX] {
+            let (digits, count) = decimal(number);
+            assert_eq!(digits[..count], *std::format!("{number}").as_bytes());
+        }
     }
 
     #[test]

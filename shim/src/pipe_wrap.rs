@@ -18,7 +18,7 @@ use nix::unistd::{Pid, getgid, getuid};
 
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::signals::{self, Received};
-use crate::stdio::{self, Relay, Stdio, StdioPlan, StreamPlan};
+use crate::stdio::{self, Preserved, Relay, Stdio, StdioPlan, StreamPlan};
 use crate::sys::{pidfd, signal::start_clean};
 use crate::{Ended, Error, Result};
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PLAN: StdioPlan = StdioPlan {
     terminal: None,
     streams: [StreamPlan::Inherit, StreamPlan::Pipe, StreamPlan::Pipe],
-    preserved: 0,
+    preserved: Preserved::NONE,
 };
 
 /// Runs `argv` to its end and says how it ended. The calling thread's signal mask stays changed ([`signals::block_all`]).

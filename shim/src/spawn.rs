@@ -144,7 +144,7 @@ pub(crate) fn spawn(
         .into_iter()
         .chain(spec.streams)
         .filter(|&fd| fd >= 0)
-        .chain(FIRST_PRESERVED..FIRST_PRESERVED.saturating_add_unsigned(spec.preserved))
+        .chain(plan.stdio().preserved.descriptors.iter().copied())
         .collect();
     let steps: Vec<(u16, Step)> = (0u16..)
         .zip(plan.steps())
@@ -198,6 +198,7 @@ fn specification(
     let privileges = plan.privileges();
     let flags = privileges.seccomp.as_ref().map(|seccomp| seccomp.flags);
     let hold = lifelines.hold;
+    let preserved = plan.stdio().preserved.descriptors.last();
     Spec {
         role,
         report,
@@ -222,7 +223,8 @@ fn specification(
         uid: workload.map_or(0, |workload| workload.uid),
         gid: workload.map_or(0, |workload| workload.gid),
         umask: workload.map_or(0o022, |workload| workload.umask),
-        preserved: plan.stdio().preserved,
+        preserved: preserved.map_or(0, |last| last.abs_diff(FIRST_PRESERVED) + 1),
+        tells_pid: plan.stdio().preserved.tells_pid,
         candidates: workload
             .map_or(Ok(0), |workload| u32::try_from(workload.candidates.len()))
             .unwrap_or(u32::MAX),

@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 
 /// Capabilities of which none is taken away; bit N is capability N (capabilities(7)).
 pub const ALL_CAPABILITIES: u64 = u64::MAX;
@@ -93,8 +93,10 @@ pub struct Spec {
     pub gid: u32,
     /// File mode creation mask.
     pub umask: u32,
-    /// How many descriptors from 3 on the command keeps.
+    /// Up to how many descriptors from 3 on the command keeps: those that are open there and are not [`Spec::own`].
     pub preserved: u32,
+    /// Whether the variable LISTEN_PID, which has room for it, is to become the command's own number (sd_listen_fds(3)).
+    pub tells_pid: bool,
     /// How many candidates follow the working directory.
     pub candidates: u32,
 }
@@ -161,6 +163,19 @@ impl Spec {
         self.filter >= 0 && self.filter_flags & Self::NEW_LISTENER != 0
     }
 
+    /// The descriptors that are for init alone.
+    pub fn own(&self) -> impl Iterator<Item = i32> {
+        let first = [
+            self.report,
+            self.terminal,
+            self.liveness,
+            self.procfs,
+            self.filter,
+        ];
+        let rest = first.into_iter().chain(self.drains).chain(self.hold);
+        rest.chain(self.streams).filter(|&fd| fd > 2)
+    }
+
     /// Whether a stream of the command is one that the client made and relays. The client's death is then felt by the
     /// command itself (a hang-up, the end of its input), and may end it before init has noticed.
     #[must_use]
@@ -195,6 +210,7 @@ impl Spec {
             gid: numbers.unsigned()?,
             umask: numbers.unsigned()?,
             preserved: numbers.unsigned()?,
+            tells_pid: numbers.unsigned()? != 0,
             candidates: numbers.unsigned()?,
         };
         Some((spec, Groups(numbers)))
@@ -238,12 +254,13 @@ impl Spec {
         )?;
         write!(
             out,
-            " {} {} {} {} {} {}",
+            " {} {} {} {} {} {} {}",
             u32::from(self.set_groups),
             self.uid,
             self.gid,
             self.umask,
             self.preserved,
+            u32::from(self.tells_pid),
             self.candidates
         )?;
         for group in groups {
@@ -295,6 +312,7 @@ mod tests {
         gid: 0,
         umask: 0o22,
         preserved: 2,
+        tells_pid: true,
         candidates: 6,
     };
 
@@ -315,9 +333,9 @@ mod tests {
             "",
             "1",
             "1 3 7",
-            "4 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-            "4 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-            "4 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0 0 0 0 0 0 0 0",
+            "5 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "5 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "5 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0 0 0 0 0 0 0 0",
         ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }

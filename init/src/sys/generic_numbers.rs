@@ -27,6 +27,7 @@ pub(crate) const SETSID: usize = 157;
 pub(crate) const SETGROUPS: usize = 159;
 pub(crate) const UMASK: usize = 166;
 pub(crate) const PRCTL: usize = 167;
+pub(crate) const GETPID: usize = 172;
 pub(crate) const CLONE: usize = 220;
 pub(crate) const EXECVE: usize = 221;
 pub(crate) const WAIT4: usize = 260;

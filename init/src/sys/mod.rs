@@ -91,12 +91,12 @@ pub(crate) fn close(fd: i32) {
     let _ = call(nr::CLOSE, [register(fd), 0, 0, 0, 0]);
 }
 
-/// Marks all descriptors from `first` on close-on-exec (close_range(2), flag since Linux 5.11).
-pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
+/// Marks all descriptors from `first` to `last` close-on-exec (close_range(2), flag since Linux 5.11).
+pub(crate) fn close_on_exec(first: u32, last: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: usize = 4;
     call(
         nr::CLOSE_RANGE,
-        [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
+        [first as usize, last as usize, CLOSE_RANGE_CLOEXEC, 0, 0],
     )
     .map(drop)
 }
@@ -383,6 +383,11 @@ pub(crate) fn poll(set: &mut [PollFd], now: bool) {
         [set.as_mut_ptr().addr(), set.len(), timeout, 0, 0],
     ) == Err(EINTR)
     {}
+}
+
+/// Our own number, in our own PID namespace.
+pub(crate) fn own_pid() -> u32 {
+    call(nr::GETPID, [0; 5]).map_or(0, |pid| u32::try_from(pid).unwrap_or(0))
 }
 
 /// Our own number as a procfs has it, which may be of a PID namespace around ours: where its `self` leads to.

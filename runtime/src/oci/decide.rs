@@ -7,6 +7,7 @@ use super::cgroups::Cgroups;
 use super::config::Config;
 use super::hooks::Hooks;
 use super::log::{self, Log};
+use super::passed::Passed;
 use super::words::{Create, Globals};
 use super::{limits, plan, rootless};
 use crate::cli::{Format, Outcome};
@@ -38,11 +39,12 @@ pub(super) fn decide(args: &Create, globals: &Globals, dry: bool) -> Result<Deci
     let cgroups = Cgroups::decide(&config, globals, &args.id)?;
     let rootfs = plan::rootfs(&config)?;
     let hooks = Hooks::of(&config)?;
+    let passed = Passed::find(args.preserved, &mut warnings)?;
     let outside = plan::Outside {
         cgroups: &cgroups.places,
         entered: entered.as_ref(),
         has_all: dry,
-        preserved: args.preserved,
+        passed: &passed,
         pauses: hooks.of_create(),
         no_pivot: args.no_pivot,
         keeps_keyring: args.keeps_keyring,

@@ -18,6 +18,7 @@ use super::exec_words::{Changes, Exec};
 use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
+use super::passed::Passed;
 use super::record::Record;
 use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Status};
@@ -55,7 +56,8 @@ pub(super) fn exec(
         None => None,
     };
     let mut warnings = Vec::new();
-    let (plan, standing, listener) = plan(container, &record, args, &mut warnings)?;
+    let passed = Passed::find(args.preserved, &mut warnings)?;
+    let (plan, standing, listener) = plan(container, &record, args, &passed, &mut warnings)?;
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let terminal = plan.stdio.terminal.is_some();
     let console = console::connect(args.console_socket.as_deref(), terminal, !args.detach)?;
@@ -101,6 +103,7 @@ fn plan(
     container: &Container,
     record: &Record,
     args: &Exec,
+    passed: &Passed,
     warnings: &mut Vec<String>,
 ) -> Result<(Plan, Standing, Option<Listener>)> {
     let file = container.dir.join(CONFIG);
@@ -128,14 +131,16 @@ fn plan(
     let leader = record.init.map_or(0, |init| init.pid);
     let set_groups = host::may_set_groups_of(leader);
     rootless::check_groups(&given, set_groups)?;
+    let mut process = process::plan(&given, &config, &rootfs.dir)?;
+    let preserved = passed.tell(&mut process.environment);
     let plan = Plan {
         namespaces,
         privileges: process::privileges(&given, filter.as_deref(), &file, own_ids, warnings)?,
-        process: process::plan(&given, &config, &rootfs.dir)?,
+        process,
         set_groups,
         detached: true,
         keeps_keyring: record.keeps_keyring,
-        stdio: process::stdio(&given, args.preserved)?,
+        stdio: process::stdio(&given, preserved)?,
         rootfs: rootfs.path,
     };
     limits::check(&plan.process.limits)?;
@@ -165,7 +170,13 @@ pub(super) fn hook(
         ignore_paused: false,
     };
     // What cannot be granted has been said of the container itself.
-    let (mut plan, _, listener) = plan(container, record, &args, &mut Vec::new())?;
+    let (mut plan, _, listener) = plan(
+        container,
+        record,
+        &args,
+        &Passed::default(),
+        &mut Vec::new(),
+    )?;
     plan.process = hooks::process(hook, plan.process);
     Ok((plan, listener))
 }

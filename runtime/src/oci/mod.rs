@@ -29,6 +29,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod oom;
+mod passed;
 mod plan;
 mod process;
 mod record;

@@ -11,6 +11,7 @@ use shim::sys::mount::Propagation;
 
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
+use super::passed::Passed;
 use super::{devices, mounts, namespaces, process, rootless};
 use crate::cgroup;
 use crate::host;
@@ -25,8 +26,8 @@ pub(super) struct Outside<'a> {
     pub(super) entered: Option<&'a IdMaps>,
     /// Whether it may be granted all that the kernel knows, whatever the caller has: in a dry run.
     pub(super) has_all: bool,
-    /// How many of the caller's descriptors it gets.
-    pub(super) preserved: u32,
+    /// The caller's descriptors that it gets.
+    pub(super) passed: &'a Passed,
     /// Whether there are hooks to be run when everything is mounted.
     pub(super) pauses: bool,
     /// Whether it does without pivot_root(2).
@@ -90,6 +91,8 @@ pub(super) fn plan(
     let devices = linux.devices().as_deref().unwrap_or_default();
     let devices = devices::plan(devices, own_dev, places.has("user"), warnings)?;
     mounts.list.extend(devices.binds);
+    let mut program = process::plan(given, config, &rootfs.dir)?;
+    let preserved = outside.passed.tell(&mut program.environment);
     Ok(Launch {
         rootfs: rootfs.path.clone(),
         bind_rootfs: false,
@@ -129,9 +132,9 @@ pub(super) fn plan(
         set_groups,
         resolv_conf: None,
         mounts: mounts.list,
-        program: Program::Held(process::plan(given, config, &rootfs.dir)?),
+        program: Program::Held(program),
         stop_signal: None,
-        stdio: process::stdio(given, outside.preserved)?,
+        stdio: process::stdio(given, preserved)?,
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Process as Given;
 use shim::plan::{Capabilities as Mask, Privileges, Process};
-use shim::stdio::{StdioPlan, StreamKind, StreamPlan, TerminalPlan, WindowSize};
+use shim::stdio::{Preserved, StdioPlan, StreamKind, StreamPlan, TerminalPlan, WindowSize};
 use shim::{Error, Result, RootDir};
 
 use super::capabilities::{self, Sets};
@@ -94,15 +94,9 @@ pub(super) fn privileges(
 /// terminal of the container's own in their place, and descriptors beyond them.
 ///
 /// # Errors
-/// One of them is a directory or an anonymous inode of the kernel's; one to be passed on is not open.
-pub(super) fn stdio(given: &Given, preserved: u32) -> Result<StdioPlan> {
+/// One of them is a directory or an anonymous inode of the kernel's.
+pub(super) fn stdio(given: &Given, preserved: Preserved) -> Result<StdioPlan> {
     let bad = |fd: RawFd, why: &'static str| Error::new("pass on descriptor").on(fd).because(why);
-    let first: RawFd = 3;
-    let missing = (first..first.saturating_add_unsigned(preserved))
-        .find(|&fd| !shim::sys::process::is_inherited(fd));
-    if let Some(fd) = missing {
-        return Err(bad(fd, "the caller has not opened it").hint("see --preserve-fds"));
-    }
     if given.terminal() == Some(true) {
         return Ok(StdioPlan {
             terminal: Some(TerminalPlan {

@@ -10,6 +10,7 @@ use shim::{Error, Result};
 use super::events;
 use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
+use super::passed;
 use super::rootless::Rootless;
 use super::state;
 use super::table::{Action, Id, Row, VERBS};
@@ -20,8 +21,6 @@ use crate::cli::scan::{Scan, Stop, Word};
 use crate::cli::table::Flag;
 use crate::suggest::shown;
 
-/// More descriptors than that are nobody's wish.
-const PRESERVED_MAX: u32 = 1024;
 /// How often `events` tells what is used.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -286,7 +285,7 @@ impl Given {
             Id::ConsoleSocket => self.console_socket = Some(value.into()),
             Id::PreserveFds => {
                 let count = value.to_str().and_then(|text| text.parse().ok());
-                match count.filter(|&count| count <= PRESERVED_MAX) {
+                match count.filter(|&count| count <= passed::MOST) {
                     Some(count) => self.preserved = count,
                     None => return refused("no such number", "give a number up to 1024"),
                 }

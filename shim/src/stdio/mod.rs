@@ -23,7 +23,8 @@ mod tests;
 pub use finish::Drained;
 pub use open::{Stdio, open};
 pub use plan::{
-    StdioPlan, StreamKind, StreamPlan, TerminalPlan, TerminalWish, WindowSize, kinds, plan,
+    Preserved, StdioPlan, StreamKind, StreamPlan, TerminalPlan, TerminalWish, WindowSize, kinds,
+    plan,
 };
 pub use relay::Relay;
 

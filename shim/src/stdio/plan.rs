@@ -10,7 +10,7 @@
 //! handed through: who holds it can push input into it (ioctl_tty(2), TIOCSTI). A directory would be a way out of the
 //! root filesystem.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -107,14 +107,28 @@ pub struct StdioPlan {
     pub terminal: Option<TerminalPlan>,
     /// stdin, stdout, stderr.
     pub streams: [StreamPlan; 3],
-    /// How many descriptors of the caller's from 3 on are handed through, too.
-    #[serde(skip_serializing_if = "is_none")]
-    pub preserved: u32,
+    /// What of the caller's is handed through besides.
+    #[serde(flatten)]
+    pub preserved: Preserved,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_none(count: &u32) -> bool {
-    *count == 0
+/// Descriptors of the caller's besides its streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preserved {
+    /// The descriptors, in order; they keep their numbers.
+    #[serde(rename = "preserved", skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<RawFd>,
+    /// Whether the variable LISTEN_PID of the workload is to become its own number (sd_listen_fds(3)).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tells_pid: bool,
+}
+
+impl Preserved {
+    /// None.
+    pub const NONE: Self = Self {
+        descriptors: Vec::new(),
+        tells_pid: false,
+    };
 }
 
 /// What the calling process's descriptors 0, 1 and 2 are.
@@ -155,7 +169,7 @@ pub fn plan(kinds: [StreamKind; 3], wish: &TerminalWish) -> StdioPlan {
         return StdioPlan {
             terminal: None,
             streams: kinds.map(without_terminal),
-            preserved: 0,
+            preserved: Preserved::NONE,
         };
     }
     let joined = wish.force_stderr || stderr == StreamKind::Terminal;
@@ -165,7 +179,7 @@ pub fn plan(kinds: [StreamKind; 3], wish: &TerminalWish) -> StdioPlan {
             stderr: joined,
             inside: false,
         }),
-        preserved: 0,
+        preserved: Preserved::NONE,
         streams: [
             StreamPlan::Terminal,
             StreamPlan::Terminal,

@@ -1,5 +1,6 @@
 //! The OCI front-end, as engines call it.
 
+mod activation;
 mod capabilities;
 mod cgroups;
 mod cgroups_second;
