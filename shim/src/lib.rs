@@ -31,6 +31,7 @@ pub mod hook;
 pub mod idmap;
 pub mod launch;
 pub mod mounts;
+pub mod net_device;
 pub mod own_userns;
 pub mod pipe_wrap;
 pub mod plan;

@@ -252,13 +252,6 @@ fn check(spec: &Spec) -> Result<()> {
 
 fn check_linux(linux: &Linux) -> Result<()> {
     refuse(&[
-        (
-            "linux.netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
         ("linux.mountLabel", said(linux.mount_label().as_ref())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
     ])

@@ -20,6 +20,7 @@ use super::id::ContainerId;
 use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
+use super::net_devices::{self, NetDevices};
 use super::record::Record;
 use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Seen, Status, Store};
@@ -73,6 +74,7 @@ fn make<T>(
     let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
     let scheduling = Scheduling::read(config.part(&["process"]))?;
     Affinity::read(config.part(&["process"]))?;
+    let mut net_devices = NetDevices::look(&plan)?;
     let mut record = record(&config, &plan)?;
     // The kernel does not end all when the first one ends.
     if cgroups.places.is_empty() && !record.own_pids {
@@ -110,6 +112,7 @@ fn make<T>(
         if let Some(group) = &group {
             group.join(pid, inside)?;
         }
+        net_devices.take(&plan, pid, &making, &mut record)?;
         // What is given of it is for those that join.
         Affinity::default().settle(pid)
     };
@@ -127,6 +130,7 @@ fn make<T>(
     let held = match created {
         Ok(held) => held,
         Err(error) => {
+            give_back(&net_devices, log);
             if begun {
                 // What the others have begun, these may have to end.
                 let state = show::for_hooks(&making.container, Status::Stopped)?;
@@ -147,14 +151,23 @@ fn make<T>(
         if let Err(error) = written {
             // An engine that does not know its number does not know the container.
             container.end()?;
+            give_back(&net_devices, log);
             return Err(error);
         }
     }
+    net_devices.leave(&making, &mut record)?;
     for text in warnings.into_iter().chain(cgroups.warnings) {
         log::warn(log, &text);
     }
     making.finish();
     then(&container, held, log)
+}
+
+/// Of a container that has not come to be: why is known already.
+fn give_back(net_devices: &NetDevices, log: &mut Option<Log>) {
+    if let Err(error) = net_devices.give_back() {
+        log::warn(log, &error.to_string());
+    }
 }
 
 /// All namespaces that are not the caller's.
@@ -168,6 +181,7 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
     record.namespaces = all(plan).names().map(str::to_owned).collect();
     record.keeps_keyring = plan.keeps_keyring;
+    record.network = net_devices::joined(plan);
     record.own_pids = plan.namespaces.names().any(|name| name == "pid");
     let process = plan.program.process();
     let program = process.and_then(|process| process.arguments.first());
@@ -348,7 +362,12 @@ pub(super) fn delete(
         Err(_) if force && (container.remove_empty() || store.find(id).is_err()) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Seen { status, record, .. } = container.look()?;
+    let Seen {
+        status,
+        record,
+        pid,
+        ..
+    } = container.look()?;
     if !force && status != Status::Stopped {
         return Err(Error::new("delete container")
             .on(id)
@@ -357,6 +376,12 @@ pub(super) fn delete(
                 status.name()
             ))
             .hint("kill it first, or give --force"));
+    }
+    if let Some(Err(error)) = record
+        .as_ref()
+        .map(|record| net_devices::give_back(record, pid))
+    {
+        log::warn(log, &error.to_string());
     }
     container.end()?;
     // Read before it is gone. Where create was killed before it could write all, there is nothing to read.

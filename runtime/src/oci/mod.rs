@@ -28,6 +28,7 @@ mod making;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod oom;
 mod passed;
 mod plan;

@@ -12,7 +12,7 @@ use shim::sys::mount::Propagation;
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
 use super::passed::Passed;
-use super::{devices, mounts, namespaces, process, rootless};
+use super::{devices, mounts, namespaces, net_devices, process, rootless};
 use crate::cgroup;
 use crate::host;
 use crate::process::Rootfs;
@@ -107,6 +107,7 @@ pub(super) fn plan(
             domain_name: named("domainname", spec.domainname().as_ref())?,
             time_offsets: namespaces::time_offsets(&linux, places.own)?,
             loopback: places.own.names().any(|name| name == "network"),
+            net_devices: net_devices::plan(&linux, &places)?,
             sysctls: sysctls(&linux, places.all(), spec.domainname().as_ref())?,
             devices: own_dev,
             workdir: Target::new(given.cwd()).ok(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shim::Result;
+use shim::net_device::Lent;
 
 use crate::cgroup::{Group, Places};
 use crate::identity::{Identity, boot_id};
@@ -36,6 +37,12 @@ pub(super) struct Record {
     pub(super) annotations: BTreeMap<String, String>,
     /// Its cgroups, of this boot.
     pub(super) cgroups: Places,
+    /// Where its network namespace is found, if that is somebody else's.
+    #[serde(default)]
+    pub(super) network: Option<PathBuf>,
+    /// The network interfaces that it gets, until it has been made.
+    #[serde(default)]
+    pub(super) lent: Vec<Lent>,
 }
 
 impl Record {
@@ -57,6 +64,8 @@ impl Record {
             created,
             annotations: BTreeMap::new(),
             cgroups: Places::default(),
+            network: None,
+            lent: Vec::new(),
         })
     }
 

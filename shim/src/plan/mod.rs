@@ -12,7 +12,7 @@ pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::{Joined, Namespaces};
 pub use node::{Node, NodeKind};
-pub use system::{Limit, MemoryPolicy, Sysctl, System};
+pub use system::{Limit, MemoryPolicy, NetDevice, Sysctl, System};
 
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;

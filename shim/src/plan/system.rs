@@ -22,6 +22,9 @@ pub struct System {
     /// Whether the loopback of its own network namespace is brought up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub loopback: bool,
+    /// Interfaces of the caller's network namespace that its own gets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<NetDevice>,
     /// By how much the clocks of its own time namespace differ, as the lines of `/proc/PID/timens_offsets`.
     #[serde(serialize_with = "lossy", skip_serializing_if = "is_empty")]
     pub time_offsets: CString,
@@ -37,6 +40,15 @@ pub struct System {
     /// Nodes besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,
+}
+
+/// A network interface that leaves the caller for the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetDevice {
+    /// What it is called.
+    pub name: String,
+    /// What it is called inside; for `%d` in it the kernel finds a number.
+    pub inside: String,
 }
 
 /// A file below `/proc/sys`.

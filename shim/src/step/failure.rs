@@ -6,7 +6,7 @@ use init::protocol::Step as InitStep;
 use nix::errno::Errno;
 
 use super::Step;
-use super::text::{joined, limit, memory_policy, mount, node, path_of, sysctl};
+use super::text::{joined, limit, memory_policy, mount, net_device, node, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::plan::Plan;
 use crate::surroundings;
@@ -35,6 +35,18 @@ impl Step {
                 Error::sys("set sysctl", sysctl.path.to_string_lossy(), errno)
                     .flags(sysctl.value.clone())
                     .hint("the kernel must have it, and take this value")
+            }
+            (Self::TakeDevice(index), _) if let Some(device) = net_device(plan, index) => {
+                let hint = match errno {
+                    Errno::ENODEV => "the caller's network namespace must have it",
+                    Errno::EPERM => "this takes CAP_NET_ADMIN over the network namespaces of the caller and of the container",
+                    Errno::EEXIST => "the container's network namespace has one of this name",
+                    Errno::EINVAL => "some cannot leave their network namespace, such as lo and bridges",
+                    _ => "it must be free to leave its network namespace",
+                };
+                Error::sys("move network device into the container", &device.name, errno)
+                    .flags(format!("linux.netDevices.{}, as {}", device.name, device.inside))
+                    .hint(hint)
             }
             (Self::MakeNode(index), _) if let Some(node) = node(plan, index) => {
                 let hint = match errno {
@@ -94,6 +106,7 @@ impl Step {
             Self::LeaveKeyring => "leave the caller's keys out of",
             Self::SetHostName | Self::SetDomainName => "name the host in",
             Self::RaiseLoopback => "bring up the loopback in",
+            Self::TakeDevice(_) => "move a network device into",
             Self::EnterCgroups | Self::OwnCgroups => "enter the cgroups for",
             Self::SetSysctl(_) => "set a sysctl in",
             Self::SetLimit(_) => "limit the resources in",

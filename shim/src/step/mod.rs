@@ -47,6 +47,8 @@ pub enum Step {
     Clone,
     /// The child is put into its cgroups.
     EnterCgroups,
+    /// The network device with this index is moved into the child's network namespace.
+    TakeDevice(usize),
     /// The user namespace gets its map.
     WriteIdMap,
     /// The child gets SIGKILL when the client dies.
@@ -145,6 +147,7 @@ impl Step {
             | Self::MakeTime
             | Self::Clone
             | Self::EnterCgroups
+            | Self::TakeDevice(_)
             | Self::WriteIdMap
             | Self::AttachProc => Side::Host,
             Self::Init(_) => Side::Init,

@@ -38,6 +38,7 @@ impl Step {
         steps.extend(plan.namespaces.has_time().then_some(Self::MakeTime));
         steps.push(Self::Clone);
         steps.extend(plan.enters_cgroups().then_some(Self::EnterCgroups));
+        steps.extend((0..plan.system.net_devices.len()).map(Self::TakeDevice));
         steps.extend(plan.namespaces.has_user().then_some(Self::WriteIdMap));
         steps.extend(Self::of_child(words));
         steps.extend(Self::renounced(words));

@@ -8,7 +8,8 @@ use init::protocol::Step as InitStep;
 use super::Step;
 use crate::mounts::Mount;
 use crate::plan::{
-    Capabilities, IdRange, Joined, Launch, Limit, Node, Plan, Privileges, Process, Sysctl, System,
+    Capabilities, IdRange, Joined, Launch, Limit, NetDevice, Node, Plan, Privileges, Process,
+    Sysctl, System,
 };
 
 impl Step {
@@ -51,6 +52,10 @@ impl Step {
             Self::SetSysctl(index) => sysctl(plan, index).map_or_else(String::new, |one| {
                 let path = one.path.to_string_lossy();
                 format!("write(/proc/{path}, {:?})", one.value)
+            }),
+            Self::TakeDevice(index) => net_device(plan, index).map_or_else(String::new, |one| {
+                let NetDevice { name, inside } = one;
+                format!("netlink(RTM_NEWLINK, {name}, CHILD, {inside}), netlink(RTM_NEWADDR), up")
             }),
             Self::MakeNode(index) => {
                 let node = node(plan, index);
@@ -129,6 +134,7 @@ impl Step {
             | Self::Clone
             | Self::WriteIdMap
             | Self::EnterCgroups
+            | Self::TakeDevice(_)
             | Self::BecomeRoot
             | Self::SetHostName
             | Self::SetDomainName
@@ -205,6 +211,13 @@ fn system<'p>(plan: Plan<'p>, part: impl FnOnce(&'p System) -> Option<&'p str>) 
 pub(super) fn sysctl(plan: Plan<'_>, index: usize) -> Option<&Sysctl> {
     match plan {
         Plan::Launch(launch) => launch.system.sysctls.get(index),
+        Plan::Exec(_) => None,
+    }
+}
+
+pub(super) fn net_device(plan: Plan<'_>, index: usize) -> Option<&NetDevice> {
+    match plan {
+        Plan::Launch(launch) => launch.system.net_devices.get(index),
         Plan::Exec(_) => None,
     }
 }

@@ -270,6 +270,20 @@ impl Stack {
     }
 }
 
+/// Runs `act` where it may join namespaces that the caller does not: what it opens is the caller's. It may not allocate.
+///
+/// # Errors
+/// Those of clone(2).
+pub(super) fn visit<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let (mut act, mut made) = (Some(act), Err(Errno::EAGAIN));
+    briefly(&mut Stack::new(), &mut || {
+        if let Some(act) = act.take() {
+            made = act();
+        }
+    })?;
+    made
+}
+
 /// Runs `act` in a process of its own that has ended when this returns. The caller sleeps until then (CLONE_VFORK);
 /// memory and descriptors are one (CLONE_VM, CLONE_FILES), so what `act` stores and opens is the caller's, but
 /// namespaces, ids and the working directory are its own.

@@ -13,6 +13,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;

@@ -19,6 +19,7 @@ mod moments;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod own_ids;
 mod peers;
