@@ -53,13 +53,18 @@ fn a_map_of_ids_is_whole_or_refused() {
 #[test]
 fn a_hundred_thousand_variables_are_all_there() {
     let Some(world) = World::new() else { return };
-    let bundle = Bundle::new(&world, "env | grep -c ^V; echo $V99999", |config| {
+    let bundle = Bundle::new(&world, "", |config| {
         let variables = (0..VARIABLES).map(|number| format!("V{number}={number}"));
+        // A shell takes half a minute to look at so many.
+        config["process"]["args"] = json!(["env"]);
         config["process"]["env"] = std::iter::once("PATH=/bin".to_owned())
             .chain(variables)
             .collect();
     });
-    assert_eq!(bundle.ok(&["run", "one"]), "100000\n99999");
+    let text = bundle.ok(&["run", "one"]);
+    let found: Vec<&str> = text.lines().filter(|line| line.starts_with('V')).collect();
+    assert_eq!(found.len(), VARIABLES);
+    assert!(found.contains(&"V99999=99999"));
 }
 
 #[test]
