@@ -67,12 +67,12 @@ impl Daemon {
         Self::start(world, "containerd", &words, &dir.join("sock"))
     }
 
-    /// dockerd on top of a containerd, with this runtime.
+    /// dockerd on top of a containerd, with this runtime, and this driver of cgroups: cgroupfs or systemd.
     ///
     /// # Panics
     /// When it does not listen.
     #[must_use]
-    pub fn docker(world: &World, containerd: &Self, runtime: &Path) -> Self {
+    pub fn docker(world: &World, containerd: &Self, runtime: &Path, driver: &str) -> Self {
         let dir = world.dir.join("docker");
         fs::create_dir(&dir).expect("directory");
         let place = |name: &str| dir.join(name).display().to_string();
@@ -84,7 +84,11 @@ impl Daemon {
             format!("--pidfile={}", place("pid")),
             format!("--add-runtime=own={}", runtime.display()),
             "--default-runtime=own".to_owned(),
-            format!("--cgroup-parent=/{}", world.name()),
+            format!("--exec-opt=native.cgroupdriver={driver}"),
+            match driver {
+                "systemd" => "--cgroup-parent=system.slice".to_owned(),
+                _ => format!("--cgroup-parent=/{}", world.name()),
+            },
             "--bridge=none".to_owned(),
             "--iptables=false".to_owned(),
             "--ip6tables=false".to_owned(),

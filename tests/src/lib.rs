@@ -17,6 +17,7 @@ mod host;
 pub mod hostile;
 mod image;
 mod layered;
+mod loop_device;
 mod mounts;
 pub mod pack;
 pub mod probe;
@@ -34,6 +35,7 @@ pub use golden::assert_golden;
 pub use host::{Process, Snapshot, bare_host, cgroups_of, lacking, mounts_below, processes_of};
 pub use image::{Image, erofs, squashfs, write_file};
 pub use layered::{Layered, opaque, whiteout};
+pub use loop_device::LoopDevice;
 pub use mounts::{merge, own_mounts};
 pub use pty::Pty;
 pub use run::{Run, Wire};
@@ -42,8 +44,8 @@ pub use world::{World, binary, install, tool};
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take that a test waits for; long enough for a loaded machine, short enough to end a hang.
-pub const DEADLINE: Duration = Duration::from_secs(40);
+/// How long anything may take that a test waits for; long enough for a loaded or an emulated machine, short enough to end a hang.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Polls `probe` until it gives a value.
 ///

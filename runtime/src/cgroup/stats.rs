@@ -70,6 +70,7 @@ impl Group {
                 "throttledPeriods": times.get("nr_throttled"),
                 "throttledTime": nanoseconds("throttled_usec"),
             },
+            "psi": pressure(dir, "cpu.pressure"),
         })
     }
 
@@ -89,6 +90,7 @@ impl Group {
                 json!({
                     "ioServiceBytesRecursive": pick(&[("rbytes", "Read"), ("wbytes", "Write")]),
                     "ioServicedRecursive": pick(&[("rios", "Read"), ("wios", "Write")]),
+                    "psi": pressure(&member.dir, "io.pressure"),
                 })
             }
             (None, None) => Value::Null,
@@ -144,8 +146,34 @@ fn memory(member: &Member) -> Value {
             },
             "swap": { "usage": dir.number("memory.swap.current"), "limit": dir.number("memory.swap.max") },
             "raw": raw,
+            "psi": pressure(dir, "memory.pressure"),
         }),
     }
+}
+
+/// How long processes have waited for something (Documentation/accounting/psi.rst). Nothing where the kernel does not count it.
+fn pressure(dir: &Dir, file: &str) -> Value {
+    let text = dir.read(file).unwrap_or_default();
+    let lines: Map<String, Value> = text.lines().filter_map(stalls).collect();
+    match lines.is_empty() {
+        true => Value::Null,
+        false => lines.into(),
+    }
+}
+
+/// `some avg10=0.12 avg60=0.00 avg300=0.00 total=4096`
+fn stalls(line: &str) -> Option<(String, Value)> {
+    let (who, rest) = line.split_once(' ')?;
+    let number = |word: &str| {
+        let (name, value) = word.split_once('=')?;
+        let value: Value = match name {
+            "total" => value.parse::<u64>().ok()?.into(),
+            _ => value.parse::<f64>().ok()?.into(),
+        };
+        Some((name.to_owned(), value))
+    };
+    let numbers: Map<String, Value> = rest.split_whitespace().filter_map(number).collect();
+    Some((who.to_owned(), numbers.into()))
 }
 
 fn huge_pages(member: &Member) -> Value {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tests::{Run, bare_host, tool, write_file};
+use tests::{LoopDevice, bare_host, write_file};
 
 use crate::bare_host::all_refused;
 
@@ -68,35 +68,6 @@ fn the_mode_of_a_host_device_cannot_be_changed() {
     // And they are devices all the same.
     let script = "echo lost > /dev/null && head -c 4 /dev/zero | wc -c && cat /proc/keys | wc -c";
     assert_eq!(world.exec(&root).sh(script).text(), "4\n0");
-}
-
-/// A loop device over a file, taken away at the end.
-struct LoopDevice {
-    path: String,
-}
-
-impl LoopDevice {
-    fn over(file: &Path) -> Self {
-        let done = Run::new(tool("losetup"))
-            .cmd(["-f", "--show"])
-            .cmd([file])
-            .done();
-        Self {
-            path: done.expect_ok(),
-        }
-    }
-
-    fn numbers(&self) -> (u64, u64) {
-        use std::os::unix::fs::MetadataExt;
-        let rdev = fs::metadata(&self.path).expect("stat").rdev();
-        (nix::sys::stat::major(rdev), nix::sys::stat::minor(rdev))
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        let _ = Run::new(tool("losetup")).cmd(["-d", &self.path]).done();
-    }
 }
 
 /// An image may bring device nodes, made by root of the host when it was imported.

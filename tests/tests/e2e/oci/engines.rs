@@ -100,7 +100,7 @@ fn docker_runs_execs_stops_and_removes() {
     }
     let bundle = Bundle::new(&world, "", |_| {});
     let containerd = Daemon::containerd(&world);
-    let daemon = Daemon::docker(&world, &containerd, binary());
+    let daemon = Daemon::docker(&world, &containerd, binary(), "cgroupfs");
     let docker = |words: &[&str]| {
         let host = format!("unix://{}", daemon.socket.display());
         let config = world.dir.join("client");
@@ -116,7 +116,7 @@ fn docker_runs_execs_stops_and_removes() {
     let _ = docker(&["import", archive.to_str().unwrap(), "img"]).text();
     let create = json!({
         "Image": "img", "Cmd": ["sleep", "1000"], "NetworkDisabled": true,
-        "HostConfig": { "Memory": 64 << 20, "PidsLimit": 33 },
+        "HostConfig": { "Memory": 64 << 20, "PidsLimit": 33, "SecurityOpt": ["apparmor=unconfined"] },
     });
     post(&daemon.socket, "/containers/create?name=one", &create);
     let _ = docker(&["start", "one"]).text();
@@ -140,7 +140,7 @@ fn docker_runs_execs_stops_and_removes() {
 }
 
 /// What the command line of Docker cannot say: a container for which Docker makes no network, and has no hook.
-fn post(socket: &Path, path: &str, body: &Value) {
+pub(super) fn post(socket: &Path, path: &str, body: &Value) {
     let body = body.to_string();
     let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
     let length = body.len();

@@ -44,11 +44,11 @@ fn bundle<'w>(world: &'w World, script: &str, change: impl FnOnce(&mut Value)) -
     bundle
 }
 
-fn call(bundle: &Bundle<'_>, words: &[&str]) -> Run {
+pub(super) fn call(bundle: &Bundle<'_>, words: &[&str]) -> Run {
     bundle.call(&[&["--systemd-cgroup"], words].concat())
 }
 
-fn systemctl(words: &[&str]) -> String {
+pub(super) fn systemctl(words: &[&str]) -> String {
     Run::new(tool("systemctl")).cmd(words).text()
 }
 
@@ -322,7 +322,7 @@ fn without_systemd_there_is_one_error_and_no_change() {
 }
 
 /// An ordinary user who has a systemd of their own, which goes on without a login: the number.
-fn user_with_systemd() -> Option<u32> {
+pub(super) fn user_with_systemd() -> Option<u32> {
     let table = fs::read_to_string("/etc/passwd").unwrap();
     let ids = table.lines().filter_map(|line| line.split(':').nth(2));
     let mut ids = ids.filter_map(|id| id.parse::<u32>().ok());
