@@ -64,8 +64,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "vm",
-        words: "[--kernel 6.1|6.12] [FILTER...]",
-        about: "run end-to-end tests in an emulated Debian with systemd and cgroups of version 2",
+        words: "[--kernel 6.1|6.12] [--system bookworm|trixie] [FILTER... | --conformance DIR [SUITE...]]",
+        about: "run end-to-end tests, or the public suites, in an emulated Debian with systemd and cgroups of version 2",
         run: vm::run,
     },
     Task {
@@ -82,7 +82,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "conformance",
-        words: "DIR [SUITE...]",
+        words: "DIR [--systemd-cgroup] [--beside=NAME] [--seconds=N] [SUITE[/FILE]...]",
         about: "run the public test-suites of OCI runtimes, fetched to DIR, beside crun, runc and youki",
         run: conformance::run,
     },

@@ -1,5 +1,7 @@
-//! `cargo xtask conformance DIR [SUITE…]`: runs the public test-suites of OCI runtimes against ours and against crun, runc
-//! and youki, as far as these are installed, and compares.
+//! `cargo xtask conformance DIR [OPTION…] [SUITE[/FILE]…]`: runs the public test-suites of OCI runtimes against ours and against
+//! crun, runc and youki, as far as these are installed, and compares. `START_CONTAINER_BIN` is ours, instead of the release
+//! binary. With `--systemd-cgroup` those suites that can, crun's and runc's, have systemd make the cgroups; `--beside=NAME` leaves
+//! the other runtimes out; `--seconds=N` is what one file may take, for slow machines.
 //!
 //! DIR has the suites, each in a directory of its name, fetched and built by hand: nothing of them belongs to this
 //! repository. What one of the others passes, ours has to pass, or docs/conformance.md names it and says why not.
@@ -18,10 +20,12 @@ use crate::{Result, children, programs, task_build};
 
 /// The other runtimes.
 const PEERS: [&str; 3] = ["crun", "runc", "youki"];
-/// How many seconds one file may take; it is killed then.
+/// How many seconds one file may take, unless said otherwise; it is killed then.
 const FILE_SECONDS: u16 = 300;
 /// The page that names what ours does not pass.
 const PAGE: &str = "docs/conformance.md";
+/// Its part that is about hosts with cgroups of version 2 alone.
+const SECOND: &str = "## On cgroup version 2";
 
 /// What a suite's tests ended with, by `FILE: TEST`, under one runtime.
 type Outcomes = BTreeMap<String, Outcome>;
@@ -34,34 +38,36 @@ struct Runtime {
 
 /// Runs them.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
-    let [directory, wanted @ ..] = words else {
+    let (options, words): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| word.starts_with("--"));
+    let options = Options::read(&options)?;
+    let [directory, wanted @ ..] = &words[..] else {
         return Err("where are the suites? give their directory; see docs/conformance.md".into());
     };
-    if let Some(unknown) = wanted
-        .iter()
-        .find(|name| SUITES.iter().all(|suite| suite.name != **name))
-    {
-        let known = SUITES.map(|suite| suite.name).join(", ");
-        return Err(format!("no suite is called {unknown}; there are {known}"));
-    }
+    let wanted = Wanted::read(wanted)?;
     let directory =
         fs::canonicalize(directory).map_err(|error| format!("find {directory}: {error}"))?;
     let mut runtimes = vec![Runtime {
         name: "start-container",
-        path: task_build::release_binary()?,
+        path: match std::env::var_os("START_CONTAINER_BIN") {
+            Some(path) => path.into(),
+            None => task_build::release_binary()?,
+        },
     }];
-    runtimes.extend(PEERS.into_iter().filter_map(|name| {
+    runtimes.extend(options.peers().filter_map(|name| {
         Some(Runtime {
             name,
             path: programs::find(name)?,
         })
     }));
-    let excepted = exceptions(&fs::read_to_string(programs::top().join(PAGE)).unwrap_or_default());
+    let page = fs::read_to_string(programs::top().join(PAGE)).unwrap_or_default();
+    let second = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let (excepted, failing) = exceptions(&page, second);
     let mut report = Report::new(&runtimes);
     for suite in SUITES {
-        if !wanted.is_empty() && !wanted.contains(&suite.name) {
+        let Some(files) = wanted.of(suite.name) else {
             continue;
-        }
+        };
         let Some(top) = suite.top(&directory)? else {
             println!(
                 "{} is not there: skipped",
@@ -72,23 +78,107 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         for (file, why) in suite.left_out {
             println!("{}/{file} is left out: {why}", suite.name);
         }
-        let outcomes = of_suite(&suite, &top, &runtimes)?;
+        let mut jobs = suite.jobs(&top)?;
+        jobs.retain(|job| files.is_empty() || files.contains(&job.name.as_str()));
+        let outcomes = of_suite(&suite, &options, &top, jobs, &runtimes)?;
         report.add(suite.name, &outcomes);
     }
     println!("\n{}", report.table);
-    report.judge(&excepted)
+    report.judge(&excepted, &failing)
+}
+
+/// How they are run.
+struct Options<'w> {
+    systemd: bool,
+    seconds: u16,
+    /// The other runtimes to compare with; none means all.
+    beside: Vec<&'w str>,
+}
+
+impl<'w> Options<'w> {
+    fn read(words: &[&'w str]) -> Result<Self> {
+        let mut options = Self {
+            systemd: false,
+            seconds: FILE_SECONDS,
+            beside: Vec::new(),
+        };
+        for word in words {
+            let peer = word.strip_prefix("--beside=");
+            let seconds = word.strip_prefix("--seconds=");
+            if *word == "--systemd-cgroup" {
+                options.systemd = true;
+            } else if let Some(name) = peer.filter(|name| PEERS.contains(name)) {
+                options.beside.push(name);
+            } else if let Some(number) = seconds.and_then(|text| text.parse().ok()) {
+                options.seconds = number;
+            } else {
+                let peers = PEERS.join("|");
+                return Err(format!(
+                    "{word}: there are --systemd-cgroup, --beside={peers} and --seconds=N"
+                ));
+            }
+        }
+        Ok(options)
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &'static str> {
+        let all = PEERS.into_iter();
+        all.filter(|name| self.beside.is_empty() || self.beside.contains(name))
+    }
+}
+
+/// Suites, and files of them: none means all.
+struct Wanted<'w>(Vec<(&'w str, Option<&'w str>)>);
+
+impl<'w> Wanted<'w> {
+    fn read(words: &[&'w str]) -> Result<Self> {
+        let parts = words.iter().map(|word| match word.split_once('/') {
+            Some((suite, file)) => (suite, Some(file)),
+            None => (*word, None),
+        });
+        let wanted: Vec<_> = parts.collect();
+        let is_known = |name: &str| SUITES.iter().any(|suite| suite.name == name);
+        match wanted.iter().find(|(suite, _)| !is_known(suite)) {
+            Some((unknown, _)) => {
+                let known = SUITES.map(|suite| suite.name).join(", ");
+                Err(format!("no suite is called {unknown}; there are {known}"))
+            }
+            None => Ok(Self(wanted)),
+        }
+    }
+
+    /// The files that are wanted of a suite; nothing where none is.
+    fn of(&self, suite: &str) -> Option<Vec<&'w str>> {
+        let all = self.0.iter().filter(|(name, _)| *name == suite);
+        let files: Vec<_> = all.map(|(_, file)| *file).collect();
+        match (self.0.is_empty(), files.is_empty()) {
+            (false, true) => None,
+            _ if files.contains(&None) => Some(Vec::new()),
+            _ => Some(files.into_iter().flatten().collect()),
+        }
+    }
 }
 
 /// The outcomes of a suite under each runtime.
-fn of_suite(suite: &Suite, top: &Path, runtimes: &[Runtime]) -> Result<Vec<Outcomes>> {
+fn of_suite(
+    suite: &Suite,
+    options: &Options<'_>,
+    top: &Path,
+    jobs: Vec<Job>,
+    runtimes: &[Runtime],
+) -> Result<Vec<Outcomes>> {
     let empty = std::env::temp_dir().join(format!("conformance-{}", std::process::id()));
     let failed = |error| format!("make {}: {error}", empty.display());
     let mut all: Vec<Outcomes> = runtimes.iter().map(|_| Outcomes::new()).collect();
-    for job in suite.jobs(top)? {
+    for job in jobs {
         // One after the other on the same file, so that what changes on the machine changes for all.
         for (runtime, outcomes) in runtimes.iter().zip(&mut all) {
             fs::create_dir_all(&empty).map_err(failed)?;
-            let found = of_file(suite, (top, &empty), &job, runtime)?;
+            let mut run = suite.command((top, &empty), &job, &runtime.path);
+            if options.systemd {
+                run.environment.extend(suite.with_systemd());
+            }
+            let found = of_file(&job, run, options.seconds)?;
             // What a test has left mounted there stays for a look.
             let _ = fs::remove_dir_all(&empty);
             let passed = found
@@ -109,21 +199,15 @@ fn of_suite(suite: &Suite, top: &Path, runtimes: &[Runtime]) -> Result<Vec<Outco
 }
 
 /// The outcomes of one file. One that says nothing of any test is itself the test.
-fn of_file(
-    suite: &Suite,
-    places: (&Path, &Path),
-    job: &Job,
-    runtime: &Runtime,
-) -> Result<Outcomes> {
-    let (words, environment, place) = suite.command(places, job, &runtime.path);
+fn of_file(job: &Job, run: suite::Run, seconds: u16) -> Result<Outcomes> {
     let mut command = programs::program("timeout");
     command
         .arg("--kill-after=5")
-        .arg(FILE_SECONDS.to_string())
-        .args(words);
-    command.envs(environment).current_dir(place);
+        .arg(seconds.to_string())
+        .args(run.words);
+    command.envs(run.environment).current_dir(run.place);
     // timeout(1) ends the whole process group; this is for what has left it and holds the output.
-    let deadline = Duration::from_secs(u64::from(FILE_SECONDS) + 60);
+    let deadline = Duration::from_secs(u64::from(seconds) + 60);
     let output = children::run(command, b"", deadline)?;
     let ended = output.status.success();
     let found = tap::read(&String::from_utf8_lossy(&output.stdout));
@@ -207,8 +291,8 @@ impl Report {
         }
     }
 
-    /// Fails where ours is behind in something that the page does not name, or the page names what is passed.
-    fn judge(&self, excepted: &BTreeSet<String>) -> Result<()> {
+    /// Fails where ours is behind in something that the page does not except, or passes what the page says that it does not.
+    fn judge(&self, excepted: &BTreeSet<String>, failing: &BTreeSet<String>) -> Result<()> {
         let mut unnamed = 0;
         for (test, who) in &self.behind {
             if !excepted.contains(test) {
@@ -219,7 +303,7 @@ impl Report {
                 );
             }
         }
-        let stale: Vec<_> = excepted.intersection(&self.passed).collect();
+        let stale: Vec<_> = failing.intersection(&self.passed).collect();
         for test in &stale {
             println!("{PAGE} names it, and it is passed: {test}");
         }
@@ -232,12 +316,23 @@ impl Report {
     }
 }
 
-/// The tests that the page names: `SUITE/FILE: TEST` in the first column of a table, as code.
-fn exceptions(page: &str) -> BTreeSet<String> {
-    let cells = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    cells
-        .filter_map(|rest| Some(rest.split_once("` |")?.0.to_string()))
-        .collect()
+/// The tests that the page names, `SUITE/FILE: TEST` in the first column of a table, as code: those that need not be passed
+/// on this host, and those of them that are not passed for certain. Where there is version 2 alone, what the page says of
+/// other hosts may hold or not.
+fn exceptions(page: &str, second: bool) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (first_part, second_part) = page.split_once(SECOND).unwrap_or((page, ""));
+    let named = |part: &str| -> BTreeSet<String> {
+        let cells = part.lines().filter_map(|line| line.strip_prefix("| `"));
+        cells
+            .filter_map(|rest| Some(rest.split_once("` |")?.0.to_string()))
+            .collect()
+    };
+    let (first, here) = (named(first_part), named(second_part));
+    if second {
+        (first.union(&here).cloned().collect(), here)
+    } else {
+        (first.clone(), first)
+    }
 }
 
 #[cfg(test)]
@@ -279,20 +374,53 @@ mod tests {
                 .ends_with("| s | 4 | 1 (1 skipped) | 2 (0 skipped) |\n")
         );
         let page = "text\n| test | why |\n|---|---|\n| `s/f: b` | it asserts a text |\n";
-        let named = exceptions(page);
+        let (named, failing) = exceptions(page, false);
         assert_eq!(named, BTreeSet::from(["s/f: b".to_string()]));
         assert!(
             report
-                .judge(&named)
+                .judge(&named, &failing)
                 .is_err_and(|why| why.starts_with("1 tests"))
         );
+        let judged = |page: &str, second| {
+            let (named, failing) = exceptions(page, second);
+            report.judge(&named, &failing)
+        };
         let both = format!("{page}| `s/f: d` | why |\n");
-        assert_eq!(report.judge(&exceptions(&both)), Ok(()));
-        let stale = exceptions(&format!("{both}| `s/f: a` | why |\n"));
-        assert!(
-            report
-                .judge(&stale)
-                .is_err_and(|why| why.ends_with("1 exceptions that are none"))
-        );
+        assert_eq!(judged(&both, false), Ok(()));
+        let stale = format!("{both}| `s/f: a` | why |\n");
+        let told = "1 exceptions that are none";
+        assert!(judged(&stale, false).is_err_and(|why| why.ends_with(told)));
+        // What is said of hosts of one kind is not said of the others.
+        assert_eq!(judged(&stale, true), Ok(()));
+        let apart = format!("{page}{SECOND}\n| `s/f: d` | why |\n");
+        assert_eq!(judged(&apart, true), Ok(()));
+        assert!(judged(&apart, false).is_err_and(|why| why.starts_with("1 tests")));
+        let stale = format!("{apart}| `s/f: a` | why |\n");
+        assert!(judged(&stale, true).is_err_and(|why| why.ends_with(told)));
+    }
+
+    #[test]
+    fn options_are_known_or_refused() {
+        let words = ["--systemd-cgroup", "--beside=runc", "--seconds=900"];
+        let options = Options::read(&words);
+        let read = options.map(|one| (one.systemd, one.seconds, one.peers().collect()));
+        assert_eq!(read, Ok((true, 900, vec!["runc"])));
+        let options = Options::read(&[]);
+        let read = options.map(|one| (one.systemd, one.seconds, one.peers().count()));
+        assert_eq!(read, Ok((false, FILE_SECONDS, 3)));
+        for word in ["--beside=docker", "--seconds=x", "--systemd"] {
+            assert!(Options::read(&[word]).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn suites_and_files_of_them_are_wanted() {
+        let of = |words: &[&'static str], suite| Wanted::read(words).map(|one| one.of(suite));
+        assert_eq!(of(&[], "crun"), Ok(Some(vec![])));
+        assert_eq!(of(&["runc"], "crun"), Ok(None));
+        let files = ["crun/test_a.py", "runc/b.bats", "crun/test_c.py"];
+        assert_eq!(of(&files, "crun"), Ok(Some(vec!["test_a.py", "test_c.py"])));
+        assert_eq!(of(&["crun/test_a.py", "crun"], "crun"), Ok(Some(vec![])));
+        assert!(of(&["nosuch/test_a.py"], "crun").is_err());
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Suite {
     words: &'static [&'static str],
     /// Variables of its environment, likewise.
     environment: &'static [(&'static str, &'static str)],
+    /// What has it ask for cgroups of systemd's; nothing where it cannot.
+    systemd: Option<(&'static str, &'static str)>,
     /// Whether it is run where it is, and not in an empty directory.
     in_place: bool,
     /// Files that are left out, and why.
@@ -43,6 +45,7 @@ pub(super) const SUITES: [Suite; 4] = [
         ],
         words: &["FILE"],
         environment: &[("RUNTIME", "RUNTIME")],
+        systemd: None,
         in_place: true,
         left_out: &[],
     },
@@ -55,6 +58,7 @@ pub(super) const SUITES: [Suite; 4] = [
         )],
         words: &["python3", "FILE"],
         environment: &[("OCI_RUNTIME", "RUNTIME"), ("INIT", "TOP/tests/init")],
+        systemd: Some(("CGROUP_MANAGER", "systemd")),
         in_place: false,
         left_out: &[
             ("test_checkpoint_restore.py", "checkpoint is out of scope"),
@@ -73,6 +77,7 @@ pub(super) const SUITES: [Suite; 4] = [
         ],
         words: &["bats", "--tap", "FILE"],
         environment: &[("RUNC", "RUNTIME")],
+        systemd: Some(("RUNC_USE_SYSTEMD", "yes")),
         in_place: true,
         left_out: &[("checkpoint.bats", "checkpoint is out of scope")],
     },
@@ -95,6 +100,7 @@ pub(super) const SUITES: [Suite; 4] = [
             "FILE",
         ],
         environment: &[],
+        systemd: None,
         in_place: true,
         left_out: &[],
     },
@@ -105,6 +111,13 @@ pub(super) struct Job {
     /// What it is called in the tables.
     pub(super) name: String,
     file: PathBuf,
+}
+
+/// A command that is going to run: its words, its environment, and where.
+pub(super) struct Run {
+    pub(super) words: Vec<String>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) place: PathBuf,
 }
 
 impl Suite {
@@ -144,26 +157,27 @@ impl Suite {
         Ok(jobs)
     }
 
-    /// The command that runs a file: words, environment, and where.
-    pub(super) fn command(
-        &self,
-        (top, empty): (&Path, &Path),
-        job: &Job,
-        runtime: &Path,
-    ) -> (Vec<String>, Vec<(String, String)>, PathBuf) {
+    /// The variables that have it ask for cgroups of systemd's.
+    pub(super) fn with_systemd(&self) -> Option<(String, String)> {
+        let (name, value) = self.systemd?;
+        Some((name.to_string(), value.to_string()))
+    }
+
+    /// What runs a file.
+    pub(super) fn command(&self, (top, empty): (&Path, &Path), job: &Job, runtime: &Path) -> Run {
         let fill = |word: &str| {
             word.replace("FILE", &job.file.to_string_lossy())
                 .replace("RUNTIME", &runtime.to_string_lossy())
                 .replace("TOP", &top.to_string_lossy())
         };
         let environment = self.environment.iter();
-        (
-            self.words.iter().map(|word| fill(word)).collect(),
-            environment
+        Run {
+            words: self.words.iter().map(|word| fill(word)).collect(),
+            environment: environment
                 .map(|(name, value)| ((*name).to_string(), fill(value)))
                 .collect(),
-            if self.in_place { top } else { empty }.to_path_buf(),
-        )
+            place: if self.in_place { top } else { empty }.to_path_buf(),
+        }
     }
 }
 

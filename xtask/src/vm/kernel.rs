@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::failed;
+use super::system::filesystem;
 use crate::{Result, programs};
 
 /// For virtual machines; it brings the newest of its suite.
@@ -106,9 +107,7 @@ fn unpack(dir: &Path, package: &Path, kernel: &Kernel) -> Result<()> {
             .arg(&tree)
             .arg(version),
     )?;
-    let mut mkfs = programs::program("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-d"]).arg(&modules);
-    programs::run(mkfs.arg(&kernel.modules).arg("256M"))?;
+    filesystem(&modules, &kernel.modules, "256M")?;
     let program = only(&tree.join("boot"), |file| file.starts_with("vmlinuz-"))?;
     fs::copy(program, &kernel.program)
         .map(drop)

@@ -1,16 +1,20 @@
-//! The machine's root filesystem: Debian by debootstrap, as an ext4 image.
+//! The machine's root filesystem: a release of Debian by debootstrap, as an ext4 image.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::failed;
 use crate::{Result, programs};
 
-const SUITE: &str = "bookworm";
+/// The releases to choose from. The first is what is taken unasked.
+pub(super) const RELEASES: &[&str] = &["bookworm", "trixie"];
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// systemd, what tests use, and podman with the parts that only other packages' recommendations would bring.
+/// systemd, what tests and the public test-suites use, and the engines with the parts that only other packages'
+/// recommendations would bring.
 const PACKAGES: &[&str] = &[
+    "apparmor",
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -18,20 +22,37 @@ const PACKAGES: &[&str] = &[
     "libpam-systemd",
     "kmod",
     "attr",
+    "bats",
     "busybox-static",
     "conmon",
+    "containerd",
     "crun",
+    "docker.io",
     "e2fsprogs",
+    "gawk",
     "iproute2",
     "iptables",
+    "jq",
     "libarchive-tools",
     "netavark",
     "podman",
     "procps",
+    "python3",
     "runc",
     "squashfs-tools",
     "strace",
     "uidmap",
+];
+
+/// What trixie has in packages of their own.
+const TRIXIES: &[&str] = &["docker-cli"];
+
+/// Services that would only make the boot longer: tests have daemons and profiles of their own.
+const MASKED: &[&str] = &[
+    "apparmor.service",
+    "containerd.service",
+    "docker.service",
+    "docker.socket",
 ];
 
 /// Somebody whose own systemd runs from the beginning (loginctl(1), enable-linger).
@@ -40,57 +61,82 @@ const USER: &str = "ann";
 /// Sparse; the machine forgets what it writes.
 const SIZE: &str = "4G";
 
-/// The image, made unless there is one of the same parts.
-pub(super) fn image(place: &Path) -> Result<PathBuf> {
+/// The image of a release, made unless there is one of the same parts.
+pub(super) fn image(place: &Path, release: &str) -> Result<PathBuf> {
+    let place = place.join("systems").join(release);
+    fs::create_dir_all(&place).map_err(failed(&place))?;
     let image = place.join("system.ext4");
-    let made_of = place.join("system.made-of");
+    let made_of = place.join("made-of");
     let service = include_str!("tests.service");
     let script = include_str!("tests.sh");
-    let parts = format!("{SUITE} {}\n{service}{script}", PACKAGES.join(","));
+    let packages = match release {
+        "trixie" => [PACKAGES, TRIXIES].concat().join(","),
+        _ => PACKAGES.join(","),
+    };
+    let parts = format!("{packages} {}\n{service}{script}", MASKED.join(" "));
     if image.is_file() && fs::read_to_string(&made_of).is_ok_and(|text| text == parts) {
         return Ok(image);
     }
-    let tree = place.join("system");
-    let packages = place.join("system.packages");
-    let list = PACKAGES.join(",");
-    let made_once = format!("{list} {USER}");
-    if !fs::read_to_string(&packages).is_ok_and(|text| text == made_once) {
-        if tree.exists() {
-            fs::remove_dir_all(&tree).map_err(failed(&tree))?;
-        }
-        let mut debootstrap = programs::program("debootstrap");
-        debootstrap.args(["--variant=minbase", &format!("--include={list}"), SUITE]);
-        programs::run(debootstrap.arg(&tree).arg(MIRROR))?;
-        let mut useradd = programs::program("chroot");
-        useradd.arg(&tree).args(["useradd", "--create-home", USER]);
-        programs::run(&mut useradd)?;
-        fs::write(&packages, made_once).map_err(failed(&packages))?;
-    }
+    let tree = place.join("tree");
+    debian(&tree, &place.join("packages"), release, &packages)?;
     let write = |name: &str, text: &str| {
         let path = tree.join(name);
         fs::write(&path, text).map_err(failed(&path))
     };
-    let wanted = "etc/systemd/system/default.target.wants";
-    for dir in [wanted, "usr/lib/modules", "var/lib/systemd/linger"] {
+    let link = |name: String, target: &str| {
+        let path = tree.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(_) => Ok(()),
+            Err(_) => symlink(target, &path).map_err(failed(&path)),
+        }
+    };
+    let units = "etc/systemd/system";
+    let wanted = format!("{units}/default.target.wants");
+    for dir in [&wanted, "usr/lib/modules", "var/lib/systemd/linger"] {
         fs::create_dir_all(tree.join(dir)).map_err(failed(&tree))?;
     }
     write("usr/local/lib/tests.sh", script)?;
-    write("etc/systemd/system/tests.service", service)?;
+    write(&format!("{units}/tests.service"), service)?;
     write(&format!("var/lib/systemd/linger/{USER}"), "")?;
     write("etc/fstab", "")?;
     write("etc/hostname", "machine\n")?;
-    let link = tree.join(wanted).join("tests.service");
-    if fs::symlink_metadata(&link).is_err() {
-        std::os::unix::fs::symlink("/etc/systemd/system/tests.service", &link)
-            .map_err(failed(&link))?;
+    link(
+        format!("{wanted}/tests.service"),
+        &format!("/{units}/tests.service"),
+    )?;
+    for masked in MASKED {
+        link(format!("{units}/{masked}"), "/dev/null")?;
     }
     // Gone first: half an image must not be taken for one.
     if image.exists() {
         fs::remove_file(&image).map_err(failed(&image))?;
     }
-    let mut mkfs = programs::program("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-d"]).arg(&tree);
-    programs::run(mkfs.arg(&image).arg(SIZE))?;
+    filesystem(&tree, &image, SIZE)?;
     fs::write(&made_of, parts).map_err(failed(&made_of))?;
     Ok(image)
+}
+
+/// Installs a release with these packages, unless `done` says that the tree has them.
+fn debian(tree: &Path, done: &Path, release: &str, packages: &str) -> Result<()> {
+    let made_once = format!("{packages} {USER}");
+    if fs::read_to_string(done).is_ok_and(|text| text == made_once) {
+        return Ok(());
+    }
+    if tree.exists() {
+        fs::remove_dir_all(tree).map_err(failed(tree))?;
+    }
+    let mut debootstrap = programs::program("debootstrap");
+    debootstrap.args(["--variant=minbase", &format!("--include={packages}")]);
+    programs::run(debootstrap.arg(release).arg(tree).arg(MIRROR))?;
+    let mut useradd = programs::program("chroot");
+    useradd.arg(tree).args(["useradd", "--create-home", USER]);
+    programs::run(&mut useradd)?;
+    fs::write(done, made_once).map_err(failed(done))
+}
+
+/// An ext4 image of a directory.
+pub(super) fn filesystem(tree: &Path, image: &Path, size: &str) -> Result<()> {
+    let mut mkfs = programs::program("mkfs.ext4");
+    mkfs.args(["-q", "-F", "-d"]).arg(tree).arg(image);
+    programs::run(mkfs.arg(size))
 }
