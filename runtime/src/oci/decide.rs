@@ -1,15 +1,16 @@
 //! What `create` and `run` decide before anything is changed; a dry run prints it.
 
 use shim::Result;
-use shim::plan::{Launch, Plan};
+use shim::plan::{Launch, Plan, Program};
 
 use super::cgroups::Cgroups;
 use super::config::Config;
 use super::hooks::Hooks;
 use super::log::{self, Log};
 use super::passed::Passed;
+use super::state::Store;
 use super::words::{Create, Globals};
-use super::{limits, plan, rootless};
+use super::{limits, plan, readiness, rootless};
 use crate::cli::{Format, Outcome};
 use crate::dry_run;
 use crate::process::Rootfs;
@@ -22,14 +23,18 @@ pub(super) struct Decided {
     pub(super) cgroups: Cgroups,
     pub(super) hooks: Hooks,
     pub(super) plan: Launch,
+    /// Whether the container has where to say that it is ready.
+    pub(super) says_ready: bool,
     pub(super) warnings: Vec<String>,
 }
 
-/// Decides. A caller without root is in namespaces of its own afterwards, unless `dry`: then the plan is the one of root.
+/// Decides. A caller without root is in namespaces of its own afterwards, unless the container will be in no store: then the plan is
+/// the one of root.
 ///
 /// # Errors
 /// What is wrong with the bundle, with the name of the field.
-pub(super) fn decide(args: &Create, globals: &Globals, dry: bool) -> Result<Decided> {
+pub(super) fn decide(args: &Create, globals: &Globals, store: Option<&Store>) -> Result<Decided> {
+    let dry = store.is_none();
     let mut config = Config::read(&args.bundle, &args.config)?;
     let mut warnings = std::mem::take(&mut config.warnings);
     let entered = match dry {
@@ -49,7 +54,14 @@ pub(super) fn decide(args: &Create, globals: &Globals, dry: bool) -> Result<Deci
         no_pivot: args.no_pivot,
         keeps_keyring: args.keeps_keyring,
     };
-    let plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
+    let mut plan = plan::plan(&config, &rootfs, &outside, &mut warnings)?;
+    let says_ready = match (store, &mut plan.program) {
+        (Some(store), Program::Held(process)) => {
+            let dir = store.0.join(args.id.as_str());
+            readiness::add(&dir, &mut process.environment, &mut plan.mounts)?
+        }
+        _ => false,
+    };
     if !dry {
         limits::check(plan.program.process().map_or(&[], |one| &one.limits))?;
     }
@@ -59,6 +71,7 @@ pub(super) fn decide(args: &Create, globals: &Globals, dry: bool) -> Result<Deci
         cgroups,
         hooks,
         plan,
+        says_ready,
         warnings,
     })
 }
@@ -73,7 +86,7 @@ pub(super) fn print(
     format: Format,
     log: &mut Option<Log>,
 ) -> Result<Outcome> {
-    let decided = decide(args, globals, true)?;
+    let decided = decide(args, globals, None)?;
     for text in decided.warnings.iter().chain(&decided.cgroups.warnings) {
         log::warn(log, text);
     }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::libc::SIGKILL;
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use shim::error::EXIT_OWN;
 use shim::held::{self, Held};
@@ -13,6 +14,7 @@ use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::affinity::Affinity;
+use super::cgroups::Cgroups;
 use super::config::{Config, wrong};
 use super::decide::{Decided, decide};
 use super::hooks::Hooks;
@@ -21,11 +23,12 @@ use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::net_devices::{self, NetDevices};
+use super::readiness::Readiness;
 use super::record::Record;
 use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
-use super::{absolute, console, exec, limits, oom, show, time};
+use super::{absolute, console, exec, limits, oom, readiness, show, time};
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 
@@ -62,8 +65,9 @@ fn make<T>(
         cgroups,
         hooks,
         plan,
+        says_ready,
         warnings,
-    } = decide(args, globals, false)?;
+    } = decide(args, globals, Some(store))?;
     // create leaves the working directory while it forks.
     let pid_file = args.pid_file.clone().map(absolute).transpose()?;
     let socket = args.console_socket.as_deref();
@@ -76,19 +80,15 @@ fn make<T>(
     Affinity::read(config.part(&["process"]))?;
     let mut net_devices = NetDevices::look(&plan)?;
     let mut record = record(&config, &plan)?;
-    // The kernel does not end all when the first one ends.
-    if cgroups.places.is_empty() && !record.own_pids {
-        return Err(wrong(
-            "linux.namespaces",
-            "without a PID namespace of its own a container needs cgroups",
-        )
-        .hint("its processes are found there when it is deleted"));
-    }
+    check_end(&cgroups, &record)?;
     let making = store.make(&args.id)?;
     record.cgroups = cgroups.places.clone();
     record.hooks = hooks.any();
     making.write(&record)?;
     making.put(CONFIG, &config.bytes)?;
+    if says_ready {
+        readiness::make(&making.container)?;
+    }
     let group = cgroups.make()?;
     if group.is_some() {
         record.cgroups.take();
@@ -170,6 +170,18 @@ fn give_back(net_devices: &NetDevices, log: &mut Option<Log>) {
     }
 }
 
+/// Without a PID namespace of its own the kernel does not end all when the first process ends.
+fn check_end(cgroups: &Cgroups, record: &Record) -> Result<()> {
+    if cgroups.places.is_empty() && !record.own_pids {
+        return Err(wrong(
+            "linux.namespaces",
+            "without a PID namespace of its own a container needs cgroups",
+        )
+        .hint("its processes are found there when it is deleted"));
+    }
+    Ok(())
+}
+
 /// All namespaces that are not the caller's.
 fn all(plan: &Launch) -> Namespaces {
     let joined = plan.joined.iter().map(|joined| joined.kind);
@@ -193,11 +205,47 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     Ok(record)
 }
 
+/// Lets the program of a container go, and waits until it is ready where somebody wants to know.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn start_created(container: &Container, log: &mut Option<Log>) -> Result<()> {
+    let lock = container.lock()?;
+    let readiness = begin(container)?;
+    // Others are free to end it.
+    drop(lock);
+    until_ready(readiness, log);
+    Ok(())
+}
+
+/// What is started, and who is to be told when it is ready: PID 1 and its number.
+type Started = Option<(Readiness, OwnedFd, i32)>;
+
+/// Waits for that; the container goes on without it, too.
+fn until_ready(started: Started, log: &mut Option<Log>) {
+    if let Some((readiness, init, pid)) = started
+        && let Err(error) = readiness.pass_on(&init, Some(pid))
+    {
+        log::warn(log, &error.to_string());
+    }
+}
+
+/// Listens to it and starts it.
+fn begin(container: &Container) -> Result<Started> {
+    let readiness = Readiness::listen(container)?;
+    let seen = container.look()?;
+    start(container)?;
+    let process = seen.init.zip(seen.pid);
+    Ok(readiness
+        .zip(process)
+        .map(|(readiness, (init, pid))| (readiness, init, pid)))
+}
+
 /// Lets the program of a container go; the lock must be held.
 ///
 /// # Errors
 /// It is not waiting, it cannot be executed, or a hook fails: then the container is ended.
-pub(super) fn start(container: &Container) -> Result<()> {
+fn start(container: &Container) -> Result<()> {
     let seen = container.look()?;
     let (Some(record), Some(init), Status::Created) = (&seen.record, &seen.init, seen.status)
     else {
@@ -254,17 +302,29 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     make(store, args, globals, log, |container, held, log| {
         let lock = container.lock()?;
-        let started = start(container);
+        let started = begin(container);
         drop(lock);
-        if let Err(error) = started {
-            delete(store, &args.id, true, log)?;
-            return Err(error);
-        }
+        let readiness = match started {
+            Ok(readiness) => readiness,
+            Err(error) => {
+                delete(store, &args.id, true, log)?;
+                return Err(error);
+            }
+        };
         if !args.foreground {
             held.leave();
+            // Nobody passes signals on any more.
+            let _ = SigSet::empty().thread_set_mask();
+            until_ready(readiness, log);
             return Ok(Outcome::SILENT);
         }
+        // Beside the container, with which it ends.
+        let told = readiness
+            .map(|(readiness, init, _)| std::thread::spawn(move || readiness.pass_on(&init, None)));
         let ended = held.attend(signals)?;
+        if let Some(Ok(Err(error))) = told.map(std::thread::JoinHandle::join) {
+            log::warn(log, &error.to_string());
+        }
         if !args.keep {
             delete(store, &args.id, true, log)?;
         }

@@ -33,6 +33,7 @@ mod oom;
 mod passed;
 mod plan;
 mod process;
+mod readiness;
 mod record;
 mod rootless;
 mod scheduling;
@@ -119,9 +120,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
             Ok(Outcome::SILENT)
         }
         Request::Start(id) => {
-            let container = store.find(&id)?;
-            let _lock = container.lock()?;
-            lifecycle::start(&container).map(|()| Outcome::SILENT)
+            lifecycle::start_created(&store.find(&id)?, log).map(|()| Outcome::SILENT)
         }
         Request::Run(args) => {
             let signals = signals::block_all()?;

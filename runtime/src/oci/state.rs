@@ -26,6 +26,8 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const LOCK: &str = "lock";
 pub(super) const START: &str = "start";
 pub(super) const ANSWER: &str = "answer";
+/// A directory: where the container says that it is ready.
+pub(super) const NOTIFY: &str = "notify";
 /// Why there is no lock to take.
 const NO_LOCK: &str =
     "it has just been deleted, or create was killed: delete --force removes what is left";
@@ -293,8 +295,10 @@ impl Container {
         let remove = || {
             for entry in std::fs::read_dir(&self.dir)? {
                 let entry = entry?;
-                if entry.file_name() != LOCK {
-                    std::fs::remove_file(entry.path())?;
+                match entry.file_name() {
+                    name if name == LOCK => {}
+                    name if name == NOTIFY => std::fs::remove_dir_all(entry.path())?,
+                    _ => std::fs::remove_file(entry.path())?,
                 }
             }
             std::fs::remove_file(self.path(LOCK))?;

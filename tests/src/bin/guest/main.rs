@@ -47,6 +47,8 @@ const TOOLS: &[Tool] = &[
     tool("flood", "BYTES", streams::flood),
     tool("sink", "", streams::sink),
     tool("warn", "[WORD…]", streams::warn),
+    tool("say", "SOCKET TEXT", streams::say),
+    tool("greet", "FD TEXT", streams::greet),
     // What the process was given.
     tool("args", "[WORD…]", show::args),
     tool("env", "", show::env),

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 
+use nix::sys::socket::{MsgFlags, accept, send};
 use sha2::{Digest, Sha256};
 
 use crate::{Outcome, number, one, wrong_usage};
@@ -23,6 +25,25 @@ fn write_words(mut out: impl Write, words: &[OsString]) -> io::Result<()> {
 /// The words, separated by blanks, and a newline; in one write call where the kernel lets it be one.
 pub fn echo(args: &[OsString]) -> Outcome {
     write_words(io::stdout().lock(), args)?;
+    Ok(0)
+}
+
+/// Sends a datagram to a socket.
+pub fn say(args: &[OsString]) -> Outcome {
+    let [path, text] = args else {
+        return Err(wrong_usage());
+    };
+    UnixDatagram::unbound()?.send_to(text.as_bytes(), path)?;
+    Ok(0)
+}
+
+/// Takes one connection from a listening socket that it was given, and writes there.
+pub fn greet(args: &[OsString]) -> Outcome {
+    let [fd, text] = args else {
+        return Err(wrong_usage());
+    };
+    let stream = accept(number(fd)?)?;
+    send(stream, text.as_bytes(), MsgFlags::empty())?;
     Ok(0)
 }
 

@@ -1,9 +1,14 @@
-//! Sockets that systemd has opened for the container (sd_listen_fds(3)).
+//! What a service of systemd's has of it, in a container: sockets that it has opened (sd_listen_fds(3)), and one to say that it is
+//! ready (sd_notify(3)).
 
 use std::fs;
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+
 use serde_json::json;
-use tests::{Bundle, Done, World};
+use tests::{Bundle, DEADLINE, Done, Snapshot, World, until};
 
 /// What a program of systemd's asks for, and what is open.
 const TELL: &str = "echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; cat <&4; echo /proc/self/fd/*";
@@ -99,4 +104,138 @@ fn a_command_that_joins_is_activated_by_its_own_number() {
     assert_eq!(pid, told, "{text}");
     assert_ne!(pid, "1");
     assert!(text.ends_with(&format!("2\nfour\n{}", fds(4))), "{text}");
+}
+
+/// A socket as systemd's, and what is said to it.
+struct Systemd {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Systemd {
+    fn new(world: &World) -> Self {
+        let path = world.dir.join("systemd");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self { socket, path }
+    }
+
+    fn hears(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    fn hears_nothing(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        assert!(self.socket.recv(&mut [0]).is_err());
+        self.socket.set_nonblocking(false).unwrap();
+    }
+}
+
+/// A bundle whose program can send datagrams.
+fn saying<'w>(world: &'w World, script: &str) -> Bundle<'w> {
+    let bundle = Bundle::new(world, script, |_| {});
+    fs::copy(env!("CARGO_BIN_EXE_guest"), bundle.file("bin/guest")).unwrap();
+    bundle
+}
+
+#[test]
+fn a_container_says_that_it_is_ready() {
+    let Some(world) = World::new() else { return };
+    let script = "guest say $NOTIFY_SOCKET 'STATUS=x\nMAINPID=7' && guest say $NOTIFY_SOCKET \"$(printf 'STATUS=y\\nREADY=1')\"; \
+                  touch ${NOTIFY_SOCKET%/*}/x; ls ${NOTIFY_SOCKET%/*}; echo $NOTIFY_SOCKET";
+    let bundle = saying(&world, script);
+    let systemd = Systemd::new(&world);
+    let inside = systemd.path.join("notify");
+    let mut config = bundle.config();
+    // Whoever it is inside, and whoever that is outside.
+    config["process"]["user"]["uid"] = 5.into();
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({ "type": "user" }));
+    let maps = json!([{ "containerID": 0, "hostID": 700_000, "size": 10 }]);
+    config["linux"]["uidMappings"] = maps.clone();
+    config["linux"]["gidMappings"] = maps;
+    for own_ids in [false, true] {
+        let done = bundle
+            .call(&["run", "one"])
+            .env("NOTIFY_SOCKET", &systemd.path)
+            .done();
+        done.expect_code(0);
+        assert!(
+            done.err_text().contains("Read-only file system"),
+            "{}",
+            done.err_text()
+        );
+        assert_eq!(done.out_text(), format!("notify\n{}", inside.display()));
+        // Who waits for it in the foreground stays the service's main process.
+        assert_eq!(systemd.hears(), "READY=1", "{own_ids}");
+        systemd.hears_nothing();
+        bundle.write(&config);
+    }
+}
+
+#[test]
+fn start_waits_for_readiness_and_nobody_stays() {
+    let Some(world) = World::new() else { return };
+    let script =
+        "until test -e /go; do sleep 0.01; done; guest say $NOTIFY_SOCKET READY=1; exec sleep 1000";
+    let bundle = saying(&world, script);
+    let before = Snapshot::of(&world);
+    let systemd = Systemd::new(&world);
+    let call = |words: &[&str]| bundle.call(words).env("NOTIFY_SOCKET", &systemd.path);
+    call(&["create", "one"]).done().expect_code(0);
+    let mut start = call(&["start", "one"]).spawn();
+    bundle.await_status("one", "running");
+    assert!(start.ended().is_none());
+    fs::write(bundle.file("go"), "").unwrap();
+    let pid = bundle.state("one")["pid"].to_string();
+    assert_eq!(systemd.hears(), format!("READY=1\nMAINPID={pid}"));
+    assert_eq!(systemd.hears(), "BARRIER=1");
+    start.finish().expect_code(0);
+    bundle.ok(&["delete", "--force", "one"]);
+    // One that ends without a word.
+    fs::remove_file(bundle.file("go")).unwrap();
+    let mut run = call(&["run", "-d", "one"]).spawn();
+    until("a container", || {
+        bundle.root().join("one").is_dir().then_some(())
+    });
+    bundle.await_status("one", "running");
+    assert!(run.ended().is_none());
+    bundle.ok(&["delete", "--force", "one"]);
+    run.finish().expect_code(0);
+    systemd.hears_nothing();
+    drop(systemd);
+    let _ = fs::remove_dir(bundle.root());
+    before.assert_same(&world);
+}
+
+#[test]
+fn systemds_socket_may_have_no_path_and_an_engine_its_own() {
+    let Some(world) = World::new() else { return };
+    let script = "guest say $NOTIFY_SOCKET READY=1; echo $NOTIFY_SOCKET";
+    let bundle = saying(&world, script);
+    let name = format!("start-container-{}", world.name());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let run = || {
+        bundle
+            .call(&["run", "one"])
+            .env("NOTIFY_SOCKET", format!("@{name}"))
+    };
+    assert_eq!(run().text(), "/run/notify/notify");
+    let mut bytes = [0; 100];
+    let length = socket.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"READY=1");
+    let mut config = bundle.config();
+    config["process"]["args"] =
+        json!(["sh", "-c", "echo $NOTIFY_SOCKET; cat /proc/self/mountinfo"]);
+    config["process"]["env"] = json!(["PATH=/bin", "NOTIFY_SOCKET=/engine"]);
+    bundle.write(&config);
+    let text = run().text();
+    assert!(
+        text.starts_with("/engine\n") && !text.contains("notify"),
+        "{text}"
+    );
 }

@@ -1,11 +1,15 @@
 //! podman with start-container as its runtime.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 
 use tests::engine::{PATH, has, remove_cgroups};
-use tests::{Bundle, Pty, Run, World, binary, cgroups_of, tool};
+use tests::{Bundle, DEADLINE, Pty, Run, Wire, World, binary, cgroups_of, tool};
 
 use super::systemd::with_systemd;
 
@@ -192,6 +196,48 @@ fn podmans_containers_share_namespaces_have_users_and_ids_of_their_own() {
         text.split_whitespace().collect::<Vec<_>>(),
         ["0", "100000", "65536"]
     );
+}
+
+#[test]
+fn podmans_containers_have_systemds_sockets() {
+    let Some(world) = World::new() else { return };
+    let Some(podman) = Podman::new(&world) else {
+        return;
+    };
+    let guest = Path::new(&podman.rootfs).join("bin/guest");
+    fs::copy(env!("CARGO_BIN_EXE_guest"), guest).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let path = world.dir.join("systemd");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    let (sender, said) = channel();
+    // As long as somebody says something: conmon waits until it was heard.
+    std::thread::spawn(move || {
+        let mut bytes = [0; 100];
+        while let Ok(length) = systemd.recv(&mut bytes) {
+            let _ = sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+    });
+    let client = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.read_to_string(&mut text).map(|_| text)
+    });
+    let options = ["--rm", "--network=none", "--sdnotify=container"];
+    let script = "guest say $NOTIFY_SOCKET READY=1; guest greet 3 \"$LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES\"";
+    let run = podman.run(&options, &["sh", "-c", script]);
+    // As systemd calls it.
+    let activated = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let run = run
+        .wrap(["sh", "-c", activated])
+        .stdin(Wire::Given(listener.into()))
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "web")
+        .env("NOTIFY_SOCKET", &path);
+    run.done().expect_code(0);
+    assert_eq!(client.join().unwrap().unwrap(), "1 1 web");
+    // podman says who the main process is, conmon that it is ready.
+    while !said.recv_timeout(DEADLINE).unwrap().contains("READY=1") {}
 }
 
 #[test]
