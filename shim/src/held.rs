@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::exec::Failure;
 use crate::launch::{SETUP_DEADLINE_MS, proceed, receive_passed, write_id_maps};
 use crate::mounts;
+use crate::pipes;
 use crate::plan::{Exec, Launch, Plan};
 use crate::rootdir::RootDir;
 use crate::spawn::{self, Birth, Lifelines, Spawned};
@@ -169,6 +170,7 @@ pub fn create<'p>(
         write_id_maps(pid, maps).map_err(|errno| Step::WriteIdMap.failure(words, errno))?;
         proceed(words, &held.spawned)?;
     }
+    pipes::give(words, pid);
     proceed(words, &held.spawned)?;
     held.take_console(outside.console)?;
     if plan.pauses {
@@ -213,7 +215,9 @@ pub fn start<'p>(
         spawned,
         stdio,
     };
-    born(number(words, &held.spawned)?)?;
+    let pid = number(words, &held.spawned)?;
+    born(pid)?;
+    pipes::give(words, pid);
     proceed(words, &held.spawned)?;
     held.take_console(console)?;
     // The end of the report: the command has been executed, and with it our end was closed.

@@ -34,6 +34,7 @@ pub mod mounts;
 pub mod net_device;
 pub mod own_userns;
 pub mod pipe_wrap;
+mod pipes;
 pub mod plan;
 pub mod procfs;
 pub mod rootdir;

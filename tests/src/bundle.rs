@@ -111,6 +111,7 @@ impl<'w> Bundle<'w> {
         done.expect_refused(&[1]);
         let text = done.err_text();
         assert!(text.contains(told), "{told}: {text}");
+        assert!(text.starts_with("start-container: error: "), "{text}");
     }
 
     /// The state of a container.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use shim::exec::Leader;
-use shim::plan::{IdMaps, IdRange, Namespaces, Privileges};
+use shim::plan::{IdMaps, Namespaces, Privileges};
 use shim::{Error, Result, RootDir, own_userns};
 
 use self::record::{is_claimed, live, open_record, read_record, record_path};
@@ -61,13 +61,9 @@ impl Running {
     /// See [`Leader::id_maps`].
     fn read_id_maps(&self) -> Option<IdMaps> {
         let pid = self.pid().filter(|_| self.namespaces.has_user())?;
-        let read = |name: &str| -> Option<Vec<IdRange>> {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
-            text.lines().map(IdRange::from_line).collect()
-        };
-        let (users, groups) = (read("uid_map")?, read("gid_map")?);
+        let maps = IdMaps::of(pid)?;
         // The number was the container's for as long as the handle says that it lives.
-        self.pid().map(|_| IdMaps { users, groups })
+        self.pid().map(|_| maps)
     }
 }
 

@@ -4,7 +4,9 @@ use std::ffi::CString;
 
 use oci_spec::runtime::Mount as Given;
 use shim::Result;
+use shim::idmap::IdMap;
 use shim::mounts::{Attributes, Recursive};
+use shim::plan::IdRange;
 use shim::sys::mount::Propagation;
 
 use super::config::{unsupported, wrong};
@@ -51,6 +53,8 @@ pub(super) struct Options {
     pub(super) propagation: Option<Propagation>,
     /// Whether ids are mapped, and if so also of what is mounted below.
     pub(super) idmap: Option<bool>,
+    /// How users and groups are mapped, where the option itself says it.
+    pub(super) id_lines: Option<[Vec<IdMap>; 2]>,
     /// For the filesystem.
     pub(super) data: Vec<(CString, Option<CString>)>,
 }
@@ -149,6 +153,15 @@ impl Options {
                     Some((key, value)) => (key, Some(value)),
                     None => (word, None),
                 };
+                if let ("idmap" | "ridmap", Some(lines)) = (key, value) {
+                    self.idmap = Some(key == "ridmap");
+                    let lines = id_lines(lines).ok_or_else(|| {
+                        wrong(format!("{field}.options: {key}"), "no map of ids")
+                            .hint("it is as uids=0-1000-10#10-2000-5;gids=0-1000-10#10-2000-5")
+                    })?;
+                    self.id_lines = Some(lines);
+                    return Ok(());
+                }
                 let text = |text: &str| {
                     CString::new(text).map_err(|_| wrong(field, "an option contains a NUL byte"))
                 };
@@ -177,5 +190,49 @@ impl Options {
     pub(super) fn flatten(&mut self) {
         let Recursive { set, clear } = std::mem::take(&mut self.recursive_change);
         self.attributes = self.attributes.without(clear).with(set);
+    }
+}
+
+/// Maps as crun and podman write them: `uids=FIRST-SECOND-COUNT#…;gids=…`, with the numbers of `uidMappings`.
+fn id_lines(text: &str) -> Option<[Vec<IdMap>; 2]> {
+    let mut maps = [Vec::new(), Vec::new()];
+    for part in text.split(';') {
+        let (name, lines) = part.split_once('=')?;
+        let index = ["uids", "gids"].iter().position(|known| *known == name)?;
+        for line in lines.split('#') {
+            let numbers = line.split('-').map(|number| number.parse().ok());
+            let numbers: Vec<u32> = numbers.collect::<Option<_>>()?;
+            let &[inside, outside, count] = numbers.as_slice() else {
+                return None;
+            };
+            maps.get_mut(index)?
+                .push(IdRange::new(inside, outside, count).into());
+        }
+    }
+    Some(maps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_three_numbers_each() {
+        let line = |from, to, range| IdMap { from, to, range };
+        let one = [line(0, 1, 10), line(10, 30, 5)];
+        let read = id_lines("uids=0-1-10#10-30-5;gids=0-1-10").unwrap();
+        assert_eq!(read, [one.to_vec(), one[..1].to_vec()]);
+        for text in [
+            "",
+            "uids",
+            "uids=",
+            "uids=0-1",
+            "uids=0-1-2-3",
+            "ids=0-1-2",
+            "uids=@0-1-2",
+            "uids=0--1-2",
+        ] {
+            assert!(id_lines(text).is_none(), "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `mounts` of config.json: what is mounted where, and how, in the words of mount(8).
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::SFlag;
@@ -15,6 +16,7 @@ use super::cgroup_mount::View;
 use super::config::{unsupported, wrong};
 use super::filesystem;
 use super::mount_options::Options;
+use super::namespaces::Places;
 
 /// The mounts of a configuration.
 #[derive(Debug, Default)]
@@ -23,9 +25,11 @@ pub(super) struct Mounts {
     pub(super) list: Vec<Mount>,
     /// What becomes read-only when all are there.
     pub(super) readonly: Vec<CString>,
+    /// What is masked then.
+    pub(super) masked: Vec<CString>,
 }
 
-/// Decides. `own_maps` are those of the container's own user namespace.
+/// Decides.
 ///
 /// # Errors
 /// Names the entry that is wrong, or has something that is not supported.
@@ -33,13 +37,22 @@ pub(super) fn plan(
     given: &[Given],
     bundle: &Path,
     cgroups: &View<'_>,
-    own_maps: Option<&IdMaps>,
+    places: &Places,
     warnings: &mut Vec<String>,
 ) -> Result<Mounts> {
+    let own_maps = places.id_maps.as_ref();
     let mut mounts = Mounts::default();
     for (index, entry) in given.iter().enumerate() {
         let field = format!("mounts[{index}]");
         let mut options = Options::read(entry, &field)?;
+        let stands_in = entry.typ().as_deref() == Some("sysfs") && !sysfs_is_allowed(places);
+        if stands_in && !(options.bind || options.remount) {
+            mounts.add_hosts_sysfs(entry, &options, &field, given)?;
+            warnings.push(format!(
+                "{field}: it is the host's /sys, read-only: a sysfs takes a network namespace of the container's own"
+            ));
+            continue;
+        }
         if options.bind {
             options.drop_filesystems(&field, warnings);
         }
@@ -106,6 +119,36 @@ impl Mounts {
         Ok(())
     }
 
+    /// What podman itself binds there for a container that shares a network.
+    fn add_hosts_sysfs(
+        &mut self,
+        given: &Given,
+        options: &Options,
+        field: &str,
+        all: &[Given],
+    ) -> Result<()> {
+        let target = Target::new(given.destination())
+            .map_err(|why| wrong(format!("{field}.destination"), why))?;
+        let cgroups = given.destination().join("fs/cgroup");
+        if all.iter().all(|mount| *mount.destination() != cgroups) {
+            // Those of the host are mounted there.
+            self.masked
+                .extend(CString::new(cgroups.into_os_string().into_vec()));
+        }
+        let content = Content::Bind {
+            source: "/sys".into(),
+            file: false,
+            recursive: true,
+            propagation: options.propagation.unwrap_or(Propagation::Private),
+            idmap: Vec::new(),
+        };
+        let mut mount = Mount::new(target, content, options.attributes);
+        mount.make_target = true;
+        mount.recursive.set = options.attributes.with(Attributes::READONLY);
+        self.list.push(mount);
+        Ok(())
+    }
+
     fn add_cgroups(
         &mut self,
         target: &Target,
@@ -121,6 +164,11 @@ impl Mounts {
             .extend(cgroups.mounts(target, options.attributes)?);
         Ok(())
     }
+}
+
+/// A sysfs shows the devices of the caller's network namespace, over which the caller has to have CAP_SYS_ADMIN.
+fn sysfs_is_allowed(places: &Places) -> bool {
+    places.id_maps.is_none() || places.own.names().any(|name| name == "network")
 }
 
 /// Below /proc, /sys and /dev a symlink is nobody's wish, and there a procfs, a sysfs or the devices are to be.
@@ -146,8 +194,10 @@ fn mappings(
         let list = own_maps.into_iter().flat_map(list);
         list.copied().map(IdMap::from).collect()
     };
-    let mut users = lines(given.uid_mappings().as_ref());
-    let mut groups = lines(given.gid_mappings().as_ref());
+    let [mut users, mut groups] = match &options.id_lines {
+        Some(lines) => lines.clone(),
+        None => [given.uid_mappings(), given.gid_mappings()].map(|list| lines(list.as_ref())),
+    };
     if users.is_empty() && groups.is_empty() {
         if options.idmap.is_none() {
             return Ok(Vec::new());

@@ -72,8 +72,9 @@ pub(super) fn plan(
         own_namespace: places.own.names().any(|name| name == "cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let own_maps = places.id_maps.as_ref();
-    let mut mounts = mounts::plan(mounts, &config.bundle, &view, own_maps, warnings)?;
+    let mut mounts = mounts::plan(mounts, &config.bundle, &view, &places, warnings)?;
+    let mut masked = paths("linux.maskedPaths", linux.masked_paths().as_ref())?;
+    masked.extend(mounts.masked);
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;
     readonly.extend(mounts.readonly);
     let named =
@@ -125,7 +126,7 @@ pub(super) fn plan(
         joined: places.joined,
         id_maps: places.id_maps,
         views: Views {
-            masked: paths("linux.maskedPaths", linux.masked_paths().as_ref())?,
+            masked,
             readonly,
             closed_devices: false,
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),

@@ -51,8 +51,8 @@ pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<P
     if !given.cwd().is_absolute() {
         return Err(wrong("process.cwd", "is not absolute"));
     }
-    let additional = user.additional_gids().iter().flatten().copied();
-    let groups: BTreeSet<u32> = additional.chain([user.gid()]).collect();
+    // These and no others, not even its own: an engine that wants that one among them says so.
+    let groups: BTreeSet<u32> = user.additional_gids().iter().flatten().copied().collect();
     Ok(Process {
         candidates: environment::candidates(&environment, program)?,
         arguments,

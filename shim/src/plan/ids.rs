@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// One line of an id map, as in `/proc/PID/uid_map` (user_namespaces(7)).
@@ -68,6 +69,19 @@ pub struct IdMaps {
 }
 
 impl IdMaps {
+    /// Those of the user namespace that a process is in, as the caller sees them; none where it has ended.
+    #[must_use]
+    pub fn of(pid: Pid) -> Option<Self> {
+        let read = |name: &str| -> Option<Vec<IdRange>> {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
+            text.lines().map(IdRange::from_line).collect()
+        };
+        Some(Self {
+            users: read("uid_map")?,
+            groups: read("gid_map")?,
+        })
+    }
+
     /// What a user and a group of the container are outside of it; none where one of them is not mapped.
     #[must_use]
     pub fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {

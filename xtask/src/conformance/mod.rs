@@ -22,6 +22,8 @@ use crate::{Result, children, programs, task_build};
 const PEERS: [&str; 3] = ["crun", "runc", "youki"];
 /// How many seconds one file may take, unless said otherwise; it is killed then.
 const FILE_SECONDS: u16 = 300;
+/// How many one test may take that is run by itself, as a part of them.
+const TEST_PART: u16 = 5;
 /// The page that names what ours does not pass.
 const PAGE: &str = "docs/conformance.md";
 /// Its part that is about hosts with cgroups of version 2 alone.
@@ -178,7 +180,11 @@ fn of_suite(
             if options.systemd {
                 run.environment.extend(suite.with_systemd());
             }
-            let found = of_file(&job, run, options.seconds)?;
+            let seconds = match job.test {
+                Some(_) => options.seconds / TEST_PART,
+                None => options.seconds,
+            };
+            let found = of_file(&job, run, seconds)?;
             // What a test has left mounted there stays for a look.
             let _ = fs::remove_dir_all(&empty);
             let passed = found
@@ -218,11 +224,12 @@ fn of_file(job: &Job, run: suite::Run, seconds: u16) -> Result<Outcomes> {
         (false, _) if output.status.code() == Some(124) => Some(Outcome::Failed),
         (false, _) => None,
     };
+    let unnamed = job.test.as_deref().unwrap_or("as a whole");
     let named = found
         .into_iter()
         .map(|(test, outcome)| (format!("{}: {test}", job.name), outcome));
     Ok(named
-        .chain(whole.map(|outcome| (format!("{}: as a whole", job.name), outcome)))
+        .chain(whole.map(|outcome| (format!("{}: {unnamed}", job.name), outcome)))
         .collect())
 }
 

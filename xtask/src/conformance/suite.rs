@@ -24,6 +24,25 @@ pub(super) struct Suite {
     in_place: bool,
     /// Files that are left out, and why.
     pub(super) left_out: &'static [(&'static str, &'static str)],
+    /// Files with tests that may wait for ever, which are run one by one.
+    alone: Alone,
+}
+
+/// How tests of a file are run one by one.
+struct Alone {
+    files: &'static [&'static str],
+    /// The words that print the names of a file's tests: FILE is replaced.
+    names: &'static [&'static str],
+    /// The variable that says which of them is to be run.
+    variable: &'static str,
+}
+
+impl Alone {
+    const NOTHING: Self = Self {
+        files: &[],
+        names: &[],
+        variable: "",
+    };
 }
 
 /// What is run one after the other.
@@ -48,6 +67,7 @@ pub(super) const SUITES: [Suite; 4] = [
         systemd: None,
         in_place: true,
         left_out: &[],
+        alone: Alone::NOTHING,
     },
     Suite {
         name: "crun",
@@ -64,6 +84,17 @@ pub(super) const SUITES: [Suite; 4] = [
             ("test_checkpoint_restore.py", "checkpoint is out of scope"),
             ("test_custom_handler.py", "crun's own handlers"),
         ],
+        alone: Alone {
+            files: &["test_seccomp.py"],
+            names: &[
+                "python3",
+                "-c",
+                "import sys, os, runpy; sys.path.append(os.path.dirname(sys.argv[1])); \
+                 print(*runpy.run_path(sys.argv[1])['all_tests'], sep='\\n')",
+                "FILE",
+            ],
+            variable: "RUN_TESTS",
+        },
     },
     Suite {
         name: "runc",
@@ -80,6 +111,7 @@ pub(super) const SUITES: [Suite; 4] = [
         systemd: Some(("RUNC_USE_SYSTEMD", "yes")),
         in_place: true,
         left_out: &[("checkpoint.bats", "checkpoint is out of scope")],
+        alone: Alone::NOTHING,
     },
     Suite {
         name: "youki",
@@ -103,6 +135,7 @@ pub(super) const SUITES: [Suite; 4] = [
         systemd: None,
         in_place: true,
         left_out: &[],
+        alone: Alone::NOTHING,
     },
 ];
 
@@ -111,6 +144,8 @@ pub(super) struct Job {
     /// What it is called in the tables.
     pub(super) name: String,
     file: PathBuf,
+    /// The one test of it that is run.
+    pub(super) test: Option<String>,
 }
 
 /// A command that is going to run: its words, its environment, and where.
@@ -151,10 +186,24 @@ impl Suite {
                 .into_owned();
             let is_left_out = self.left_out.iter().any(|(left_out, _)| *left_out == name);
             if name.starts_with(prefix) && name.ends_with(suffix) && !is_left_out {
-                jobs.push(Job { name, file });
+                for test in self.tests(top, &name, &file)? {
+                    let (name, file) = (name.clone(), file.clone());
+                    jobs.push(Job { name, file, test });
+                }
             }
         }
         Ok(jobs)
+    }
+
+    /// What is run of a file: all of it, or one test after the other.
+    fn tests(&self, top: &Path, name: &str, file: &Path) -> Result<Vec<Option<String>>> {
+        if !self.alone.files.contains(&name) {
+            return Ok(vec![None]);
+        }
+        let path = file.to_string_lossy();
+        let words = self.alone.names.iter();
+        let words: Vec<_> = words.map(|word| word.replace("FILE", &path)).collect();
+        Ok(printed(top, &words)?.into_iter().map(Some).collect())
     }
 
     /// The variables that have it ask for cgroups of systemd's.
@@ -170,30 +219,36 @@ impl Suite {
                 .replace("RUNTIME", &runtime.to_string_lossy())
                 .replace("TOP", &top.to_string_lossy())
         };
-        let environment = self.environment.iter();
+        let environment = self.environment.iter().copied();
+        let test = job.test.as_deref().map(|test| (self.alone.variable, test));
         Run {
             words: self.words.iter().map(|word| fill(word)).collect(),
             environment: environment
-                .map(|(name, value)| ((*name).to_string(), fill(value)))
+                .chain(test)
+                .map(|(name, value)| (name.to_string(), fill(value)))
                 .collect(),
             place: if self.in_place { top } else { empty }.to_path_buf(),
         }
     }
 }
 
-fn told(top: &Path, words: &[&str]) -> Result<Vec<Job>> {
-    let [program, words @ ..] = words else {
-        return Ok(Vec::new());
-    };
-    let mut command = programs::program(program);
+/// The lines that a command prints.
+fn printed<S: AsRef<str>>(top: &Path, words: &[S]) -> Result<Vec<String>> {
+    let mut words = words.iter().map(AsRef::as_ref);
+    let mut command = programs::program(words.next().unwrap_or_default());
     command.args(words).current_dir(top);
     let output = children::run(command, b"", LIST_DEADLINE)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let job = |line: &str| Job {
-        name: line.to_string(),
-        file: line.into(),
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+fn told(top: &Path, words: &[&str]) -> Result<Vec<Job>> {
+    let job = |line: String| Job {
+        file: line.clone().into(),
+        name: line,
+        test: None,
     };
-    Ok(text.lines().map(job).collect())
+    Ok(printed(top, words)?.into_iter().map(job).collect())
 }
 
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -15,7 +15,7 @@ fn printed(world: &World, script: &str, change: impl FnOnce(&mut Value)) -> Stri
 fn the_process_is_who_and_where_it_should_be() {
     let Some(world) = World::new() else { return };
     let script = "id -u; id -g; id -G; umask; pwd; echo $HOME $FOO; ulimit -n; ulimit -Hn; ls /proc/self/fd; \
-                  grep -E 'NoNewPrivs|Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status; exit 0";
+                  grep -E 'Groups|NoNewPrivs|Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status; exit 0";
     let text = printed(&world, script, |config| {
         let process = &mut config["process"];
         process["user"] =
@@ -25,7 +25,7 @@ fn the_process_is_who_and_where_it_should_be() {
         process["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
         process["capabilities"] = json!({ "bounding": ["CAP_KILL"] });
     });
-    let expected = "1000\n1001\n1001 5 7\n0077\n/tmp\n/home/app bar\n100\n200\n0\n1\n2\n3\n\
+    let expected = "1000\n1001\n1001 5 7\n0077\n/tmp\n/home/app bar\n100\n200\n0\n1\n2\n3\nGroups:\t5 7 \n\
                     CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
                     CapBnd:\t0000000000000020\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1";
     assert_eq!(text, expected);

@@ -33,6 +33,7 @@ mod refused;
 mod rootless;
 mod scarce;
 mod scheduling;
+mod streams;
 mod systemd;
 mod systemd_slices;
 mod terminal;

@@ -111,7 +111,25 @@ fn a_bind_may_have_an_id_map() {
     bundle.write(&config);
     assert_eq!(bundle.ok(&["run", "one"]), "5000:5000");
     assert_eq!(fs::metadata(source.join("new")).unwrap().uid(), 0);
+    // The same in the words of crun and podman.
+    let mut config = good.clone();
+    let inline = "idmap=uids=0-5000-1000;gids=0-5000-1000";
+    mount(
+        &mut config,
+        "/mnt",
+        json!({ "source": source, "options": ["bind", inline] }),
+    );
+    bundle.write(&config);
+    assert_eq!(bundle.call(&["run", "one"]).done().out_text(), "5000:5000");
     for (entry, told) in [
+        (
+            json!({ "source": source, "options": ["bind", "idmap=uids=0-5"] }),
+            "no map of ids",
+        ),
+        (
+            json!({ "source": source, "options": ["bind", "idmap=uids=0-5-9"] }),
+            "gidMappings",
+        ),
         (
             json!({ "source": source, "options": ["bind"], "uidMappings": line(5), "gidMappings": line(6) }),
             "uidMappings",
@@ -248,5 +266,42 @@ fn the_mount_table_shows_sources_and_propagation_of_the_configuration() {
         !fs::read_to_string("/proc/self/mountinfo")
             .unwrap()
             .contains(&own)
+    );
+}
+
+#[test]
+fn a_container_with_ids_and_the_hosts_network_sees_the_hosts_sys() {
+    let Some(world) = World::new() else { return };
+    let script = "ls /sys/class/net | sort; ls /sys/fs/cgroup; echo > /sys/kernel/mm/transparent_hugepage/enabled; \
+                  awk '$5 ~ \"^/sys\" { print $6 }' /proc/self/mountinfo | grep -v '^ro' | grep -c .";
+    let bundle = Bundle::new(&world, script, |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({ "type": "user" }));
+        for field in ["uidMappings", "gidMappings"] {
+            config["linux"][field] = json!([{ "containerID": 0, "hostID": 0, "size": 1000 }]);
+        }
+        // As the specification's example has it, but for those of a container's own.
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts
+            .retain(|mount| mount["destination"] != "/sys/fs/cgroup" && mount["type"] != "devpts");
+    });
+    let done = bundle.call(&["run", "one"]).done();
+    let mut devices: Vec<_> = fs::read_dir("/sys/class/net")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    devices.sort();
+    assert_eq!(
+        done.out_text(),
+        format!("{}\n0", devices.join("\n")),
+        "{}",
+        done.err_text()
+    );
+    assert!(done.err_text().contains("Read-only"), "{}", done.err_text());
+    let told = bundle.last_log();
+    assert!(
+        told["msg"].as_str().unwrap().contains("the host's /sys"),
+        "{told}"
     );
 }
