@@ -129,7 +129,7 @@ fn plan(
         Namespaces::from_names(names).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
     let own_ids = namespaces.has_user();
     let leader = record.init.map_or(0, |init| init.pid);
-    let set_groups = host::may_set_groups_of(leader);
+    let set_groups = host::may_set_groups_of(leader) && !rootless::keeps_groups(&config.spec);
     rootless::check_groups(&given, set_groups)?;
     let mut process = process::plan(&given, &config, &rootfs.dir)?;
     let preserved = passed.tell(&mut process.environment);

@@ -211,7 +211,7 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
 /// As [`start`].
 pub(super) fn start_created(container: &Container, log: &mut Option<Log>) -> Result<()> {
     let lock = container.lock()?;
-    let readiness = begin(container)?;
+    let readiness = begin(container, log)?;
     // Others are free to end it.
     drop(lock);
     until_ready(readiness, log);
@@ -231,10 +231,10 @@ fn until_ready(started: Started, log: &mut Option<Log>) {
 }
 
 /// Listens to it and starts it.
-fn begin(container: &Container) -> Result<Started> {
+fn begin(container: &Container, log: &mut Option<Log>) -> Result<Started> {
     let readiness = Readiness::listen(container)?;
     let seen = container.look()?;
-    start(container)?;
+    start(container, log)?;
     let process = seen.init.zip(seen.pid);
     Ok(readiness
         .zip(process)
@@ -244,8 +244,8 @@ fn begin(container: &Container) -> Result<Started> {
 /// Lets the program of a container go; the lock must be held.
 ///
 /// # Errors
-/// It is not waiting, it cannot be executed, or a hook fails: then the container is ended.
-fn start(container: &Container) -> Result<()> {
+/// It is not waiting, it cannot be executed, or a hook fails: then the container is ended, and after `poststart` there is none any more.
+fn start(container: &Container, log: &mut Option<Log>) -> Result<()> {
     let seen = container.look()?;
     let (Some(record), Some(init), Status::Created) = (&seen.record, &seen.init, seen.status)
     else {
@@ -276,7 +276,15 @@ fn start(container: &Container) -> Result<()> {
         return Ok(());
     }
     let state = show::for_hooks(container, Status::Running)?;
-    hooks.poststart(&state).or_else(ended)
+    let Err(error) = hooks.poststart(&state) else {
+        return Ok(());
+    };
+    // It is stopped, destroyed, and told about that (runtime.md, Lifecycle).
+    container.end()?;
+    let state = show::for_hooks(container, Status::Stopped)?;
+    container.remove()?;
+    hooks.poststop(&state, log);
+    Err(error)
 }
 
 fn hooks(container: &Container, record: &Record) -> Result<Hooks> {
@@ -302,7 +310,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     make(store, args, globals, log, |container, held, log| {
         let lock = container.lock()?;
-        let started = begin(container);
+        let started = begin(container, log);
         drop(lock);
         let readiness = match started {
             Ok(readiness) => readiness,

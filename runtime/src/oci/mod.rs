@@ -166,7 +166,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 /// In the form that engines take apart.
 fn version() -> String {
     format!(
-        "start-container version {}\ncommit: unknown\nspec: {SPECIFICATION}\n",
+        "start-container version {}\ncommit: unknown\nspec: {SPECIFICATION}\n+SYSTEMD +SECCOMP +EBPF\n",
         env!("CARGO_PKG_VERSION")
     )
 }

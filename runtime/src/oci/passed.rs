@@ -30,15 +30,16 @@ impl Passed {
     /// LISTEN_FDS is no number.
     pub(super) fn find(more: u32, warnings: &mut Vec<String>) -> Result<Self> {
         let listening = listening()?;
-        let count = listening.as_ref().map_or(0, |(count, _)| *count) + more;
-        let wanted = FIRST..FIRST.saturating_add_unsigned(count);
-        let (preserved, missing): (Vec<_>, Vec<_>) = wanted.partition(|&fd| is_inherited(fd));
-        if let Some(first) = missing.first() {
+        let count = listening.as_ref().map_or(0, |(count, _)| *count);
+        let wanted = |count: u32| FIRST..FIRST.saturating_add_unsigned(count);
+        if let Some(missing) = wanted(count).find(|&fd| !is_inherited(fd)) {
             warnings.push(format!(
-                "descriptor {first} and {} more are not passed on: the caller has not opened them",
-                missing.len() - 1
+                "LISTEN_FDS counts descriptor {missing}, which is not open"
             ));
         }
+        let preserved = wanted(count + more)
+            .filter(|&fd| is_inherited(fd))
+            .collect();
         Ok(Self {
             preserved,
             listening,

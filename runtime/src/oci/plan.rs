@@ -63,7 +63,7 @@ pub(super) fn plan(
     let spec = &config.spec;
     let given = spec.process().as_ref();
     let given = given.ok_or_else(|| wrong("process", "is missing"))?;
-    let set_groups = host::may_set_groups();
+    let set_groups = host::may_set_groups() && !rootless::keeps_groups(spec);
     rootless::check_groups(given, set_groups)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let places = namespaces::plan(&linux, outside.entered)?;

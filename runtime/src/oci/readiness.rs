@@ -6,7 +6,7 @@
 //! Nobody stays for it, and the directory goes with the container.
 
 use std::env;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -101,14 +101,16 @@ pub(super) fn make(container: &Container) -> Result<()> {
 #[derive(Debug)]
 pub(super) struct Readiness {
     listens: UnixDatagram,
-    host: UnixDatagram,
+    /// NOTIFY_SOCKET, and the socket that is connected to it, if somebody listens there.
+    name: OsString,
+    host: io::Result<UnixDatagram>,
 }
 
 impl Readiness {
     /// Listens, where the container can say something and somebody waits to hear it; before the container is started.
     ///
     /// # Errors
-    /// Nobody listens at NOTIFY_SOCKET; those of bind(2).
+    /// Those of bind(2).
     pub(super) fn listen(container: &Container) -> Result<Option<Self>> {
         let path = container.path(NOTIFY);
         let Some(host) = env::var_os(VARIABLE).filter(|host| !host.is_empty()) else {
@@ -117,11 +119,6 @@ impl Readiness {
         if !path.is_dir() {
             return Ok(None);
         }
-        let connected = connect(&host).map_err(|error| {
-            Error::io("connect to", host.display(), &error)
-                .flags(VARIABLE)
-                .hint("systemd listens there; unset the variable if it does not")
-        })?;
         let bound = || {
             let dir = RootDir::open(&path)?;
             // The path of a state directory may be longer than an address can be.
@@ -135,7 +132,8 @@ impl Readiness {
         })?;
         Ok(Some(Self {
             listens,
-            host: connected,
+            host: connect(&host),
+            name: host,
         }))
     }
 
@@ -143,9 +141,14 @@ impl Readiness {
     /// for the service's from now on, because we are about to end.
     ///
     /// # Errors
-    /// Those of the sockets.
+    /// Nobody listens at NOTIFY_SOCKET, so nothing is waited for; those of the sockets.
     pub(super) fn pass_on(&self, init: &OwnedFd, main: Option<i32>) -> Result<()> {
         let failed = |errno: Errno| Error::sys("pass on", "READY=1", errno).flags(VARIABLE);
+        let host = self.host.as_ref().map_err(|error| {
+            Error::io("connect to", self.name.display(), error)
+                .flags(VARIABLE)
+                .hint("systemd listens there; unset the variable if it does not")
+        })?;
         loop {
             let mut set = [
                 PollFd::new(self.listens.as_fd(), PollFlags::POLLIN),
@@ -173,22 +176,22 @@ impl Readiness {
             }
         }
         let Some(main) = main else {
-            return socket::send(&self.host, b"READY=1", None).map_err(failed);
+            return socket::send(host, b"READY=1", None).map_err(failed);
         };
         let text = format!("READY=1\nMAINPID={main}");
-        socket::send(&self.host, text.as_bytes(), None).map_err(failed)?;
-        self.await_heard().map_err(failed)
+        socket::send(host, text.as_bytes(), None).map_err(failed)?;
+        await_heard(host).map_err(failed)
     }
+}
 
-    /// systemd finds the service of whom it hears by the process, which must live until then (sd_notify_barrier(3)). One that
-    /// does not know of it closes its end, too.
-    fn await_heard(&self) -> Result<(), Errno> {
-        let (heard, barrier) = pipe2(OFlag::O_CLOEXEC)?;
-        socket::send(&self.host, b"BARRIER=1", Some(barrier.as_raw_fd()))?;
-        drop(barrier);
-        let mut set = [PollFd::new(heard.as_fd(), PollFlags::empty())];
-        poll(&mut set, PollTimeout::from(BARRIER_MS)).map(drop)
-    }
+/// systemd finds the service of whom it hears by the process, which must live until then (sd_notify_barrier(3)). One that
+/// does not know of it closes its end, too.
+fn await_heard(host: &UnixDatagram) -> Result<(), Errno> {
+    let (heard, barrier) = pipe2(OFlag::O_CLOEXEC)?;
+    socket::send(host, b"BARRIER=1", Some(barrier.as_raw_fd()))?;
+    drop(barrier);
+    let mut set = [PollFd::new(heard.as_fd(), PollFlags::empty())];
+    poll(&mut set, PollTimeout::from(BARRIER_MS)).map(drop)
 }
 
 fn connect(host: &OsStr) -> io::Result<UnixDatagram> {

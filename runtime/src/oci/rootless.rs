@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, access};
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 use shim::Result;
 use shim::plan::{IdMaps, IdRange};
 
@@ -135,6 +135,14 @@ pub(super) fn check_groups(process: &Process, set_groups: bool) -> Result<()> {
         "process.user.additionalGids",
         "groups cannot be set in a user namespace that has only its caller's own",
     ))
+}
+
+/// Whether the processes are to have the groups of whoever calls, as `podman run --group-add keep-groups` asks for. That is the only
+/// way for a user without root to files of a group that its user namespace has no id for.
+pub(super) fn keeps_groups(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    let value = annotations.and_then(|all| all.get("run.oci.keep_original_groups"));
+    value.is_some_and(|value| value == "1")
 }
 
 /// The same ids by their names in the namespace that was entered.

@@ -62,6 +62,8 @@ struct Scheduler {
 #[derive(Deserialize)]
 struct IoPriority {
     class: String,
+    // As those have it who read it into a number of Go's or C's.
+    #[serde(default)]
     priority: i64,
 }
 

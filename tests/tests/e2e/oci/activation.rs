@@ -228,6 +228,15 @@ fn systemds_socket_may_have_no_path_and_an_engine_its_own() {
     let mut bytes = [0; 100];
     let length = socket.recv(&mut bytes).unwrap();
     assert_eq!(&bytes[..length], b"READY=1");
+    // Where nobody listens there is nothing to wait for.
+    drop(socket);
+    let done = run().done();
+    done.expect_code(0);
+    let told = bundle.last_log()["msg"].to_string();
+    assert!(
+        told.contains("connect to") && told.contains(&name),
+        "{told}"
+    );
     let mut config = bundle.config();
     config["process"]["args"] =
         json!(["sh", "-c", "echo $NOTIFY_SOCKET; cat /proc/self/mountinfo"]);

@@ -24,7 +24,9 @@ fn features_and_version_are_what_engines_read() {
         "{version}"
     );
     assert!(
-        lines[1].starts_with("commit: ") && lines[2] == "spec: 1.2.1",
+        lines[1].starts_with("commit: ")
+            && lines[2] == "spec: 1.2.1"
+            && lines[3].contains("+SYSTEMD"),
         "{version}"
     );
 }

@@ -157,7 +157,14 @@ fn a_hook_that_fails_ends_the_container() {
         fs::remove_file(&marked).expect("poststop has been run");
         before.assert_same(&world);
     }
-    // One after the other, an engine finds a container that has stopped.
+    // One after the other, an engine finds a container that has stopped; or none, once it has run.
+    bundle.ok(&["create", "one"]);
+    bundle.call(&["start", "one"]).done().expect_refused(&[1]);
+    assert_eq!(bundle.ok(&["list", "-q"]), "");
+    fs::remove_file(&marked).expect("poststop has been run");
+    let mut config = good;
+    config["hooks"]["startContainer"] = script("exit 3");
+    bundle.write(&config);
     bundle.ok(&["create", "one"]);
     bundle.call(&["start", "one"]).done().expect_refused(&[1]);
     bundle.await_status("one", "stopped");

@@ -1,4 +1,4 @@
-//! The caller's streams, which the container has as they are.
+//! What of the caller's the container has as it is: streams, and groups where that is asked for.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -52,4 +52,25 @@ fn pipes_become_the_users_and_nothing_else_does() {
     );
     let found = fs::metadata(&path).unwrap();
     assert_eq!((found.uid(), found.gid()), (0, 0));
+}
+
+#[test]
+fn groups_of_the_caller_are_kept_when_asked_for() {
+    let Some(world) = World::new() else { return };
+    let script = "grep Groups /proc/self/status";
+    let bundle = Bundle::new(&world, script, |config| {
+        config["process"]["user"]["additionalGids"] = json!([7]);
+    });
+    let run = || {
+        bundle
+            .call(&["run", "one"])
+            .wrap(["setpriv", "--groups=4242,4243"])
+            .text()
+    };
+    assert_eq!(run(), "Groups:\t7 ");
+    let mut config = bundle.config();
+    config["annotations"] = json!({ "run.oci.keep_original_groups": "1" });
+    config["process"]["user"]["additionalGids"] = json!([]);
+    bundle.write(&config);
+    assert_eq!(run(), "Groups:\t4242 4243 ");
 }
