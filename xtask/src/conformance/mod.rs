@@ -24,6 +24,10 @@ const PEERS: [&str; 3] = ["crun", "runc", "youki"];
 const FILE_SECONDS: u16 = 300;
 /// How many one test may take that is run by itself, as a part of them.
 const TEST_PART: u16 = 5;
+/// Keeps a file's cgroups, processes and mounts apart, and ends what it leaves.
+const ROOM: &str = include_str!("room.sh");
+/// What timeout(1) ends with when it has killed a file: at once, or for not ending of itself.
+const KILLED: [i32; 2] = [124, 128 + 9];
 /// The page that names what ours does not pass.
 const PAGE: &str = "docs/conformance.md";
 /// Its part that is about hosts with cgroups of version 2 alone.
@@ -180,11 +184,13 @@ fn of_suite(
             if options.systemd {
                 run.environment.extend(suite.with_systemd());
             }
+            run.environment
+                .push(("TMPDIR".to_owned(), empty.display().to_string()));
             let seconds = match job.test {
                 Some(_) => options.seconds / TEST_PART,
                 None => options.seconds,
             };
-            let found = of_file(&job, run, seconds)?;
+            let found = of_file(&job, run, seconds, options.systemd)?;
             // What a test has left mounted there stays for a look.
             let _ = fs::remove_dir_all(&empty);
             let passed = found
@@ -205,14 +211,22 @@ fn of_suite(
 }
 
 /// The outcomes of one file. One that says nothing of any test is itself the test.
-fn of_file(job: &Job, run: suite::Run, seconds: u16) -> Result<Outcomes> {
-    let mut command = programs::program("timeout");
+fn of_file(job: &Job, run: suite::Run, seconds: u16, systemd: bool) -> Result<Outcomes> {
+    let mut command;
+    let limit = seconds.to_string();
+    if systemd {
+        // systemd does not see the cgroups of another namespace as its own.
+        command = programs::program("timeout");
+        command.args(["--kill-after=5", &limit]);
+    } else {
+        command = programs::program("sh");
+        command.args(["-c", ROOM, "room.sh", &limit]);
+    }
     command
-        .arg("--kill-after=5")
-        .arg(seconds.to_string())
-        .args(run.words);
-    command.envs(run.environment).current_dir(run.place);
-    // timeout(1) ends the whole process group; this is for what has left it and holds the output.
+        .args(run.words)
+        .envs(run.environment)
+        .current_dir(run.place);
+    // timeout(1) has the deadline; this is for what it cannot end, and what has left its group and holds the output.
     let deadline = Duration::from_secs(u64::from(seconds) + 60);
     let output = children::run(command, b"", deadline)?;
     let ended = output.status.success();
@@ -221,8 +235,10 @@ fn of_file(job: &Job, run: suite::Run, seconds: u16) -> Result<Outcomes> {
         (true, true) => Some(Outcome::Passed),
         // It was killed, or gave up in the middle.
         (true, false) => Some(Outcome::Failed),
-        (false, _) if output.status.code() == Some(124) => Some(Outcome::Failed),
-        (false, _) => None,
+        (false, _) => {
+            let killed = output.status.code().filter(|code| KILLED.contains(code));
+            killed.map(|_| Outcome::Failed)
+        }
     };
     let unnamed = job.test.as_deref().unwrap_or("as a whole");
     let named = found

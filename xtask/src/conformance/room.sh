@@ -1,0 +1,73 @@
+#!/bin/sh
+# room.sh SECONDS WORD...: runs a command where whatever it leaves can be found and ended, and two of it do not meet: in PID and
+# mount namespaces, and in a cgroup of every hierarchy that a cgroup namespace shows as the root of them all. After that
+# many seconds it is killed (exit status 124, or 137 when it took SIGKILL).
+set -u
+seconds=$1
+shift
+name=conformance-$$
+
+# Where the hierarchies are mounted, and which each is: `/sys/fs/cgroup/cpu cgroup cpu`.
+hierarchies=$(awk '$5 ~ "^/sys/fs/cgroup" {
+    for (i = 6; $i != "-"; i++);
+    if ($(i + 1) == "cgroup2") { print $5, $(i + 1), "-" }
+    else if ($(i + 1) == "cgroup") { sub("^rw,", "", $(i + 3)); print $5, $(i + 1), $(i + 3) }
+}' /proc/self/mountinfo)
+
+enter() {
+    while read -r top kind controllers; do
+        mkdir "$top/$name" || return
+        # What a cgroup of version 1 does not have from the one above it.
+        case ,$controllers, in
+            *,cpuset,*)
+                cat "$top/cpuset.cpus" > "$top/$name/cpuset.cpus"
+                cat "$top/cpuset.mems" > "$top/$name/cpuset.mems"
+                ;;
+            *,cpu,*)
+                # What is given to one is not there for others.
+                [ ! -e "$top/$name/cpu.rt_runtime_us" ] || echo 600000 > "$top/$name/cpu.rt_runtime_us"
+                ;;
+        esac
+        echo 0 > "$top/$name/cgroup.procs" || return
+    done << END
+$hierarchies
+END
+}
+
+# Runs inside: sees only these cgroups, and lets nothing stand still that is to end with the PID namespace.
+inside='
+    while read -r top kind controllers; do
+        umount "$top" && mount -t "$kind" -o "$(echo "$controllers" | sed s/^-$/rw/)" "$kind" "$top" || exit
+        # A cgroup of version 2 with processes cannot hand controllers down.
+        [ "$kind" = cgroup ] || { mkdir "$top/caller" && echo 0 > "$top/caller/cgroup.procs"; } || exit
+    done << END
+$HIERARCHIES
+END
+    "$@"
+    status=$?
+    find /sys/fs/cgroup -name freezer.state -exec sh -c "echo THAWED > \$1" sh {} \; 2>/dev/null
+    exit $status
+'
+
+# Some runtimes give the caller's streams to the user of the container, and so the host's null device.
+owner=$(stat -c %u:%g /dev/null)
+(
+    enter || exit
+    export HIERARCHIES="$hierarchies"
+    exec timeout --kill-after=5 "$seconds" unshare --cgroup --mount --propagation private --pid --fork --kill-child --mount-proc \
+        sh -c "$inside" room "$@"
+)
+status=$?
+chown "$owner" /dev/null
+
+# The kernel takes a moment to end what was killed.
+echo "$hierarchies" | while read -r top kind controllers; do
+    tries=100
+    while [ -d "$top/$name" ] && [ $tries -gt 0 ]; do
+        find "$top/$name" -name freezer.state -exec sh -c 'echo THAWED > "$1"' sh {} \; 2>/dev/null
+        find "$top/$name" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+        tries=$((tries - 1))
+    done
+    [ ! -d "$top/$name" ] || echo "$top/$name cannot be removed: $(cat "$top/$name/cgroup.procs")" >&2
+done
+exit $status
