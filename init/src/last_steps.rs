@@ -63,13 +63,13 @@ pub(crate) fn renounce(spec: &Spec) -> Result<(), Failed> {
 }
 
 /// Applies the last steps and executes the command. Returns only the step that failed.
-pub(crate) fn become_command(spec: &Spec, groups: Groups<'_>, command: &Command) -> Failed {
+pub(crate) fn become_command(spec: &mut Spec, groups: Groups<'_>, command: &Command) -> Failed {
     let Err(failed) = prepare(spec, groups, command);
     failed
 }
 
 fn prepare(
-    spec: &Spec,
+    spec: &mut Spec,
     groups: Groups<'_>,
     command: &Command,
 ) -> Result<core::convert::Infallible, Failed> {
@@ -193,7 +193,7 @@ fn tell_pid(environment: Vector) {
 
 /// Waits for the byte that starts the command, where there is to be one. What fails from then on is told to whoever sent
 /// it, since the client is gone.
-fn hold(spec: &Spec) -> sys::Result<()> {
+fn hold(spec: &mut Spec) -> sys::Result<()> {
     let [start, answer] = spec.hold;
     if start < 0 {
         return Ok(());
@@ -201,7 +201,10 @@ fn hold(spec: &Spec) -> sys::Result<()> {
     sys::write(spec.report, &Record::Ready.to_bytes());
     // Our own end of the FIFO can be written to as well, so it never comes to its end.
     sys::read(start, &mut [0])?;
-    sys::move_to(answer, spec.report)
+    // Not by dup3(2): the number of the report may be beyond the command's limit of open files.
+    sys::close(spec.report);
+    spec.report = answer;
+    Ok(())
 }
 
 /// What [`execute`] would find, as far as that can be told without doing it.

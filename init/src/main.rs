@@ -97,7 +97,7 @@ fn forget(vector: sys::Vector, limit: usize) {
 /// Where the entry point jumps to, with the initial stack pointer.
 extern "C" fn main(stack: *const usize) -> ! {
     let stack = Stack(stack);
-    let Some((spec, groups)) = stack.spec().and_then(Spec::decode) else {
+    let Some((mut spec, groups)) = stack.spec().and_then(Spec::decode) else {
         // Without a SPEC nobody has told where to report: somebody executed init by hand.
         sys::exit(125)
     };
@@ -115,23 +115,29 @@ extern "C" fn main(stack: *const usize) -> ! {
             keep_only_kill(&spec).unwrap_or_else(|failed| fail(&spec, failed));
             pid1::idle(&spec)
         }
-        Role::Run => fail(&spec, last_steps::become_command(&spec, groups, &command)),
+        Role::Run => {
+            let failed = last_steps::become_command(&mut spec, groups, &command);
+            fail(&spec, failed)
+        }
         Role::Supervise => {
-            let child = start(&spec, groups, &command, stack);
+            let child = start(&mut spec, groups, &command, stack);
             pid1::supervise(&spec, child)
         }
         Role::Attend => {
             attend::prepare().unwrap_or_else(|failed| fail(&spec, failed));
-            let child = start(&spec, groups, &command, stack);
+            let child = start(&mut spec, groups, &command, stack);
             attend::watch(&spec, child)
         }
     }
 }
 
 /// Forks the process that becomes the command.
-fn start(spec: &Spec, groups: Groups<'_>, command: &Command, stack: Stack) -> i32 {
+fn start(spec: &mut Spec, groups: Groups<'_>, command: &Command, stack: Stack) -> i32 {
     match sys::fork() {
-        Ok(0) => fail(spec, last_steps::become_command(spec, groups, command)),
+        Ok(0) => {
+            let failed = last_steps::become_command(spec, groups, command);
+            fail(spec, failed)
+        }
         Ok(child) => {
             stack.forget_command();
             keep_only_kill(spec).unwrap_or_else(|failed| fail(spec, failed));

@@ -178,6 +178,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
         Step::ShowProc => made.covers.show(&mut made.procfs),
         Step::Mask(_) => made.covers.mask(path(child, step)?),
         Step::ProtectPath(_) => made.covers.make_readonly(path(child, step)?),
+        Step::ProtectDev => views::make_dev_readonly(),
         Step::ProtectRoot => views::make_root_readonly(),
         Step::SendProc => {
             let procfs = made.procfs.as_ref().map(AsRawFd::as_raw_fd);
@@ -254,10 +255,14 @@ fn move_root() -> Result<(), Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let tree = open(c".", flags, Mode::empty())?;
     for kernels in [c"/proc", c"/sys"] {
-        match umount2(kernels, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            // Not there, no mount point; or locked, because the namespace has ids of its own.
-            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL | Errno::EPERM) => {}
-            Err(errno) => return Err(errno),
+        // One may lie on another.
+        loop {
+            match umount2(kernels, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+                Ok(()) => {}
+                // Not there, no mount point; or locked, because the namespace has ids of its own.
+                Err(Errno::ENOENT | Errno::EINVAL | Errno::EPERM) => break,
+                Err(errno) => return Err(errno),
+            }
         }
     }
     let root = open(c"/", flags, Mode::empty())?;

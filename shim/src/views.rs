@@ -187,6 +187,13 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
     filesystem.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
 }
 
+/// Makes what is mounted at /dev read-only, and nothing that is mounted below it.
+pub(crate) fn make_dev_readonly() -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let dev = RootDir::here()?.open_plain(c"dev", flags, Mode::empty())?;
+    set_attributes(&dev, readonly(false))
+}
+
 /// Makes the root filesystem read-only, and nothing that is mounted below it.
 pub(crate) fn make_root_readonly() -> Result<(), Errno> {
     set_attributes_at(c"/", readonly(false))

@@ -32,6 +32,7 @@ impl<'w> Bundle<'w> {
         let bundle = Self { world, dir };
         let _ = bundle.spec().text();
         let mut config = bundle.config();
+        without_hosts(&mut config);
         config["process"]["terminal"] = false.into();
         config["process"]["args"] = ["sh", "-c", script].into_iter().collect();
         config["linux"]["cgroupsPath"] = bundle.cgroup("one").into();
@@ -153,5 +154,19 @@ impl Drop for Bundle<'_> {
         for cgroup in cgroups_of(self.world).iter().rev() {
             let _ = fs::remove_dir(cgroup);
         }
+    }
+}
+
+/// Takes from an example what is up to the host's cgroups: most tests have nothing to do with it.
+pub fn without_hosts(config: &mut Value) {
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.retain(|mount| mount["type"] != "cgroup");
+    }
+    if let Some(linux) = config["linux"].as_object_mut() {
+        linux.remove("resources");
+    }
+    if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|one| one["type"] != "cgroup");
+        namespaces.push(serde_json::json!({ "type": "cgroup" }));
     }
 }

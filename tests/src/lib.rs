@@ -28,7 +28,7 @@ mod sentinel;
 pub mod tree;
 mod world;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, without_hosts};
 pub use client::{Client, Done};
 pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;

@@ -34,3 +34,4 @@ pub(crate) const WAIT4: usize = 260;
 pub(crate) const SECCOMP: usize = 277;
 pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
 pub(crate) const CLOSE_RANGE: usize = 436;
+pub(crate) const FACCESSAT2: usize = 439;

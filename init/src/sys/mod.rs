@@ -81,12 +81,6 @@ pub(crate) fn dup_to(from: i32, to: i32) -> Result<()> {
     call(nr::DUP3, [register(from), register(to), 0, 0, 0]).map(drop)
 }
 
-/// Makes `to` a second name of `from`, close-on-exec.
-pub(crate) fn move_to(from: i32, to: i32) -> Result<()> {
-    const O_CLOEXEC: usize = 0o2_000_000;
-    call(nr::DUP3, [register(from), register(to), O_CLOEXEC, 0, 0]).map(drop)
-}
-
 pub(crate) fn close(fd: i32) {
     let _ = call(nr::CLOSE, [register(fd), 0, 0, 0, 0]);
 }
@@ -156,11 +150,19 @@ pub(crate) fn execve(path: CStr, arguments: Vector, environment: Vector) -> i32 
     .unwrap_or(0)
 }
 
-/// Whether a path is something that the process may execute, by its effective ids (which are its real ones, too).
+/// Whether a path is something that the process may execute.
 pub(crate) fn may_execute(path: CStr) -> Result<()> {
     const AT_FDCWD: i32 = -100;
+    const AT_EACCESS: usize = 0x200;
     const X_OK: usize = 1;
-    call(nr::FACCESSAT, [register(AT_FDCWD), path.addr(), X_OK, 0, 0]).map(drop)
+    let words = [register(AT_FDCWD), path.addr(), X_OK, AT_EACCESS, 0];
+    match call(nr::FACCESSAT, words) {
+        // It looks at the real ids alone, and so at no capability of a user that is not root (access(2)).
+        Err(crate::policy::EACCES) => call(nr::FACCESSAT2, words)
+            .map(drop)
+            .map_err(|_| crate::policy::EACCES),
+        other => other.map(drop),
+    }
 }
 
 pub(crate) fn prctl(option: usize, value: usize) -> Result<()> {

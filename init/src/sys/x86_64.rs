@@ -76,4 +76,5 @@ pub(super) mod nr {
     pub(crate) const SECCOMP: usize = 317;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const CLOSE_RANGE: usize = 436;
+    pub(crate) const FACCESSAT2: usize = 439;
 }

@@ -339,7 +339,9 @@ impl Draft<'_> {
             if controller != "cgroup" && !place.has(controller) {
                 return Err(lacking(
                     &field,
-                    format!("version 2 has no controller {controller} on this host"),
+                    format!(
+                        "invalid configuration: version 2 has no controller {controller} on this host"
+                    ),
                 ));
             }
             self.set("", &field, file.as_str(), value);

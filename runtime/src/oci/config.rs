@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shim::{Error, Result};
 
-use super::capabilities;
+use super::{capabilities, piped};
 use crate::regular::Source;
 
 /// Larger than any engine writes.
@@ -124,12 +124,23 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Reads a process.json, and as it stands in the file.
+/// Reads a process.json, and as it stands in the file. Where it says nothing of the user, that is `user`.
 ///
 /// # Errors
 /// As [`Config::read`].
-pub(super) fn process(file: &Path, warnings: &mut Vec<String>) -> Result<(Process, Value)> {
-    let mut value: Value = json(file)?;
+pub(super) fn process(
+    file: &Path,
+    user: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Result<(Process, Value)> {
+    let bytes = match piped::read(&source(file))? {
+        Some(bytes) => bytes,
+        None => bytes(file)?,
+    };
+    let mut value: Value = parse(file, &bytes)?;
+    if let (Some(user), Some(all)) = (user, value.as_object_mut()) {
+        all.entry("user").or_insert_with(|| user.clone());
+    }
     capabilities::drop_unknown(&mut value, warnings);
     let mut rest = value.clone();
     remove(Some(&mut rest), &OWN_OF_PROCESS);

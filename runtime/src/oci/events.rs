@@ -6,11 +6,22 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use shim::{Error, Result};
 
 use super::state::Container;
 use crate::cgroup::OutOfMemory;
+
+/// A line. Some who read it look at its beginning, so the order is runc's.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
 
 /// Prints what is used: once, or again and again until the container has ended, and then also each time that memory has
 /// run out.
@@ -25,7 +36,12 @@ pub(super) fn events(container: &Container, once: bool, interval: Duration) -> R
             .because("it has no cgroups")
             .hint("it was made with --cgroup-manager=disabled, or on a host that has none")
     })?;
-    let stats = || json!({ "type": "stats", "id": container.id.as_str(), "data": group.stats() });
+    let event = |kind, data| Event {
+        kind,
+        id: container.id.as_str(),
+        data,
+    };
+    let stats = || event("stats", Some(group.stats()));
     if once {
         return say(&stats()).map(drop);
     }
@@ -52,8 +68,7 @@ pub(super) fn events(container: &Container, once: bool, interval: Duration) -> R
             && watch
                 .as_mut()
                 .is_some_and(|watch| watch.has_happened(&group));
-        let oom = json!({ "type": "oom", "id": container.id.as_str() });
-        if ran_out && !say(&oom)? || ended {
+        if ran_out && !say(&event("oom", None))? || ended {
             return Ok(());
         }
         if next <= Instant::now() {
@@ -66,9 +81,13 @@ pub(super) fn events(container: &Container, once: bool, interval: Duration) -> R
 }
 
 /// Prints a line at once; false where nobody reads any more.
-fn say(event: &Value) -> Result<bool> {
+fn say(event: &Event<'_>) -> Result<bool> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{event}").and_then(|()| out.flush()) {
+    match serde_json::to_vec(event)
+        .map_err(io::Error::from)
+        .and_then(|line| out.write_all(&[&line, b"\n".as_slice()].concat()))
+        .and_then(|()| out.flush())
+    {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::io("write to", "standard output", &error)),

@@ -189,7 +189,9 @@ fn os_string(text: &CString) -> OsString {
 fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<(Given, Value)> {
     let own = config.spec.process().clone();
     if let Some(file) = &args.process {
-        let (mut given, value) = config::process(file, warnings)?;
+        let user = config.part(&["process", "user"]);
+        let user = Some(user).filter(|user| !user.is_null());
+        let (mut given, value) = config::process(file, user, warnings)?;
         if given.capabilities().is_none() {
             given.set_capabilities(own.and_then(|own| own.capabilities().clone()));
         }

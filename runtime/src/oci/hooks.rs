@@ -11,6 +11,7 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::{Hook as Given, Hooks as Lists};
@@ -41,8 +42,11 @@ impl Hooks {
         let Some(lists) = config.spec.hooks() else {
             return Ok(Self::default());
         };
-        let workdir = CString::new(config.bundle.as_os_str().as_bytes())
-            .map_err(|_| wrong("bundle", "contains a NUL byte"))?;
+        let text = |path: &Path| {
+            CString::new(path.as_os_str().as_bytes())
+                .map_err(|_| wrong("bundle", "contains a NUL byte"))
+        };
+        let workdir = text(&config.bundle)?;
         let read = |kind: &str, list: fn(&Lists) -> &Option<Vec<Given>>| {
             let given = list(lists).iter().flatten().enumerate();
             given
@@ -55,10 +59,18 @@ impl Hooks {
             without.for_each(|hook| hook.environment = callers_environment());
             Ok::<_, Error>(hooks)
         };
+        let mut create_container = outside("createContainer", Lists::create_container)?;
+        if let Some(root) = config.spec.root() {
+            // As with runc, they begin in what they are about.
+            let rootfs = text(&config.bundle.join(root.path()))?;
+            for hook in &mut create_container {
+                hook.workdir = Some(rootfs.clone());
+            }
+        }
         Ok(Self {
             prestart: outside("prestart", Lists::prestart)?,
             create_runtime: outside("createRuntime", Lists::create_runtime)?,
-            create_container: outside("createContainer", Lists::create_container)?,
+            create_container,
             start_container: read("startContainer", Lists::start_container)?,
             poststart: outside("poststart", Lists::poststart)?,
             poststop: outside("poststop", Lists::poststop)?,

@@ -340,18 +340,20 @@ pub(super) fn run(
     })
 }
 
-/// Sends a signal to PID 1, or to all processes in the container's cgroups, also when PID 1 has ended.
+/// Sends a signal to PID 1, or to `all` processes in the container's cgroups, also when PID 1 has ended: that nobody is left
+/// is no error then, as with runc.
 ///
 /// # Errors
-/// It has ended; nobody is left.
-pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
+/// It has ended.
+pub(super) fn kill(container: &Container, signal: i32, every: bool) -> Result<()> {
     const OP: &str = "send signal to container";
     let record = container.record();
-    let all = all || (signal == SIGKILL && record.as_ref().is_some_and(|record| !record.own_pids));
+    let all =
+        every || (signal == SIGKILL && record.as_ref().is_some_and(|record| !record.own_pids));
     if all && let Some(group) = record.and_then(|record| record.group()) {
         return match group.signal(signal)? {
-            true => Ok(()),
-            false => container.running(OP).map(drop),
+            false if !every => container.running(OP).map(drop),
+            _ => Ok(()),
         };
     }
     let (init, record): (OwnedFd, Record) = container.running(OP)?;

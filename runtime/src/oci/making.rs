@@ -144,7 +144,10 @@ impl Drop for Making {
 /// # Errors
 /// Those of the filesystem.
 pub(super) fn write_pid(path: &Path, pid: i32) -> Result<()> {
-    let failed = |error: &io::Error| Error::io("write pid file", path.display(), error);
+    let failed = |error: &io::Error| {
+        Error::io("write pid file", path.display(), error)
+            .hint("its directory must be there, and have room")
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&new, pid.to_string())

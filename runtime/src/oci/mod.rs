@@ -31,8 +31,10 @@ mod namespaces;
 mod net_devices;
 mod oom;
 mod passed;
+mod piped;
 mod plan;
 mod process;
+mod ps;
 mod readiness;
 mod record;
 mod rootless;
@@ -59,6 +61,8 @@ use crate::cli::Outcome;
 const SPECIFICATION: &str = "1.2.1";
 /// What a failure of our own is to engines.
 const EXIT_FAILED: u8 = 1;
+/// The same of `exec`, whose command may end with anything else: so it is with runc.
+const EXIT_EXEC_FAILED: u8 = 255;
 
 /// Whether a command line is of this front-end.
 #[must_use]
@@ -75,7 +79,8 @@ pub(crate) fn verbs() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Does what a command line asks for. An error is the last line of the log, too.
 ///
 /// # Errors
-/// The one error to print; its exit status is 1, or 126 or 127 where a program cannot be executed.
+/// The one error to print; its exit status is 1, or 126 or 127 where a program cannot be executed, and 255 where `exec`
+/// has failed before its command has begun.
 pub fn main(words: Vec<OsString>) -> Result<Outcome> {
     let mut globals = Globals::default();
     let rest = words::globals(words, &mut globals);
@@ -145,10 +150,15 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         }
         Request::Exec(args) => {
             let signals = signals::block_all()?;
-            exec::exec(&store.find(&args.id)?, &args, log, &signals)
+            let ended = store
+                .find(&args.id)
+                .and_then(|container| exec::exec(&container, &args, log, &signals));
+            ended.map_err(|error| error.exit(EXIT_EXEC_FAILED))
         }
         Request::List { json, quiet } => show::list(&store, json, quiet).map(Outcome::text),
-        Request::Ps(id, json) => show::processes(&store.find(&id)?, json).map(Outcome::text),
+        Request::Ps { id, json, options } => {
+            ps::processes(&store.find(&id)?, json, &options).map(Outcome::text)
+        }
         Request::Help(_) | Request::Version | Request::Features | Request::Spec { .. } => {
             Ok(Outcome::SILENT)
         }

@@ -27,6 +27,8 @@ pub(super) struct Mounts {
     pub(super) readonly: Vec<CString>,
     /// What is masked then.
     pub(super) masked: Vec<CString>,
+    /// Whether what is mounted on /dev becomes read-only then.
+    pub(super) readonly_dev: bool,
 }
 
 /// Decides.
@@ -40,7 +42,6 @@ pub(super) fn plan(
     places: &Places,
     warnings: &mut Vec<String>,
 ) -> Result<Mounts> {
-    let own_maps = places.id_maps.as_ref();
     let mut mounts = Mounts::default();
     for (index, entry) in given.iter().enumerate() {
         let field = format!("mounts[{index}]");
@@ -56,7 +57,7 @@ pub(super) fn plan(
         if options.bind {
             options.drop_filesystems(&field, warnings);
         }
-        mounts.add(entry, options, &field, bundle, (cgroups, own_maps))?;
+        mounts.add(entry, options, &field, bundle, (cgroups, places))?;
     }
     Ok(mounts)
 }
@@ -68,7 +69,7 @@ impl Mounts {
         mut options: Options,
         field: &str,
         bundle: &Path,
-        (cgroups, own_maps): (&View<'_>, Option<&IdMaps>),
+        (cgroups, places): (&View<'_>, &Places),
     ) -> Result<()> {
         let target = Target::new(given.destination())
             .map_err(|why| wrong(format!("{field}.destination"), why))?;
@@ -83,7 +84,13 @@ impl Mounts {
             });
             return Ok(());
         }
-        let is_procfs = kind == "proc" && !options.bind;
+        // Nobody gets a new procfs of a PID namespace that is not its own.
+        let is_hosts = options.bind && given.source().as_deref() == Some(Path::new("/proc"));
+        let is_procfs = if options.bind {
+            is_hosts && !places.own.names().any(|name| name == "pid")
+        } else {
+            kind == "proc"
+        };
         // What lies in the way of the kernel's own files lies in the way of masks, labels and sysctls, too.
         if target.is_in_proc() && !(is_procfs && target.components().len() == 1) {
             return Err(wrong(
@@ -101,12 +108,18 @@ impl Mounts {
                 let all = &mut options.recursive_change.set;
                 *all = all.with(Attributes::READONLY);
             }
-            let idmap = mappings(given, &options, own_maps, field)?;
+            let idmap = mappings(given, &options, places.id_maps.as_ref(), field)?;
             bind(given, &options, idmap, field, bundle)?
         } else {
             options.flatten();
             filesystem::new(given, kind, &options, field)?
         };
+        let mut attributes = options.attributes;
+        if matches!(content, Content::New { .. }) && target.to_string() == "/dev" {
+            // Devices, and what is mounted on /dev/pts and the like, are yet to be made in it.
+            self.readonly_dev = attributes.is_readonly();
+            attributes = attributes.without(Attributes::READONLY);
+        }
         self.list.push(Mount {
             make_target: true,
             shallow: matches!(content, Content::Bind { .. }),
@@ -114,7 +127,7 @@ impl Mounts {
             follow: may_follow(&target, kind, &options),
             target,
             content,
-            attributes: options.attributes,
+            attributes,
         });
         Ok(())
     }

@@ -67,9 +67,10 @@ pub(super) fn plan(
     rootless::check_groups(given, set_groups)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let places = namespaces::plan(&linux, outside.entered)?;
+    let has_new = |wanted| places.own.names().any(|name| name == wanted);
     let view = View {
         places: outside.cgroups,
-        own_namespace: places.own.names().any(|name| name == "cgroup"),
+        own_namespace: has_new("cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = mounts::plan(mounts, &config.bundle, &view, &places, warnings)?;
@@ -107,7 +108,7 @@ pub(super) fn plan(
             host_name: named("hostname", spec.hostname().as_ref())?,
             domain_name: named("domainname", spec.domainname().as_ref())?,
             time_offsets: namespaces::time_offsets(&linux, places.own)?,
-            loopback: places.own.names().any(|name| name == "network"),
+            loopback: has_new("network"),
             net_devices: net_devices::plan(&linux, &places)?,
             sysctls: sysctls(&linux, places.all(), spec.domainname().as_ref())?,
             devices: own_dev,
@@ -129,6 +130,7 @@ pub(super) fn plan(
             masked,
             readonly,
             closed_devices: false,
+            readonly_dev: mounts.readonly_dev,
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
         },
         set_groups,

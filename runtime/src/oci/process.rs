@@ -1,6 +1,6 @@
 //! `process` of config.json, and process.json: the process of a plan and what it may do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt as _;
@@ -34,11 +34,11 @@ pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<P
     let program = arguments
         .first()
         .ok_or_else(|| wrong("process.args", "is missing or empty"))?;
-    let variables = given.env().iter().flatten();
-    let mut environment = variables
+    let user = given.user();
+    let mut environment = variables(given.env().iter().flatten())
         .map(|line| text("process.env", line))
         .collect::<Result<Vec<_>>>()?;
-    let user = given.user();
+    environment.retain(|line| line.as_bytes() != b"HOME=");
     if !environment
         .iter()
         .any(|line| line.as_bytes().starts_with(b"HOME="))
@@ -66,6 +66,19 @@ pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<P
         personality: execution::personality(config)?,
         memory_policy: execution::memory_policy(config)?,
     })
+}
+
+/// Of those with one name the last, where it stands: getenv(3) would find the first.
+fn variables<'a>(
+    all: impl DoubleEndedIterator<Item = &'a String>,
+) -> impl Iterator<Item = &'a String> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<_> = all
+        .rev()
+        .filter(|line| seen.insert(line.split('=').next()))
+        .collect();
+    last.reverse();
+    last.into_iter()
 }
 
 /// What it may do. `filter` is `linux.seccomp` as JSON, and `file` what it stands in; `own_ids` is as in

@@ -1,6 +1,6 @@
-//! What is printed: state, list, ps, features.
+//! What is printed: state, list, features.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -113,44 +113,6 @@ pub(super) fn list(store: &Store, json: bool, quiet: bool) -> Result<String> {
         };
     }
     Ok(text)
-}
-
-/// `ps`: the processes in the container's cgroups, or without these in its PID namespace, by their numbers in the
-/// caller's.
-///
-/// # Errors
-/// It is not running.
-pub(super) fn processes(container: &Container, json: bool) -> Result<String> {
-    let (_init, record) = container.running("list the processes of container")?;
-    let numbers = match record.group() {
-        Some(group) => group.processes(),
-        None => of_namespace(container.look()?.pid.unwrap_or(0)),
-    };
-    let command = |pid: i32| {
-        let process = procfs::process::Process::new(pid).ok()?;
-        Some((pid, process.stat().ok()?.comm))
-    };
-    let members: Vec<_> = numbers.into_iter().filter_map(command).collect();
-    if json {
-        let numbers: Vec<i32> = members.iter().map(|(pid, _)| *pid).collect();
-        return json::line(&numbers);
-    }
-    let mut text = String::from("PID         COMMAND\n");
-    for (pid, command) in members {
-        let _ = writeln!(text, "{pid:<11} {command}");
-    }
-    Ok(text)
-}
-
-/// The processes that are in the same PID namespace as another one.
-fn of_namespace(pid: i32) -> BTreeSet<i32> {
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(pid);
-    let all = procfs::process::all_processes();
-    let numbers = all.into_iter().flatten().flatten().map(|one| one.pid);
-    numbers
-        .filter(|pid| own.is_some() && namespace(*pid) == own)
-        .collect()
 }
 
 /// `features`: what this version does, and nothing that comes later.

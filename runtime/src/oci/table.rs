@@ -352,9 +352,9 @@ pub(super) static VERBS: &[Row] = &[
         id: Action::Ps,
         group: "",
         name: "ps",
-        operands: "ID",
+        operands: "ID [PS-OPTION...]",
         about: "list the processes of a container",
-        notes: "",
+        notes: "The table is that of ps(1), with these options or with -ef.",
         flags: &[FORMAT],
     },
     Verb {

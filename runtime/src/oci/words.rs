@@ -80,7 +80,12 @@ pub(super) enum Request {
         json: bool,
         quiet: bool,
     },
-    Ps(ContainerId, bool),
+    Ps {
+        id: ContainerId,
+        json: bool,
+        /// Those of ps(1).
+        options: Vec<OsString>,
+    },
     Features,
     Spec {
         bundle: PathBuf,
@@ -387,6 +392,14 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
             Word::Operand(id) if verb.id == Action::Exec => {
                 return given.exec(verb, &id, scan.rest()).map(Request::Exec);
             }
+            // Likewise of a ps.
+            Word::Operand(id) if verb.id == Action::Ps => {
+                return Ok(Request::Ps {
+                    id: ContainerId::new(&id)?,
+                    json: given.json,
+                    options: scan.rest(),
+                });
+            }
             Word::Operand(operand) => given.operands.push(operand),
         }
     }
@@ -437,11 +450,7 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
             interval: given.interval.unwrap_or(INTERVAL),
             id: given.id(&scan)?,
         },
-        Action::Exec => return Err(scan.lacks("ID", "missing").into()),
-        Action::Ps => {
-            let json = given.json;
-            Request::Ps(given.id(&scan)?, json)
-        }
+        Action::Exec | Action::Ps => return Err(scan.lacks("ID", "missing").into()),
         Action::List => Request::List {
             json: given.json,
             quiet: given.quiet,

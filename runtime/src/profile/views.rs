@@ -69,6 +69,7 @@ pub(super) fn confined(thermal: &[CString]) -> Views {
         masked,
         readonly: paths(READONLY),
         closed_devices: true,
+        readonly_dev: false,
         readonly_root: false,
     }
 }

@@ -1,6 +1,6 @@
 //! Where something is mounted: a path inside, as a value.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
@@ -12,8 +12,8 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     components: Vec<CString>,
-    /// From the root to each of them: `a`, `a/b`, `a/b/c`.
-    ways: Vec<CString>,
+    /// The same as a path from the root: `a/b/c`.
+    way: CString,
 }
 
 impl Target {
@@ -35,7 +35,7 @@ impl Target {
             _ if !path.is_absolute() => Err("it is not absolute"),
             None => Err("it is the root directory"),
             Some(_) => Ok(Self {
-                ways: ways(&components),
+                way: way(&components),
                 components,
             }),
         }
@@ -67,9 +67,9 @@ impl Target {
         &self.components
     }
 
-    /// The ways to them from the root, without a slash in front.
-    pub(super) fn ways(&self) -> &[CString] {
-        &self.ways
+    /// The way from the root, without a slash in front.
+    pub(super) fn way(&self) -> &CStr {
+        &self.way
     }
 
     /// Whether it is `other` or lies below it.
@@ -79,12 +79,10 @@ impl Target {
     }
 }
 
-fn ways(components: &[CString]) -> Vec<CString> {
+fn way(components: &[CString]) -> CString {
     let names: Vec<&[u8]> = components.iter().map(|name| name.to_bytes()).collect();
-    let ways = (1..=names.len()).filter_map(|count| names.get(..count));
     // Joined from what has no NUL byte.
-    ways.filter_map(|names| CString::new(names.join(&b'/')).ok())
-        .collect()
+    CString::new(names.join(&b'/')).unwrap_or_default()
 }
 
 impl fmt::Display for Target {

@@ -14,6 +14,12 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::Target;
 use crate::rootdir::RootDir;
+use crate::sys::tree;
+
+/// The longest path, with its NUL byte (PATH_MAX).
+const LONGEST: usize = 4096;
+/// How many symlinks that lead to nothing may lead to each other.
+const LINKS: usize = 8;
 
 /// What the place has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,42 +64,126 @@ pub(crate) fn make_directory(target: &Target) {
 }
 
 /// As [`open`], but symlinks on the way, and the target itself if it is one, are followed as a process inside would do it.
-/// They never lead out, and never into a procfs, which is the kernel's. One whose own target is missing is not made good.
+/// They never lead out, and never into a procfs, which is the kernel's. Where one leads to what is missing, that is made.
 pub(super) fn open_following(
     target: &Target,
     wanted: Wanted,
     make: bool,
 ) -> Result<OwnedFd, Errno> {
+    follow(Way::new(), target.way().to_bytes(), wanted, make, LINKS)
+}
+
+/// What lies behind `text`, a path or the text of a symlink, at the end of `way`.
+fn follow(
+    mut way: Way,
+    text: &[u8],
+    wanted: Wanted,
+    make: bool,
+    links: usize,
+) -> Result<OwnedFd, Errno> {
     let root = RootDir::here()?;
-    let mut parent = RootDir::here()?;
-    let last = target.components().len();
-    for (number, (name, way)) in (1..).zip(target.components().iter().zip(target.ways())) {
-        let wanted = if number == last {
-            wanted
-        } else {
-            Wanted::Directory
+    let mut parent = RootDir::from(root.open_inside(way.path()?, OFlag::O_PATH)?);
+    let mut names = text
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+        .peekable();
+    while let Some(next) = names.next() {
+        let wanted = match names.peek() {
+            Some(_) => Wanted::Directory,
+            None => wanted,
         };
-        let look = || {
-            let found = root.open_inside(way.as_c_str(), OFlag::O_PATH)?;
-            if fstatfs(&found)?.filesystem_type() == PROC_SUPER_MAGIC {
-                return Err(Errno::ELOOP);
-            }
-            match (wanted, is_directory(&found)?) {
-                (Wanted::Directory, false) => Err(Errno::ENOTDIR),
-                (Wanted::File, true) => Err(Errno::EISDIR),
-                _ => Ok(found),
-            }
-        };
-        let found = match look() {
-            Err(Errno::ENOENT) if make => {
+        let before = way.clone();
+        way.push(next)?;
+        let name = way.since(&before)?;
+        let found = match look_inside(&root, &way, wanted) {
+            Err(Errno::ENOENT) if make && next != b".." => {
                 make_it(&parent, name, wanted)?;
-                look()?
+                match look_inside(&root, &way, wanted) {
+                    // There is a symlink, and nothing where it leads.
+                    Err(Errno::ENOENT) => {
+                        let links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
+                        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+                        let link = parent.open_plain(name, flags, Mode::empty())?;
+                        let mut text = [0; LONGEST + 1];
+                        let text = tree::read_link(&link, &mut text)?.to_bytes();
+                        let way = if text.starts_with(b"/") {
+                            Way::new()
+                        } else {
+                            before
+                        };
+                        follow(way, text, wanted, make, links)?
+                    }
+                    found => found?,
+                }
             }
             found => found?,
         };
         parent = RootDir::from(found);
     }
     Ok(parent.into())
+}
+
+/// What a process inside would find at the end of a way.
+fn look_inside(root: &RootDir, way: &Way, wanted: Wanted) -> Result<OwnedFd, Errno> {
+    let found = root.open_inside(way.path()?, OFlag::O_PATH)?;
+    if fstatfs(&found)?.filesystem_type() == PROC_SUPER_MAGIC {
+        return Err(Errno::ELOOP);
+    }
+    match (wanted, is_directory(&found)?) {
+        (Wanted::Directory, false) => Err(Errno::ENOTDIR),
+        (Wanted::File, true) => Err(Errno::EISDIR),
+        _ => Ok(found),
+    }
+}
+
+/// A path from the root, without a slash in front, that grows.
+#[derive(Clone)]
+struct Way {
+    bytes: [u8; LONGEST],
+    /// Where the path ends; zero bytes follow.
+    end: usize,
+}
+
+impl Way {
+    fn new() -> Self {
+        Self {
+            bytes: [0; LONGEST],
+            end: 0,
+        }
+    }
+
+    fn push(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let begin = self.end + usize::from(self.end > 0);
+        let end = begin + name.len();
+        // One byte stays zero.
+        if end >= LONGEST {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if let Some(slash) = self.bytes.get_mut(self.end).filter(|_| begin > self.end) {
+            *slash = b'/';
+        }
+        let room = self.bytes.get_mut(begin..end).ok_or(Errno::ENAMETOOLONG)?;
+        room.copy_from_slice(name);
+        self.end = end;
+        Ok(())
+    }
+
+    /// The name that was added to what it was before.
+    fn since(&self, before: &Self) -> Result<&CStr, Errno> {
+        text_at(&self.bytes, before.end + usize::from(before.end > 0))
+    }
+
+    fn path(&self) -> Result<&CStr, Errno> {
+        match self.end {
+            0 => Ok(c"."),
+            _ => text_at(&self.bytes, 0),
+        }
+    }
+}
+
+fn text_at(bytes: &[u8], begin: usize) -> Result<&CStr, Errno> {
+    let rest = bytes.get(begin..).ok_or(Errno::ENAMETOOLONG)?;
+    CStr::from_bytes_until_nul(rest).map_err(|_| Errno::ENAMETOOLONG)
 }
 
 fn step(parent: &RootDir, name: &CStr, wanted: Wanted, make: bool) -> Result<OwnedFd, Errno> {

@@ -96,6 +96,9 @@ pub struct Views {
     /// Whether device nodes of the root filesystem are out of order, but for those that every program may expect. An
     /// image may bring a node of the host's disk, and no device cgroup is in its way.
     pub closed_devices: bool,
+    /// Whether the filesystem that is mounted on /dev is read-only once all has been made in it; mounts below it are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub readonly_dev: bool,
     /// Whether the root filesystem itself is read-only inside; mounts below it are not.
     pub readonly_root: bool,
 }

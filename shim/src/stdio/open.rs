@@ -4,12 +4,14 @@
 //! Every path (`/dev/null`, `/dev/ptmx`, `/proc/self/fd`) is looked up here and none later: once the client has joined
 //! the container's mount namespace, such a path would be the container's to answer.
 
+use std::io::IsTerminal as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, unlockpt};
 use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Gid, Uid, dup2_stdin, dup2_stdout, fchown, pipe2};
 
 use super::end::{End, set_nonblocking};
@@ -234,13 +236,20 @@ impl Stdio {
         terminal.map_or(Ok(()), |terminal| set_size(master, terminal, &self.caller))
     }
 
-    /// Takes that terminal, to relay it.
+    /// Takes that terminal, to relay it. Where our stdout is no terminal, lines end as the command has written them: no
+    /// carriage return is put before the newline, as runc has it.
     ///
     /// # Errors
     /// As [`Stdio::set_size`].
     pub(crate) fn adopt(&mut self, master: OwnedFd) -> Result<()> {
         let failed = |errno| Error::new("take the container's terminal").errno(errno);
         let slave = tty::open_peer(&master).map_err(failed)?;
+        let [_, stdout, _] = &self.caller.streams;
+        if !stdout.as_ref().is_some_and(OwnedFd::is_terminal) {
+            let mut mode = tcgetattr(&slave).map_err(failed)?;
+            mode.output_flags.remove(OutputFlags::ONLCR);
+            tcsetattr(&slave, SetArg::TCSANOW, &mode).map_err(failed)?;
+        }
         set_nonblocking(&master).map_err(failed)?;
         self.pty = Some(Pty { master, slave });
         Ok(())

@@ -127,6 +127,7 @@ impl Step {
             Self::TakeNull => "take the null device over into",
             Self::TakeNodes | Self::CloseDevices => "close the devices of",
             Self::ShowProc | Self::Mask(_) | Self::ProtectPath(_) => "restrict the view of",
+            Self::ProtectDev => "make read-only the /dev of",
             Self::ProtectRoot => "make read-only",
             Self::DieWithClient | Self::AwaitRecord | Self::ExecuteInit => "start init in",
             Self::Init(_) => "prepare the command in",

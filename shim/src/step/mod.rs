@@ -107,6 +107,8 @@ pub enum Step {
     ProtectPath(usize),
     /// The image's device nodes stop working; the harmless ones are the host's from now on.
     CloseDevices,
+    /// The container's own /dev, in which all has been made by now, is made read-only.
+    ProtectDev,
     /// The root filesystem is made read-only.
     ProtectRoot,
     /// The procfs goes to the client.

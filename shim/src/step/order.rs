@@ -137,6 +137,7 @@ impl Step {
         steps.extend((0..views.masked.len()).map(Self::Mask));
         steps.extend((0..views.readonly.len()).map(Self::ProtectPath));
         steps.extend(views.closed_devices.then_some(Self::CloseDevices));
+        steps.extend(views.readonly_dev.then_some(Self::ProtectDev));
         steps.extend(views.readonly_root.then_some(Self::ProtectRoot));
         if shown {
             steps.extend([Self::SendProc, Self::AttachProc, Self::AwaitProc]);

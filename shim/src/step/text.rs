@@ -117,6 +117,7 @@ impl Step {
             Self::ShowConsole => "move_mount(open_tree(peer, OPEN_TREE_CLONE), /dev/console)",
             Self::ShowProc => "move_mount(procfs, /proc), open_tree(/proc, OPEN_TREE_CLONE), ro",
             Self::MakeWorkdir => "mkdir(working directory)",
+            Self::ProtectDev => "mount_setattr(/dev, ro)",
             Self::ProtectRoot => "mount_setattr(/, ro)",
             Self::OwnRootfs => "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))",
             Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)",

@@ -113,5 +113,5 @@ fn an_exec_has_the_containers_sets_and_more_when_asked() {
     let done = bundle
         .call(&["exec", "--cap", "NOSUCH", "one", "true"])
         .done();
-    done.expect_refused(&[1]);
+    done.expect_refused(&[255]);
 }

@@ -83,24 +83,26 @@ fn what_cannot_be_executed_is_told_and_leaves_no_process() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
     bundle.ok(&["run", "-d", "one"]);
-    for (program, code) in [("nosuch", 127), ("/etc/passwd", 126)] {
+    for (program, word) in [("nosuch", "ENOENT"), ("/etc/passwd", "EACCES")] {
         let path = process(&bundle, "", |process| process["args"] = json!([program]));
         for detach in [
             &["exec", "-p", &path, "one"][..],
             &["exec", "-d", "-p", &path, "one"],
         ] {
-            bundle.call(detach).done().expect_refused(&[code]);
+            let done = bundle.call(detach).done();
+            done.expect_refused(&[255]);
+            assert!(done.err_text().contains(word), "{}", done.err_text());
         }
     }
     let path = process(&bundle, "", |process| process["terminal"] = true.into());
     let done = bundle.call(&["exec", "-d", "-p", &path, "one"]).done();
-    done.expect_refused(&[1]);
+    done.expect_refused(&[255]);
     assert!(done.err_text().contains("process.terminal"));
     assert_eq!(bundle.ok(&["ps", "one"]).lines().count(), 2);
     bundle.ok(&["kill", "one", "KILL"]);
     bundle.await_status("one", "stopped");
     let path = process(&bundle, "", |_| {});
     let done = bundle.call(&["exec", "-p", &path, "one"]).done();
-    done.expect_refused(&[1]);
+    done.expect_refused(&[255]);
     assert!(done.err_text().contains("container not running"));
 }

@@ -86,12 +86,12 @@ fn each_hook_is_run_in_its_place_with_the_state() {
         };
         assert_eq!(state["pid"], lives, "{line}");
         assert_eq!(words[1], "b");
-        let place = if words[0] == "startContainer" {
-            "/"
-        } else {
-            bundle_dir.to_str().unwrap()
+        let place = match words[0] {
+            "startContainer" => "/".into(),
+            "createContainer" => bundle_dir.join("rootfs"),
+            _ => bundle_dir.clone(),
         };
-        assert_eq!(words[2], place, "{line}");
+        assert_eq!(words[2], place.to_str().unwrap(), "{line}");
         let own = if inside { &of_container } else { &of_host };
         assert_eq!(words[3], own.to_str().unwrap(), "{line}");
     }

@@ -13,6 +13,7 @@ mod engines_systemd;
 mod exec;
 mod exec_words;
 mod execution;
+mod familiar;
 mod hooks;
 mod hostile;
 mod large;

@@ -157,6 +157,33 @@ fn a_bind_may_have_an_id_map() {
 }
 
 #[test]
+fn where_a_symlink_leads_to_nothing_that_is_made() {
+    let Some(world) = World::new() else { return };
+    let script = "cat /one/more/file /two; ls -d /a/b/more/file /c/d";
+    let bundle = Bundle::new(&world, script, |_| {});
+    let source = world.dir.join("source");
+    fs::write(&source, "mounted\n").unwrap();
+    fs::create_dir_all(bundle.file("deep")).unwrap();
+    for (text, link) in [
+        ("/../a/b", "one"),
+        ("deep/up", "two"),
+        ("../c/d", "deep/up"),
+    ] {
+        symlink(text, bundle.file(link)).unwrap();
+    }
+    let mut config = bundle.config();
+    for target in ["/one/more/file", "/two"] {
+        let entry = json!({ "source": source, "options": ["bind"] });
+        mount(&mut config, target, entry);
+    }
+    bundle.write(&config);
+    let expected = "mounted\nmounted\n/a/b/more/file\n/c/d";
+    assert_eq!(bundle.ok(&["run", "one"]), expected);
+    assert!(bundle.file("c/d").is_file());
+    assert!(!world.dir.join("c").exists() && !bundle.dir.join("c").exists());
+}
+
+#[test]
 fn symlinks_on_the_way_to_a_target_stay_inside() {
     let Some(world) = World::new() else { return };
     let sentinel = world.dir.join("sentinel");
@@ -172,7 +199,7 @@ fn symlinks_on_the_way_to_a_target_stay_inside() {
     let there = bundle.file(sentinel.strip_prefix("/").unwrap().to_str().unwrap());
     fs::create_dir_all(&there).unwrap();
     symlink("/proc", bundle.file("kernel")).unwrap();
-    symlink("nosuch", bundle.file("dangling")).unwrap();
+    symlink("dangling", bundle.file("dangling")).unwrap();
     let good = bundle.config();
     let entry = || json!({ "source": source, "options": ["bind"] });
     let mut config = good.clone();
@@ -183,7 +210,7 @@ fn symlinks_on_the_way_to_a_target_stay_inside() {
     assert_eq!(bundle.ok(&["run", "one"]), "inside");
     assert!(there.join("made").is_dir());
     assert_eq!(fs::read_dir(&sentinel).unwrap().count(), 0);
-    for (target, told) in [("/kernel/sys", "ELOOP"), ("/dangling", "ENOENT")] {
+    for (target, told) in [("/kernel/sys", "ELOOP"), ("/dangling", "ELOOP")] {
         let mut config = good.clone();
         mount(&mut config, target, entry());
         bundle.write(&config);

@@ -44,6 +44,22 @@ fn a_root_that_cannot_be_pivoted_is_covered() {
 }
 
 #[test]
+fn no_procfs_of_the_hosts_is_left_below_a_root_that_is_covered() {
+    let Some(world) = World::new() else { return };
+    let script = "unshare -mrpf mount -t proc none /proc 2>&1; echo $?";
+    let bundle = Bundle::new(&world, script, |config| {
+        for set in ["bounding", "permitted"] {
+            let set = &mut config["process"]["capabilities"][set];
+            set.as_array_mut().unwrap().push("CAP_SETFCAP".into());
+        }
+    });
+    // A second procfs lies on the host's there.
+    let host = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
+    let told = bundle.call(&["run", "--no-pivot", "one"]).wrap(host).text();
+    assert!(told.contains("denied") && told.ends_with("\n1"), "{told}");
+}
+
+#[test]
 fn commands_join_a_container_that_covers_the_root() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});

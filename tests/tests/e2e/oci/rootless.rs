@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tests::{Image, Run, Snapshot, binary, processes_of, until};
+use tests::{Image, Run, Snapshot, binary, processes_of, until, without_hosts};
 
 use crate::rootless::{GRANTED, User};
 
@@ -34,6 +34,7 @@ impl Bundle {
             bundle.dir.to_str().unwrap(),
         ]);
         bundle.change(|config| {
+            without_hosts(config);
             config["process"]["terminal"] = false.into();
             config["process"]["args"] = json!(["sh", "-c", script]);
         });

@@ -270,7 +270,7 @@ fn a_process_that_joins_runs_on_the_processors_that_it_is_given() {
     let missing = json!({ "final": "60000" });
     let path = process(&bundle, shell, "execCPUAffinity", missing);
     let done = bundle.call(&["exec", "-p", &path, "one"]).done();
-    done.expect_refused(&[1]);
+    done.expect_refused(&[255]);
     assert!(
         done.err_text()
             .contains(r#"process.execCPUAffinity.final": EINVAL"#),
