@@ -67,6 +67,7 @@ fn steps(criterion: &mut Criterion) {
         privileges: Privileges::default(),
         set_groups: true,
         detached: false,
+        shared_root: false,
         keeps_keyring: false,
         process: Process {
             arguments: vec![CString::from(c"true")],

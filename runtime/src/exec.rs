@@ -34,6 +34,7 @@ pub fn exec(args: &ExecArgs, dirs: &Dirs, signals: &SignalFd) -> Result<Outcome>
         privileges: Privileges::default(),
         set_groups: host::may_set_groups(),
         detached: false,
+        shared_root: false,
         keeps_keyring: false,
         stdio: process::plan_stdio(&args.process),
         rootfs: rootfs.path,

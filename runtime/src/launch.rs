@@ -169,6 +169,7 @@ fn plan(
         cgroups: Vec::new(),
         pauses: false,
         no_pivot: false,
+        shared_root: None,
         keeps_keyring: false,
         propagation: None,
         system: System::default(),

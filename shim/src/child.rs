@@ -21,6 +21,7 @@ use crate::console;
 use crate::mounts::{self, Parcel, Unpacking};
 use crate::plan::{Launch, Process, System};
 use crate::procfs::{self, ProcfsOrigin};
+use crate::shared_root::{self, Root};
 use crate::step::Step;
 use crate::sys::mount::{
     Change, Filesystem, Propagation, attach, attr, clone_tree, set_attributes_at,
@@ -44,6 +45,9 @@ pub(crate) struct Child<'a> {
     pub(crate) uid: u32,
     /// The command.
     pub(crate) process: Option<&'a Process>,
+    /// The root of a container that has no mount namespace of its own: attached by the first process of it, and entered by
+    /// the others.
+    pub(crate) root: Option<Root<'a>>,
     /// What the mounts need of the host.
     pub(crate) mounts: Option<&'a Parcel>,
     /// The client's end of the same socket, of which the fork has made a copy: as long as that is open, the death of
@@ -141,6 +145,21 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             let tree = clone_tree(&here, true)?;
             attach(&tree, &here)?;
             fchdir(&tree)
+        }
+        Step::AttachRoot => {
+            let path = child
+                .launch
+                .and_then(|launch| launch.shared_root.as_deref());
+            match (child.root, path) {
+                (Some(Root::New(root)), Some(path)) => root.attach(path),
+                _ => Err(Errno::EBADF),
+            }
+        }
+        Step::EnterRoot => {
+            if let Some(Root::Joined(root)) = child.root {
+                fchdir(root)?;
+            }
+            shared_root::enter()
         }
         Step::PivotRoot => {
             // pivot_root(2): old and new root may be the same directory, the old one

@@ -100,7 +100,7 @@ pub fn exec(plan: &Exec, leader: Leader, signals: &SignalFd) -> Result<Ended, Fa
     let lifelines = Lifelines {
         liveness: Some(heard.as_fd()),
         procfs: Some(procfs.as_fd()),
-        hold: None,
+        ..Lifelines::default()
     };
     // If we are killed, somebody has to reap the attendant, and until that is done the kernel does not let the
     // container's PID namespace end (zap_pid_ns_processes). The reaper of our own surroundings may take its time; our

@@ -21,6 +21,7 @@ use crate::mounts;
 use crate::pipes;
 use crate::plan::{Exec, Launch, Plan};
 use crate::rootdir::RootDir;
+use crate::shared_root::{Root, SharedRoot};
 use crate::spawn::{self, Birth, Lifelines, Spawned};
 use crate::stdio::{self, Stdio};
 use crate::step::{Step, cannot_execute};
@@ -44,6 +45,8 @@ pub struct Outside<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// A connected socket that its terminal is sent to.
     pub console: Option<BorrowedFd<'a>>,
+    /// Where it has no mount namespace of its own: the copy of its root filesystem that it attaches.
+    pub root: Option<&'a SharedRoot>,
 }
 
 /// A process that has been made: ended when dropped, unless it is let go or stayed with.
@@ -141,6 +144,7 @@ pub fn create<'p>(
     let stdio = stdio::open(&plan.stdio, (0, 0))?;
     let lifelines = Lifelines {
         hold: Some([hold.start.as_fd(), hold.answer.as_fd()]),
+        root: outside.root.map(Root::New),
         ..Lifelines::default()
     };
     // As in launch: the child finds ROOTFS in its own copy of the mount table.
@@ -187,7 +191,16 @@ pub fn create<'p>(
     }
 }
 
-/// Starts a command in the container that `leader` is PID 1 of, and returns when it has been executed.
+/// The container that a command joins.
+#[derive(Debug, Clone, Copy)]
+pub struct Inside<'a> {
+    /// PID 1 of it.
+    pub leader: BorrowedFd<'a>,
+    /// Where it has no mount namespace of its own: its root.
+    pub root: Option<BorrowedFd<'a>>,
+}
+
+/// Starts a command in a container, and returns when it has been executed.
 ///
 /// `born`, `console` and `listening` are as in [`create`]. The calling process stays where it is.
 ///
@@ -195,7 +208,7 @@ pub fn create<'p>(
 /// As [`crate::exec::exec`].
 pub fn start<'p>(
     plan: &'p Exec,
-    leader: BorrowedFd<'_>,
+    inside: Inside<'_>,
     console: Option<BorrowedFd<'_>>,
     born: impl FnOnce(Pid) -> Result<()>,
     listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
@@ -205,10 +218,13 @@ pub fn start<'p>(
     let stdio = stdio::open(&plan.stdio, (0, 0))?;
     process::hide_from_tracers().map_err(|errno| Step::HideFromTracers.failure(words, errno))?;
     let birth = Birth::Among {
-        leader,
+        leader: inside.leader,
         parent: Parent::Caller,
     };
-    let lifelines = Lifelines::default();
+    let lifelines = Lifelines {
+        root: inside.root.map(Root::Joined),
+        ..Lifelines::default()
+    };
     let spawned = spawn::spawn(words, Role::Run, &stdio, &lifelines, None, birth, &init)?;
     let mut held = Held {
         plan: words,

@@ -20,7 +20,7 @@ use nix::unistd::{
 
 use crate::ended::Ended;
 use crate::error::{Error, Result};
-use crate::held;
+use crate::held::{self, Inside};
 use crate::plan::{Exec, Namespaces};
 use crate::sealed;
 use crate::sys::clone::{Clone as Cloned, Parent, Refused, clone_into, clone3};
@@ -102,7 +102,7 @@ impl Hook {
     pub fn run_inside(
         &self,
         plan: &Exec,
-        leader: BorrowedFd<'_>,
+        inside: Inside<'_>,
         state: &[u8],
         listening: impl FnMut(Pid, OwnedFd) -> Result<()>,
     ) -> Result<()> {
@@ -115,7 +115,7 @@ impl Hook {
             number = Some(pid);
             Ok(())
         };
-        let started = held::start(plan, leader, None, born, listening);
+        let started = held::start(plan, inside, None, born, listening);
         drop(own);
         let held = started.map_err(|failure| Error::from(failure).flags(self.name.clone()))?;
         let ended = self.wait(number, held.pidfd())?;

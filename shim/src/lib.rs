@@ -39,6 +39,12 @@ pub mod plan;
 pub mod procfs;
 pub mod rootdir;
 mod sealed;
+#[deny(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+pub mod shared_root;
 pub mod signals;
 mod spawn;
 pub mod stdio;

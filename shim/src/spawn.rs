@@ -15,6 +15,7 @@ use crate::exec::Failure;
 use crate::mounts::Parcel;
 use crate::plan::{Capabilities, Plan, Process};
 use crate::sealed;
+use crate::shared_root::Root;
 use crate::stdio::Stdio;
 use crate::step::{Side, Step};
 use crate::sys::clone::{
@@ -93,6 +94,8 @@ pub(crate) struct Lifelines<'a> {
     pub(crate) liveness: Option<BorrowedFd<'a>>,
     /// Root of the container's procfs.
     pub(crate) procfs: Option<BorrowedFd<'a>>,
+    /// The container's root, where it has no mount namespace of its own.
+    pub(crate) root: Option<Root<'a>>,
     /// Where a held command hears that it is to start, and where it answers.
     pub(crate) hold: Option<[BorrowedFd<'a>; 2]>,
 }
@@ -160,6 +163,7 @@ pub(crate) fn spawn(
         },
         uid: spec.uid,
         process: workload,
+        root: lifelines.root,
         mounts,
         client: client.as_raw_fd(),
         report: other.as_fd(),

@@ -83,7 +83,12 @@ pub(super) fn exec(
     };
     let listening =
         |pid, fd| listener::pass_on(listener.as_ref(), container, Status::Running, pid, &fd);
-    let start = || held::start(&plan, init.as_fd(), console, born, listening).map_err(Error::from);
+    let root = record.root_of(seen.pid)?;
+    let inside = held::Inside {
+        leader: init.as_fd(),
+        root: root.as_ref().map(|root| root.as_fd()),
+    };
+    let start = || held::start(&plan, inside, console, born, listening).map_err(Error::from);
     let held = standing.affinity.begin(start)?;
     if args.detach {
         held.leave();
@@ -139,6 +144,7 @@ fn plan(
         process,
         set_groups,
         detached: true,
+        shared_root: record.shared_root.is_some(),
         keeps_keyring: record.keeps_keyring,
         stdio: process::stdio(&given, preserved)?,
         rootfs: rootfs.path,

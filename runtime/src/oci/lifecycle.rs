@@ -26,6 +26,7 @@ use super::net_devices::{self, NetDevices};
 use super::readiness::Readiness;
 use super::record::Record;
 use super::scheduling::Scheduling;
+use super::shared_root::SharedRoot;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
 use super::{absolute, console, exec, limits, oom, readiness, show, time};
@@ -84,6 +85,9 @@ fn make<T>(
     let making = store.make(&args.id)?;
     record.cgroups = cgroups.places.clone();
     record.hooks = hooks.any();
+    let shared_root = SharedRoot::make(&plan, &rootfs)?;
+    let (shared_root, root) = shared_root.unzip();
+    record.shared_root = shared_root;
     making.write(&record)?;
     making.put(CONFIG, &config.bytes)?;
     if says_ready {
@@ -98,6 +102,7 @@ fn make<T>(
     let outside = held::Outside {
         cgroup: group.as_ref().and_then(Group::birthplace),
         console,
+        root: root.as_ref(),
     };
     let mut begun = false;
     let born = |pid, inside| {
@@ -259,12 +264,17 @@ fn start(container: &Container, log: &mut Option<Log>) -> Result<()> {
     };
     if !hooks.start_container.is_empty() {
         let state = show::for_hooks(container, Status::Created)?;
+        let root = record.root_of(seen.pid)?;
+        let inside = held::Inside {
+            leader: init.as_fd(),
+            root: root.as_ref().map(|root| root.as_fd()),
+        };
         for hook in &hooks.start_container {
             let done = exec::hook(container, record, hook).and_then(|(plan, listener)| {
                 let listening = |pid, fd| {
                     listener::pass_on(listener.as_ref(), container, Status::Created, pid, &fd)
                 };
-                hook.run_inside(&plan, init.as_fd(), &state, listening)
+                hook.run_inside(&plan, inside, &state, listening)
             });
             if let Err(error) = done {
                 return ended(error.exit(EXIT_OWN));

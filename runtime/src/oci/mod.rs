@@ -39,6 +39,7 @@ mod readiness;
 mod record;
 mod rootless;
 mod scheduling;
+mod shared_root;
 mod show;
 mod state;
 mod table;

@@ -56,9 +56,6 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
             continue;
         };
         let field = format!("{field}.path");
-        if name == "mount" {
-            return Err(only_own(field));
-        }
         if !path.is_absolute() {
             return Err(wrong(field, "is not absolute"));
         }
@@ -79,11 +76,16 @@ pub(super) fn plan(linux: &Linux, entered: Option<&IdMaps>) -> Result<Places> {
             joined.push(one);
         }
     }
-    if !seen.contains(&"mount") {
-        return Err(only_own("linux.namespaces without mount"));
-    }
     let own =
         Namespaces::from_names(own).ok_or_else(|| wrong("linux.namespaces", "unknown type"))?;
+    let own_ids = seen.contains(&"user") || entered.is_some();
+    if own_ids && !own.has_mount() {
+        return Err(wrong(
+            "linux.namespaces",
+            "with ids of its own a container has a mount namespace of its own",
+        )
+        .hint("nobody may mount in somebody else's: add { \"type\": \"mount\" }"));
+    }
     if !seen.contains(&"user") {
         refuse_maps(linux)?;
     }
@@ -123,13 +125,6 @@ pub(super) fn time_offsets(linux: &Linux, own: Namespaces) -> Result<CString> {
         lines.push_str(&format!("{clock} {seconds} {nanoseconds}\n"));
     }
     CString::new(lines).map_err(|_| wrong(FIELD, "contains a NUL byte"))
-}
-
-/// What a container mounts would stay in a namespace that goes on without it, and the change of its root would be one for
-/// everybody in there.
-fn only_own(field: impl std::fmt::Display) -> Error {
-    wrong(field, "a container has a mount namespace of its own")
-        .hint("docs/oci.md says what would be left in one that is not")
 }
 
 fn name(kind: LinuxNamespaceType) -> &'static str {

@@ -1,6 +1,7 @@
 //! A bundle's configuration becomes the plan of a launch that waits to be started. Looks at the host, changes nothing.
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use oci_spec::runtime::Linux;
 use serde_json::Value;
@@ -102,6 +103,10 @@ pub(super) fn plan(
         cgroups: outside.cgroups.paths().collect(),
         pauses: outside.pauses,
         no_pivot: outside.no_pivot,
+        shared_root: match places.own.has_mount() {
+            true => None,
+            false => Some(path_of(rootfs)?),
+        },
         keeps_keyring: outside.keeps_keyring,
         propagation: propagation(&linux)?,
         system: System {
@@ -140,6 +145,11 @@ pub(super) fn plan(
         stop_signal: None,
         stdio: process::stdio(given, preserved)?,
     })
+}
+
+fn path_of(rootfs: &Rootfs) -> Result<CString> {
+    let path = rootfs.path.as_os_str().as_bytes();
+    CString::new(path).map_err(|_| wrong("root.path", "contains a NUL byte"))
 }
 
 /// `linux.rootfsPropagation`: slaves of the host's are what mounts are anyway.

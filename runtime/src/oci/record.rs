@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use shim::Result;
 use shim::net_device::Lent;
 
+use super::shared_root::SharedRoot;
 use crate::cgroup::{Group, Places};
 use crate::identity::{Identity, boot_id};
 
@@ -27,6 +28,9 @@ pub(super) struct Record {
     /// Whether the configuration has hooks.
     #[serde(default)]
     pub(super) hooks: bool,
+    /// Its root, where it has no mount namespace of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_root: Option<SharedRoot>,
     /// Whether it has the session keyring of whoever made it; its commands have that of whoever calls exec.
     #[serde(default)]
     pub(super) keeps_keyring: bool,
@@ -59,6 +63,7 @@ impl Record {
             namespaces: Vec::new(),
             own_pids: true,
             hooks: false,
+            shared_root: None,
             keeps_keyring: false,
             program: String::new(),
             created,
@@ -83,6 +88,15 @@ impl Record {
     /// Whether it was written since the machine was started.
     pub(super) fn of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|boot_id| self.boot_id == boot_id)
+    }
+
+    /// The root that commands enter, where it has no mount namespace of its own; `pid` is PID 1.
+    ///
+    /// # Errors
+    /// As [`SharedRoot::of`].
+    pub(super) fn root_of(&self, pid: Option<i32>) -> Result<Option<OwnedFd>> {
+        let root = self.shared_root.as_ref();
+        root.map(|root| root.of(pid.unwrap_or(0))).transpose()
     }
 
     /// PID 1, if it lives.

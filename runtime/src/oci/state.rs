@@ -283,7 +283,7 @@ impl Container {
             .hint("a process may hang in the kernel: see its state with ps"))
     }
 
-    /// Removes the cgroups, with what is left in them, and the directory; the lock must be held. That goes last: whoever
+    /// Removes the cgroups, with what is left in them, a root that others see, and the directory; the lock must be held. That goes last: whoever
     /// waits for it finds out that it has gone.
     ///
     /// # Errors
@@ -291,6 +291,9 @@ impl Container {
     pub(super) fn remove(&self) -> Result<()> {
         if let Some(record) = self.record().filter(Record::of_this_boot) {
             record.cgroups.remove()?;
+            if let Some(root) = &record.shared_root {
+                root.remove(&record.rootfs)?;
+            }
         }
         let remove = || {
             for entry in std::fs::read_dir(&self.dir)? {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use serde::Serialize;
 
-use self::printed::{lossy, lossy_list, names_only, propagation, text};
+use self::printed::{lossy, lossy_list, names_only, optional_lossy, propagation, text};
 use crate::mounts::Mount;
 use crate::stdio::StdioPlan;
 use crate::step::Step;
@@ -112,6 +112,12 @@ pub struct Launch {
     /// ramdisk.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_pivot: bool,
+    /// Where its root filesystem is attached, if it has no mount namespace of its own: see [`crate::shared_root`].
+    #[serde(
+        serialize_with = "optional_lossy",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub shared_root: Option<CString>,
     /// Whether the caller's session keyring is the container's, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub keeps_keyring: bool,
@@ -178,6 +184,9 @@ pub struct Exec {
     /// Whether the command outlives the client, as [`crate::held::start`] has it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
+    /// Whether the container has a root directory, and no mount namespace, of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared_root: bool,
     /// As in [`Launch`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub keeps_keyring: bool,

@@ -72,6 +72,12 @@ impl Namespaces {
         self.0.contains(CloneFlags::CLONE_NEWUSER)
     }
 
+    /// Whether a mount namespace is among them.
+    #[must_use]
+    pub const fn has_mount(self) -> bool {
+        self.0.contains(CloneFlags::CLONE_NEWNS)
+    }
+
     /// Whether a time namespace is among them.
     #[must_use]
     pub const fn has_time(self) -> bool {

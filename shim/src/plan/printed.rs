@@ -20,6 +20,15 @@ pub(super) fn lossy<S: Serializer>(text: &CString, serializer: S) -> Result<S::O
     serializer.serialize_str(&text.to_string_lossy())
 }
 
+pub(super) fn optional_lossy<S: Serializer>(
+    text: &Option<CString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    text.as_ref()
+        .map(|text| text.to_string_lossy())
+        .serialize(serializer)
+}
+
 pub(super) fn lossy_list<S: Serializer>(
     list: &[CString],
     serializer: S,

@@ -114,10 +114,10 @@ impl Step {
             Self::SetMemoryPolicy => "set the memory policy in",
             Self::MakeDevices | Self::MakeNode(_) => "make the devices in",
             Self::MakeWorkdir => "make the working directory in",
-            Self::SlaveMounts | Self::OwnRootfs => "take the mounts over into",
+            Self::SlaveMounts | Self::OwnRootfs | Self::AttachRoot => "take the mounts over into",
             Self::MakeProc | Self::SendProc => "make a procfs for",
             Self::AttachProc | Self::AwaitProc => "attach the procfs below",
-            Self::PivotRoot | Self::MoveRoot => "change the root directory to",
+            Self::PivotRoot | Self::MoveRoot | Self::EnterRoot => "change the root directory to",
             Self::WriteResolvConf => "write resolv.conf in",
             Self::Mount(_) => "mount in",
             Self::Propagate => "set the propagation of",
@@ -197,6 +197,9 @@ impl Step {
             }
             (Self::PivotRoot, Errno::EINVAL) => {
                 "pivot_root(2) refuses an initramfs and what is no mount point as the caller's root: create and run have --no-pivot for that"
+            }
+            (Self::AttachRoot, Errno::ENOENT | Errno::ENOTDIR) => {
+                "in the mount namespace that is joined there must be a directory of this name, too"
             }
             (Self::MoveRoot, Errno::EXDEV) => {
                 "the caller is in a chroot, so commands that join would be outside the container"

@@ -77,10 +77,14 @@ pub enum Step {
     TakeNodes,
     /// A copy of ROOTFS's mounts on ROOTFS: one that the new mount namespace owns and may pivot to.
     OwnRootfs,
+    /// Such a copy in a mount namespace that is not the container's: its own root, with all that it mounts.
+    AttachRoot,
     /// ROOTFS becomes `/`, and the host's tree is gone.
     PivotRoot,
     /// The same without pivot_root(2): ROOTFS is mounted over `/`, and what the host has of kernel's files is unmounted.
     MoveRoot,
+    /// ROOTFS becomes the root directory of the child alone.
+    EnterRoot,
     /// How mounts of the root travel is changed.
     Propagate,
     /// The host's resolv.conf replaces the image's.

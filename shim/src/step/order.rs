@@ -93,6 +93,8 @@ impl Step {
         let Plan::Launch(launch) = plan else {
             let first = plan.outlives().then_some(Self::AwaitRecord).into_iter();
             let first = first.chain([Self::BecomeRoot]);
+            let own_root = matches!(plan, Plan::Exec(exec) if exec.shared_root);
+            let first = first.chain(own_root.then_some(Self::EnterRoot));
             let first = first.chain(console.then_some(Self::OpenConsole));
             return first.chain(own).chain([Self::ExecuteInit]).collect();
         };
@@ -107,7 +109,8 @@ impl Step {
         // Before all that uses memory or is seen inside: what limits it holds from here on.
         steps.extend(plan.outlives().then_some(Self::AwaitRecord));
         steps.extend(launch.makes_cgroup_namespace().then_some(Self::OwnCgroups));
-        steps.push(Self::SlaveMounts);
+        let shared_root = launch.shared_root.is_some();
+        steps.extend((!shared_root).then_some(Self::SlaveMounts));
         steps.extend(system.host_name.as_ref().map(|_| Self::SetHostName));
         steps.extend(system.domain_name.as_ref().map(|_| Self::SetDomainName));
         steps.extend(system.loopback.then_some(Self::RaiseLoopback));
@@ -118,7 +121,10 @@ impl Step {
         // All is mounted before the host's tree is left: with ids of its own, nobody gets a new procfs or sysfs where none
         // can be seen (mount_too_revealing in fs/namespace.c). The working directory is ROOTFS meanwhile, and what is
         // opened there is opened without a symlink.
-        steps.push(Self::OwnRootfs);
+        steps.push(match shared_root {
+            true => Self::AttachRoot,
+            false => Self::OwnRootfs,
+        });
         steps.extend(launch.resolv_conf.as_ref().map(|_| Self::WriteResolvConf));
         steps.extend((0..launch.mounts.len()).map(Self::Mount));
         steps.extend(system.devices.then_some(Self::MakeDevices));
@@ -128,9 +134,10 @@ impl Step {
         // A /dev that is somebody's is not changed.
         steps.extend((console && system.devices).then_some(Self::ShowConsole));
         steps.extend(launch.pauses.then_some(Self::Pause));
-        steps.push(match launch.no_pivot {
-            true => Self::MoveRoot,
-            false => Self::PivotRoot,
+        steps.push(match (shared_root, launch.no_pivot) {
+            (true, _) => Self::EnterRoot,
+            (false, true) => Self::MoveRoot,
+            (false, false) => Self::PivotRoot,
         });
         steps.extend(launch.propagation.map(|_| Self::Propagate));
         steps.extend(cover.then_some(Self::ShowProc));

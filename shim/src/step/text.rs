@@ -120,6 +120,10 @@ impl Step {
             Self::ProtectDev => "mount_setattr(/dev, ro)",
             Self::ProtectRoot => "mount_setattr(/, ro)",
             Self::OwnRootfs => "fchdir(move_mount(open_tree(., OPEN_TREE_CLONE|AT_RECURSIVE), .))",
+            Self::AttachRoot => {
+                "move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE), ROOTFS), mount_setattr(ROOTFS, MS_PRIVATE), fchdir(move_mount(open_tree(ROOTFS, OPEN_TREE_CLONE|AT_RECURSIVE), ROOTFS))"
+            }
+            Self::EnterRoot => "fchdir(ROOTFS), chroot(.), chdir(/)",
             Self::PivotRoot => "pivot_root(., .), umount2(., MNT_DETACH), chdir(/)",
             Self::MoveRoot => {
                 "umount2(/proc and /sys, MNT_DETACH), move_mount(., /), setns(self, CLONE_NEWNS)"

@@ -274,7 +274,7 @@ impl Stack {
 ///
 /// # Errors
 /// Those of clone(2).
-pub(super) fn visit<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn visit<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     let (mut act, mut made) = (Some(act), Err(Errno::EAGAIN));
     briefly(&mut Stack::new(), &mut || {
         if let Some(act) = act.take() {

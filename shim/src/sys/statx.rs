@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 
+/// libc has it not for musl.
+const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+
 /// Where a descriptor stands in the mount tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The mount's id, as in `/proc/self/mountinfo`; reused after unmounting.
+    /// The mount's id, by [`place`] as in `/proc/self/mountinfo`; reused after unmounting.
     pub mount_id: u64,
     /// Whether the descriptor is the root of that mount.
     pub is_mount_root: bool,
@@ -23,8 +26,22 @@ pub struct Place {
 /// # Errors
 /// Those of statx(2).
 pub fn place(fd: impl AsFd) -> Result<Place, Errno> {
+    ask(fd, libc::STATX_INO | libc::STATX_MNT_ID)
+}
+
+/// The same with an id that no other mount has had or gets, if the kernel has those (Linux 6.8); else that of [`place`].
+///
+/// # Errors
+/// Those of statx(2).
+pub fn lasting_place(fd: impl AsFd) -> Result<Place, Errno> {
+    ask(
+        fd,
+        libc::STATX_INO | libc::STATX_MNT_ID | STATX_MNT_ID_UNIQUE,
+    )
+}
+
+fn ask(fd: impl AsFd, mask: libc::c_uint) -> Result<Place, Errno> {
     let mut buffer = MaybeUninit::<libc::statx>::uninit();
-    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
     // SAFETY: the path is an empty C string and the buffer has the size of `struct statx`.
     let result = unsafe {
         libc::statx(

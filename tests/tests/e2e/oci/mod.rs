@@ -34,6 +34,7 @@ mod refused;
 mod rootless;
 mod scarce;
 mod scheduling;
+mod shared_root;
 mod streams;
 mod systemd;
 mod systemd_slices;

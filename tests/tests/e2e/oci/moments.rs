@@ -76,8 +76,20 @@ fn traced(bundle: &Bundle<'_>, verb: &[&str], lists: &Path, options: &[&str]) ->
 /// Kills `verb` of a container that the calls of `before` have brought about, before each of its calls. `follow` is for
 /// strace: whether to go along into what is forked.
 fn killed_anywhere(before: &[&[&str]], verb: &[&str], follow: &[&str], at_least: usize) {
+    killed_anywhere_with(|_| (), before, verb, follow, at_least);
+}
+
+/// The same with another configuration.
+fn killed_anywhere_with(
+    change: impl FnOnce(&mut Value),
+    before: &[&[&str]],
+    verb: &[&str],
+    follow: &[&str],
+    at_least: usize,
+) {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |config: &mut Value| {
+        change(config);
         config["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
         if verb == ["run", "one"] {
             config["process"]["args"] = json!(["true"]);
@@ -128,6 +140,23 @@ fn a_create_that_is_killed_anywhere_leaves_what_delete_force_removes() {
 #[test]
 fn a_run_that_is_killed_anywhere_with_what_it_forks_likewise() {
     killed_anywhere(&[], &["run", "one"], &["-ff"], 80);
+}
+
+/// What a container without a mount namespace mounts is in the host's mount table.
+fn shared_mounts(config: &mut Value) {
+    let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+    list.retain(|one| one["type"] != "mount");
+}
+
+#[test]
+fn a_run_among_the_mounts_of_the_host_likewise() {
+    killed_anywhere_with(shared_mounts, &[], &["run", "one"], &["-ff"], 80);
+}
+
+#[test]
+fn a_delete_among_the_mounts_of_the_host_likewise() {
+    let delete = ["delete", "--force", "one"];
+    killed_anywhere_with(shared_mounts, &[RUN], &delete, &["-ff"], 10);
 }
 
 #[test]
