@@ -146,21 +146,7 @@ fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno>
             attach(&tree, &here)?;
             fchdir(&tree)
         }
-        Step::AttachRoot => {
-            let path = child
-                .launch
-                .and_then(|launch| launch.shared_root.as_deref());
-            match (child.root, path) {
-                (Some(Root::New(root)), Some(path)) => root.attach(path),
-                _ => Err(Errno::EBADF),
-            }
-        }
-        Step::EnterRoot => {
-            if let Some(Root::Joined(root)) = child.root {
-                fchdir(root)?;
-            }
-            shared_root::enter()
-        }
+        Step::AttachRoot | Step::EnterRoot => share_root(step, child),
         Step::PivotRoot => {
             // pivot_root(2): old and new root may be the same directory, the old one
             // then lies on top of the new, and nothing has to be created for it.
@@ -265,6 +251,22 @@ fn take_of_itself(step: Step, child: &Child<'_>, procfs: Option<&OwnedFd>) -> Re
         }
         // The client's and init's steps are not in the list.
         _ => Ok(()),
+    }
+}
+
+/// A step of a container that has no mount namespace of its own.
+fn share_root(step: Step, child: &Child<'_>) -> Result<(), Errno> {
+    let path = child
+        .launch
+        .and_then(|launch| launch.shared_root.as_deref());
+    match (step, child.root, path) {
+        (Step::AttachRoot, Some(Root::New(root)), Some(path)) => root.attach(path),
+        (Step::EnterRoot, Some(Root::New(_)), _) => shared_root::enter(),
+        (Step::EnterRoot, Some(Root::Joined(root)), _) => {
+            fchdir(root)?;
+            shared_root::enter()
+        }
+        _ => Err(Errno::EBADF),
     }
 }
 

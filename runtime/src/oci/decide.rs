@@ -3,14 +3,16 @@
 use shim::Result;
 use shim::plan::{Launch, Plan, Program};
 
+use super::affinity::Affinity;
 use super::cgroups::Cgroups;
-use super::config::Config;
+use super::config::{Config, wrong};
 use super::hooks::Hooks;
 use super::log::{self, Log};
 use super::passed::Passed;
+use super::scheduling::Scheduling;
 use super::state::Store;
 use super::words::{Create, Globals};
-use super::{limits, plan, readiness, rootless};
+use super::{limits, oom, plan, readiness, rootless};
 use crate::cli::{Format, Outcome};
 use crate::dry_run;
 use crate::process::Rootfs;
@@ -23,6 +25,8 @@ pub(super) struct Decided {
     pub(super) cgroups: Cgroups,
     pub(super) hooks: Hooks,
     pub(super) plan: Launch,
+    pub(super) oom_score: Option<i32>,
+    pub(super) scheduling: Scheduling,
     /// Whether the container has where to say that it is ready.
     pub(super) says_ready: bool,
     pub(super) warnings: Vec<String>,
@@ -62,7 +66,14 @@ pub(super) fn decide(args: &Create, globals: &Globals, store: Option<&Store>) ->
         }
         _ => false,
     };
+    let process = config.part(&["process"]);
+    // What it says is about processes that join.
+    Affinity::read(process)?;
+    let scheduling = Scheduling::read(process)?;
+    let given = config.spec.process().as_ref();
+    let oom_score = oom::read(given.and_then(|process| process.oom_score_adj()))?;
     if !dry {
+        check_end(&cgroups, &plan)?;
         limits::check(plan.program.process().map_or(&[], |one| &one.limits))?;
     }
     Ok(Decided {
@@ -71,9 +82,23 @@ pub(super) fn decide(args: &Create, globals: &Globals, store: Option<&Store>) ->
         cgroups,
         hooks,
         plan,
+        oom_score,
+        scheduling,
         says_ready,
         warnings,
     })
+}
+
+/// Without a PID namespace of its own the kernel does not end all when the first process ends.
+fn check_end(cgroups: &Cgroups, plan: &Launch) -> Result<()> {
+    if cgroups.places.is_empty() && !plan.namespaces.has_pid() {
+        return Err(wrong(
+            "linux.namespaces",
+            "without a PID namespace of its own a container needs cgroups",
+        )
+        .hint("its processes are found there when it is deleted"));
+    }
+    Ok(())
 }
 
 /// Prints the plan.

@@ -14,8 +14,7 @@ use shim::sys::pidfd;
 use shim::{Error, Result};
 
 use super::affinity::Affinity;
-use super::cgroups::Cgroups;
-use super::config::{Config, wrong};
+use super::config::Config;
 use super::decide::{Decided, decide};
 use super::hooks::Hooks;
 use super::id::ContainerId;
@@ -25,7 +24,6 @@ use super::making::write_pid;
 use super::net_devices::{self, NetDevices};
 use super::readiness::Readiness;
 use super::record::Record;
-use super::scheduling::Scheduling;
 use super::shared_root::SharedRoot;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
@@ -66,6 +64,8 @@ fn make<T>(
         cgroups,
         hooks,
         plan,
+        oom_score,
+        scheduling,
         says_ready,
         warnings,
     } = decide(args, globals, Some(store))?;
@@ -75,13 +75,8 @@ fn make<T>(
     let stays = args.foreground;
     let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
     let listener = Listener::connect(&config, &plan.privileges)?;
-    let process = config.spec.process().as_ref();
-    let oom_score = oom::read(process.and_then(|process| process.oom_score_adj()))?;
-    let scheduling = Scheduling::read(config.part(&["process"]))?;
-    Affinity::read(config.part(&["process"]))?;
     let mut net_devices = NetDevices::look(&plan)?;
     let mut record = record(&config, &plan)?;
-    check_end(&cgroups, &record)?;
     let making = store.make(&args.id)?;
     record.cgroups = cgroups.places.clone();
     record.hooks = hooks.any();
@@ -175,18 +170,6 @@ fn give_back(net_devices: &NetDevices, log: &mut Option<Log>) {
     }
 }
 
-/// Without a PID namespace of its own the kernel does not end all when the first process ends.
-fn check_end(cgroups: &Cgroups, record: &Record) -> Result<()> {
-    if cgroups.places.is_empty() && !record.own_pids {
-        return Err(wrong(
-            "linux.namespaces",
-            "without a PID namespace of its own a container needs cgroups",
-        )
-        .hint("its processes are found there when it is deleted"));
-    }
-    Ok(())
-}
-
 /// All namespaces that are not the caller's.
 fn all(plan: &Launch) -> Namespaces {
     let joined = plan.joined.iter().map(|joined| joined.kind);
@@ -199,7 +182,7 @@ fn record(config: &Config, plan: &Launch) -> Result<Record> {
     record.namespaces = all(plan).names().map(str::to_owned).collect();
     record.keeps_keyring = plan.keeps_keyring;
     record.network = net_devices::joined(plan);
-    record.own_pids = plan.namespaces.names().any(|name| name == "pid");
+    record.own_pids = plan.namespaces.has_pid();
     let process = plan.program.process();
     let program = process.and_then(|process| process.arguments.first());
     record.program = program

@@ -78,6 +78,12 @@ impl Namespaces {
         self.0.contains(CloneFlags::CLONE_NEWNS)
     }
 
+    /// Whether a PID namespace is among them.
+    #[must_use]
+    pub const fn has_pid(self) -> bool {
+        self.0.contains(CloneFlags::CLONE_NEWPID)
+    }
+
     /// Whether a time namespace is among them.
     #[must_use]
     pub const fn has_time(self) -> bool {
