@@ -1,6 +1,6 @@
 //! `process` of config.json, and process.json: the process of a plan and what it may do.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt as _;
@@ -52,7 +52,7 @@ pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<P
         return Err(wrong("process.cwd", "is not absolute"));
     }
     // These and no others, not even its own: an engine that wants that one among them says so.
-    let groups: BTreeSet<u32> = user.additional_gids().iter().flatten().copied().collect();
+    let groups = user.additional_gids().clone().unwrap_or_default();
     Ok(Process {
         candidates: environment::candidates(&environment, program)?,
         arguments,
@@ -60,7 +60,7 @@ pub(super) fn plan(given: &Given, config: &Config, rootfs: &RootDir) -> Result<P
         workdir: text("process.cwd", &given.cwd().to_string_lossy())?,
         uid: user.uid(),
         gid: user.gid(),
-        groups: groups.into_iter().collect(),
+        groups,
         umask: user.umask().unwrap_or(UMASK),
         limits: limits::plan(given)?,
         personality: execution::personality(config)?,
