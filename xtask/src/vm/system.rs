@@ -47,12 +47,14 @@ const PACKAGES: &[&str] = &[
 /// What trixie has in packages of their own.
 const TRIXIES: &[&str] = &["docker-cli"];
 
-/// Services that would only make the boot longer: tests have daemons and profiles of their own.
+/// Services that would only make the boot longer: tests have daemons and profiles of their own. And a /tmp where nothing is a
+/// device, as trixie's is: the root filesystems of containers are there.
 const MASKED: &[&str] = &[
     "apparmor.service",
     "containerd.service",
     "docker.service",
     "docker.socket",
+    "tmp.mount",
 ];
 
 /// Somebody whose own systemd runs from the beginning (loginctl(1), enable-linger).

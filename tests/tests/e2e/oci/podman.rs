@@ -283,11 +283,11 @@ fn podmans_containers_are_units_where_systemd_makes_cgroups() {
     assert_eq!(inside.text(), "33");
     let stats = podman.call(&["stats", "--no-stream", "--format", "{{.PIDs}}", "one"]);
     assert_eq!(stats.text(), "1");
-    let update = podman.call(&["update", "--pids-limit=44", "--memory=80m", "one"]);
+    let update = podman.call(&["update", "--cpus=0.25", "--memory=80m", "one"]);
     let _ = update.text();
-    assert_eq!(shown("TasksMax"), "44");
+    assert_eq!(shown("TasksMax"), "33");
     assert_eq!(shown("MemoryMax"), "83886080");
-    assert_eq!(shown("CPUQuotaPerSecUSec"), "500ms");
+    assert_eq!(shown("CPUQuotaPerSecUSec"), "250ms");
     let _ = podman.call(&["pause", "one"]).text();
     let status = podman.call(&["inspect", "--format", "{{.State.Status}}", "one"]);
     assert_eq!(status.text(), "paused");

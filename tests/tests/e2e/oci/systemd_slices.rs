@@ -101,7 +101,7 @@ impl PrivateBus {
         let config = world.dir.join("bus.conf");
         let text = format!(
             "<busconfig><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-             <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/></policy></busconfig>"
+             <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy></busconfig>"
         );
         fs::write(&config, text).unwrap();
         let daemon = Command::new(tool("dbus-daemon"))
