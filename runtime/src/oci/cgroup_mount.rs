@@ -2,7 +2,8 @@
 //!
 //! With version 2 alone it is the one filesystem. With version 1, or both side by side, there are several, which the host
 //! has mounted in one directory: the container gets such a directory too, with a bind of its own cgroup in each. A new
-//! mount of a hierarchy would show the same, but only in a cgroup namespace: without one it shows the host's.
+//! mount of a hierarchy would show the same, but only in a cgroup namespace: without one it shows the host's. So it does for a
+//! scope of systemd's without one: its cgroup is made around the process, when all that is bound has long been opened.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,9 @@ impl View<'_> {
         };
         if hierarchies.is_unified() {
             let content = match hierarchies.second() {
-                Some(one) if !self.own_namespace => bind(source(&one.mount, &one.own)),
+                Some(one) if !self.own_namespace && self.places.scope().is_none() => {
+                    bind(source(&one.mount, &one.own))
+                }
                 _ => Content::New {
                     filesystem: c"cgroup2".to_owned(),
                     options: Vec::new(),

@@ -88,6 +88,29 @@ fn throttles_are_not_undone_by_a_reload() {
     bundle.ok(&["delete", "--force", "one"]);
 }
 
+#[test]
+fn a_container_without_a_cgroup_namespace_finds_its_scope_among_the_hosts_cgroups() {
+    let Some(world) = with_systemd() else { return };
+    let script = "own=$(cut -d: -f3 /proc/self/cgroup); echo $own; cat /sys/fs/cgroup$own/pids.max; \
+                  mkdir /sys/fs/cgroup/x 2>&1";
+    let bundle = Bundle::new(&world, script, |config| {
+        let linux = &mut config["linux"];
+        linux["cgroupsPath"] = format!("system.slice:{}:one", world.name()).into();
+        linux["resources"] = json!({ "pids": { "limit": 33 } });
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|one| one["type"] != "cgroup");
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"],
+        }));
+    });
+    let done = call(&bundle, &["run", "one"]).done();
+    let printed = done.out_text();
+    let lines: Vec<_> = printed.lines().collect();
+    let own = format!("/system.slice/{}-one.scope", world.name());
+    assert_eq!(lines[..2], [own.as_str(), "33"], "{}", done.err_text());
+    assert!(lines[2].contains("Read-only"), "{printed}");
+}
+
 /// A bus of a test: the program that the machine's own bus is, without a systemd on it.
 struct PrivateBus {
     daemon: Child,
