@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
+use humantime::format_rfc3339_nanos;
 use nix::errno::Errno;
 use nix::libc::SIGKILL;
 use nix::sys::signal::SigSet;
@@ -27,7 +28,7 @@ use super::record::Record;
 use super::shared_root::SharedRoot;
 use super::state::{CONFIG, Container, Seen, Status, Store};
 use super::words::{Create, Globals};
-use super::{absolute, console, exec, limits, oom, readiness, show, time};
+use super::{absolute, console, exec, limits, oom, readiness, show};
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 
@@ -177,7 +178,7 @@ fn all(plan: &Launch) -> Namespaces {
 }
 
 fn record(config: &Config, plan: &Launch) -> Result<Record> {
-    let created = time::rfc3339(SystemTime::now());
+    let created = format_rfc3339_nanos(SystemTime::now()).to_string();
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
     record.namespaces = all(plan).names().map(str::to_owned).collect();
     record.keeps_keyring = plan.keeps_keyring;

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
+use humantime::format_rfc3339_nanos;
 use serde::Serialize;
 use shim::error::OneLine;
 use shim::{Error, Result};
 
-use super::time;
 use super::words::LogFormat;
 use crate::warning;
 
@@ -60,7 +60,7 @@ impl Log {
     pub(super) fn say(&mut self, level: Level, text: &str) {
         let text = text.replace("\n  hint: ", "; ");
         let text = OneLine(&text).to_string();
-        let now = time::rfc3339(SystemTime::now());
+        let now = format_rfc3339_nanos(SystemTime::now()).to_string();
         let line = match self.format {
             LogFormat::Json => serde_json::to_string(&Entry {
                 level,

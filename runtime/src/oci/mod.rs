@@ -43,7 +43,6 @@ mod shared_root;
 mod show;
 mod state;
 mod table;
-mod time;
 mod update;
 mod words;
 
