@@ -112,11 +112,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
             json!([{ "type": "pid" }, { "type": "pid" }]),
             "linux.namespaces[1]",
         ),
-        (
-            "/linux/namespaces",
-            json!([{ "type": "pid" }]),
-            "without mount",
-        ),
         ("/linux/namespaces/1/type", json!("nosuch"), "nosuch"),
         (
             "/linux/sysctl",
