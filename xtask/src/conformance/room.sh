@@ -24,8 +24,8 @@ enter() {
                 cat "$top/cpuset.mems" > "$top/$name/cpuset.mems"
                 ;;
             *,cpu,*)
-                # What is given to one is not there for others.
-                [ ! -e "$top/$name/cpu.rt_runtime_us" ] || echo 600000 > "$top/$name/cpu.rt_runtime_us"
+                # What is given to one is not there for others, who may have it already.
+                [ ! -e "$top/$name/cpu.rt_runtime_us" ] || echo 600000 2> /dev/null > "$top/$name/cpu.rt_runtime_us"
                 ;;
         esac
         echo 0 > "$top/$name/cgroup.procs" || return
@@ -37,7 +37,17 @@ END
 # Runs inside: sees only these cgroups, and lets nothing stand still that is to end with the PID namespace.
 inside='
     while read -r top kind controllers; do
-        umount "$top" && mount -t "$kind" -o "$(echo "$controllers" | sed s/^-$/rw/)" "$kind" "$top" || exit
+        umount "$top" || exit
+    done << END
+$HIERARCHIES
+END
+    # Of several hierarchies the directory that they are mounted in is no hierarchy, and some make cgroups there all the same.
+    case "$HIERARCHIES" in
+        "/sys/fs/cgroup "*) ;;
+        *) mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup || exit ;;
+    esac
+    while read -r top kind controllers; do
+        mkdir -p "$top" && mount -t "$kind" -o "$(echo "$controllers" | sed s/^-$/rw/)" "$kind" "$top" || exit
         # A cgroup of version 2 with processes cannot hand controllers down.
         [ "$kind" = cgroup ] || { mkdir "$top/caller" && echo 0 > "$top/caller/cgroup.procs"; } || exit
     done << END
