@@ -23,6 +23,7 @@ const SPEC: Spec = Spec {
     outlives: false,
     filter: -1,
     filter_flags: 0,
+    label: -1,
     capabilities: ALL_CAPABILITIES,
     sets: None,
     no_new_privileges: false,

@@ -1,4 +1,4 @@
-//! What happens between init and the command: session, descriptors, ids, directory, seccomp, capabilities, signals,
+//! What happens between init and the command: session, descriptors, ids, directory, label, seccomp, capabilities, signals,
 //! the wait for a start that comes later, `execve`.
 //!
 //! Everything here runs in the process that becomes the command. Nothing returns but the step that failed.
@@ -19,6 +19,7 @@ const GROUPS_FEW: usize = 32;
 /// What is to be executed, as pointers into init's own stack.
 pub(crate) struct Command {
     workdir: Vector,
+    label: Vector,
     candidates: Vector,
     count: usize,
     arguments: Vector,
@@ -28,11 +29,13 @@ pub(crate) struct Command {
 impl Command {
     pub(crate) fn new(stack: Stack, spec: &Spec) -> Self {
         // The shim wrote both the count and the arguments; the bound keeps a mistake there within argv.
-        let first = WORKDIR_ARGUMENT + 1;
+        let label = WORKDIR_ARGUMENT + 1;
+        let first = label + usize::from(spec.label >= 0);
         let available = stack.argument_count().saturating_sub(first);
         let count = (spec.candidates as usize).min(available);
         Self {
             workdir: stack.argument_slot(WORKDIR_ARGUMENT.min(stack.argument_count())),
+            label: stack.argument_slot(label.min(stack.argument_count())),
             candidates: stack.argument_slot(first.min(stack.argument_count())),
             count,
             arguments: stack.argument_slot((first + count).min(stack.argument_count())),
@@ -43,6 +46,11 @@ impl Command {
     fn workdir(&self) -> CStr {
         // SAFETY: the slot lies within argv, its ending null included.
         unsafe { *self.workdir }
+    }
+
+    fn label(&self) -> CStr {
+        // SAFETY: as for `workdir`.
+        unsafe { *self.label }
     }
 
     fn candidate(&self, index: usize) -> CStr {
@@ -102,6 +110,10 @@ fn prepare(
     }
     sys::setresgid(spec.gid).map_err(at(Step::Gid))?;
     let entered = enter(command);
+    if spec.label >= 0 {
+        // For the next execve, so it must be us who write it and not whoever executes us; the kernel asks for that, too.
+        sys::write_label(spec.label, command.label()).map_err(at(Step::Label))?;
+    }
     if !spec.no_new_privileges {
         filter(spec).map_err(at(Step::Filter))?;
     }

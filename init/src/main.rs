@@ -66,14 +66,20 @@ impl Stack {
         }
         // SAFETY: the slot lies within argv.
         let text: CStr = unsafe { *self.argument_slot(SPEC_ARGUMENT) };
-        let mut length = 0;
-        // SAFETY: the kernel ends every argument with a zero byte, and `length` has not passed it.
-        while unsafe { *text.wrapping_add(length) } != 0 {
-            length += 1;
-        }
+        let length = length(text);
         // SAFETY: these bytes are ours for the life of the process and nobody writes to them.
         Some(unsafe { core::slice::from_raw_parts(text, length) })
     }
+}
+
+/// The length of an argument, which may not be null.
+fn length(text: CStr) -> usize {
+    let mut length = 0;
+    // SAFETY: the kernel ends every argument with a zero byte, and `length` has not passed it.
+    while unsafe { *text.wrapping_add(length) } != 0 {
+        length += 1;
+    }
+    length
 }
 
 /// Blanks up to `limit` strings of a vector that ends with null.

@@ -74,6 +74,7 @@ fn privileges(leader: &Process, own: &Process) -> Option<Privileges> {
             true => Some(seccomp::default(bounding).ok()?),
             false => None,
         },
+        label: None,
     })
 }
 

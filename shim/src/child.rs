@@ -61,6 +61,8 @@ pub(crate) struct Child<'a> {
     pub(crate) arguments: &'a Vector<'a>,
     /// The command's environment.
     pub(crate) environment: &'a Vector<'a>,
+    /// Where init expects the directory of labels; -1 where there is to be none.
+    pub(crate) labels: RawFd,
     /// Descriptors that init shall inherit.
     pub(crate) kept: &'a [RawFd],
 }
@@ -105,7 +107,8 @@ pub(crate) fn run(child: &Child<'_>) -> ! {
 fn take(step: Step, child: &Child<'_>, made: &mut Made<'_>) -> Result<(), Errno> {
     match step {
         Step::DieWithClient => process::die_with_parent(nix::libc::SIGKILL),
-        Step::AwaitIdMap | Step::AwaitRecord => await_client(child.report),
+        Step::AwaitIdMap => await_client(child.report),
+        Step::AwaitRecord => await_record(child),
         Step::AwaitProc => await_client(child.report).and_then(|()| made.covers.check()),
         Step::BecomeRoot => become_root(child.set_groups),
         Step::HideChild => process::hide_from_tracers(),
@@ -319,6 +322,15 @@ fn name<'a>(
 fn path<'a>(child: &Child<'a>, step: Step) -> Result<&'a CStr, Errno> {
     let launch = child.launch.ok_or(Errno::EBADF)?;
     launch.views.path(step).ok_or(Errno::EBADF)
+}
+
+/// The same, and takes what comes with the byte.
+fn await_record(child: &Child<'_>) -> Result<(), Errno> {
+    match socket::receive(child.report, &mut [0])? {
+        (0, _) => Err(Errno::ECONNRESET),
+        (_, Some(labels)) => process::put(&labels, child.labels),
+        (_, None) => Ok(()),
+    }
 }
 
 /// Waits for the client's byte. End of file: the client is dead, and so shall we be.

@@ -20,6 +20,7 @@ use crate::launch::{SETUP_DEADLINE_MS, proceed, receive_passed, write_id_maps};
 use crate::mounts;
 use crate::pipes;
 use crate::plan::{Exec, Launch, Plan};
+use crate::procfs;
 use crate::rootdir::RootDir;
 use crate::shared_root::{Root, SharedRoot};
 use crate::spawn::{self, Birth, Lifelines, Spawned};
@@ -175,7 +176,7 @@ pub fn create<'p>(
         proceed(words, &held.spawned)?;
     }
     pipes::give(words, pid);
-    proceed(words, &held.spawned)?;
+    proceed_to_label(words, &held.spawned)?;
     held.take_console(outside.console)?;
     if plan.pauses {
         hear_of_pause(words, &held.spawned)?;
@@ -234,7 +235,7 @@ pub fn start<'p>(
     let pid = number(words, &held.spawned)?;
     born(pid)?;
     pipes::give(words, pid);
-    proceed(words, &held.spawned)?;
+    proceed_to_label(words, &held.spawned)?;
     held.take_console(console)?;
     // The end of the report: the command has been executed, and with it our end was closed.
     hear(words, &held.spawned, listening)?;
@@ -274,6 +275,16 @@ fn number(words: Plan<'_>, spawned: &Spawned) -> Result<Pid> {
     spawned
         .child
         .ok_or_else(|| Step::Clone.failure(words, Errno::ECHILD))
+}
+
+/// Lets the child go on, and gives it the place where its label is to be written, if it has one.
+fn proceed_to_label(words: Plan<'_>, spawned: &Spawned) -> Result<()> {
+    let Some(label) = &words.privileges().label else {
+        return proceed(words, spawned);
+    };
+    let failed = |errno| Step::Init(InitStep::Label).failure(words, errno);
+    let labels = procfs::labels_of(number(words, spawned)?, label.module).map_err(failed)?;
+    socket::send(&spawned.report, &[1], Some(labels.as_raw_fd())).map_err(failed)
 }
 
 /// The next record, or none at the end of the report. One that tells of a listener is seen to.

@@ -7,9 +7,10 @@ use nix::fcntl::{OFlag, ResolveFlag};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::Pid;
 
 use crate::below::open_below;
-use crate::plan::Sysctl;
+use crate::plan::{SecurityModule, Sysctl};
 use crate::rootdir::{RootDir, fd_path};
 use crate::sys::mount::{Change, Propagation, attr, clone_tree, set_attributes};
 use crate::sys::statx::place;
@@ -114,6 +115,35 @@ pub(crate) fn copy(procfs: &OwnedFd) -> Result<OwnedFd, Errno> {
         Errno::EINVAL => clone_tree(procfs, true),
         other => Err(other),
     })
+}
+
+/// The directory where a process has the label of what it executes, by the caller's procfs. It is a mount that is attached
+/// nowhere: the process can be given it, and it leads nowhere else.
+///
+/// # Errors
+/// EINVAL where /proc is something else; EXDEV where something is mounted on the way.
+pub(crate) fn labels_of(process: Pid, module: SecurityModule) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let procfs = nix::fcntl::open(c"/proc", flags, Mode::empty())?;
+    if !is_procfs(&procfs)? {
+        return Err(Errno::EINVAL);
+    }
+    let plain = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV;
+    let open = |name: &str| {
+        let path = format!("{process}/{name}");
+        open_below(&procfs, path.as_str(), flags, Mode::empty(), plain)
+    };
+    let directory = match module {
+        // Linux 5.8; before, the files beside are its own where it is the only module.
+        SecurityModule::AppArmor => match open("attr/apparmor") {
+            Err(Errno::ENOENT) => open("attr")?,
+            other => other?,
+        },
+        SecurityModule::Selinux => open("attr")?,
+    };
+    clone_tree(directory, false)
 }
 
 /// Takes away what a killed launch has left on ROOTFS/proc.

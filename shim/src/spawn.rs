@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 
 use crate::child::{self, Child};
 use crate::ended::Ended;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_of};
 use crate::exec::Failure;
 use crate::mounts::Parcel;
-use crate::plan::{Capabilities, Plan, Process};
+use crate::plan::{Capabilities, Label, Plan, Process, SecurityModule};
 use crate::sealed;
 use crate::shared_root::Root;
 use crate::stdio::Stdio;
@@ -126,8 +126,16 @@ pub(crate) fn spawn(
         .transpose()?;
     let filter = filter_file.as_ref().map(AsFd::as_fd);
     let spec = specification(plan, role, stdio, lifelines, other.as_raw_fd(), filter);
+    // It cannot be opened before there is a process that it is of, so its number is kept free.
+    let label = plan.privileges().label.as_ref();
+    let labels = label.map(|_| other.try_clone()).transpose();
+    let labels = labels.map_err(|error| Step::Clone.failure(plan, errno_of(&error)))?;
+    let spec = Spec {
+        label: labels.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        ..spec
+    };
     let line = encode(&spec, workload)?;
-    let arguments = arguments(&line, workload);
+    let arguments = arguments(&line, workload, label);
     let environment = Vector::new(
         workload
             .into_iter()
@@ -138,6 +146,7 @@ pub(crate) fn spawn(
         spec.liveness,
         spec.procfs,
         spec.filter,
+        spec.label,
         spec.drains[0],
         spec.drains[1],
         spec.hold[0],
@@ -170,6 +179,7 @@ pub(crate) fn spawn(
         init: init.as_fd(),
         arguments: &arguments,
         environment: &environment,
+        labels: spec.label,
         kept: &kept,
     };
     // The caller may have left descriptors open, directories of the host among them. What stays inside keeps none.
@@ -218,6 +228,7 @@ fn specification(
         outlives: plan.outlives(),
         filter: raw(filter),
         filter_flags: filter.and(flags).unwrap_or(0),
+        label: -1,
         capabilities: privileges
             .capabilities
             .map_or(ALL_CAPABILITIES, |Capabilities(set)| set),
@@ -238,7 +249,20 @@ fn specification(
 /// Done by the client and not inside, where the new keyring would count against the container's user: root in there could
 /// use all up and get the caller's at the next exec. Where the caller itself has no more, running goes before.
 fn leave_keyring(plan: Plan<'_>) -> Result<()> {
-    match process::leave_session_keyring() {
+    let label = plan.privileges().label.as_ref();
+    let label = label.filter(|label| label.module == SecurityModule::Selinux);
+    // Otherwise it has the caller's label, and the container may not even search it.
+    let label_keys = |text: &[u8]| {
+        let written = match label {
+            Some(_) => std::fs::write("/proc/thread-self/attr/keycreate", text),
+            None => Ok(()),
+        };
+        written.map_err(|error| Step::LeaveKeyring.failure(plan, errno_of(&error)))
+    };
+    label_keys(label.map_or(&[], |label| label.text.as_bytes()))?;
+    let left = process::leave_session_keyring();
+    label_keys(b"\n")?;
+    match left {
         Ok(()) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES | Errno::EDQUOT) => Ok(()),
         Err(errno) => Err(Step::LeaveKeyring.failure(plan, errno)),
     }
@@ -300,12 +324,17 @@ fn encode(spec: &Spec, process: Option<&Process>) -> Result<CString> {
         .ok_or_else(|| Error::new("encode the specification for").on("init"))
 }
 
-/// `[name, SPEC, WORKDIR, CANDIDATE…, ARGUMENT…]`, see `init::protocol`.
-fn arguments<'a>(line: &'a CStr, process: Option<&'a Process>) -> Vector<'a> {
+/// `[name, SPEC, WORKDIR, LABEL?, CANDIDATE…, ARGUMENT…]`, see `init::protocol`.
+fn arguments<'a>(
+    line: &'a CStr,
+    process: Option<&'a Process>,
+    label: Option<&'a Label>,
+) -> Vector<'a> {
     let own = [c"init", line];
     let of_process = process.into_iter().flat_map(|process| {
         let candidates = process.candidates.iter().chain(&process.arguments);
         std::iter::once(&process.workdir)
+            .chain(label.map(|label| &label.text))
             .chain(candidates)
             .map(CString::as_c_str)
     });

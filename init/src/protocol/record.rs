@@ -26,6 +26,8 @@ pub enum Step {
     Gid,
     /// chdir as root, and again as the user if root may not.
     Workdir,
+    /// openat and write of `exec` in the directory of labels: before a filter that may forbid it.
+    Label,
     /// seccomp: before the ids change where no_new_privs is off, because it takes CAP_SYS_ADMIN then, else just before
     /// execve; with a listener before the wait for a start.
     Filter,
@@ -49,7 +51,7 @@ pub enum Step {
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Bounding,
         Self::NoNewPrivileges,
         Self::Attend,
@@ -61,6 +63,7 @@ impl Step {
         Self::Groups,
         Self::Gid,
         Self::Workdir,
+        Self::Label,
         Self::Filter,
         Self::Uid,
         Self::Capabilities,

@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Version of the line; the binary embeds its own init, so a mismatch can only be a mistake in the build.
-const VERSION: i32 = 5;
+const VERSION: i32 = 6;
 
 /// Capabilities of which none is taken away; bit N is capability N (capabilities(7)).
 pub const ALL_CAPABILITIES: u64 = u64::MAX;
@@ -79,6 +79,8 @@ pub struct Spec {
     pub filter: i32,
     /// SECCOMP_FILTER_FLAG_* of seccomp(2).
     pub filter_flags: u32,
+    /// Directory whose file `exec` takes the label of the command, which is an argument then.
+    pub label: i32,
     /// The most that any process may have; [`ALL_CAPABILITIES`] leaves them as they are.
     pub capabilities: u64,
     /// The command's own sets; none takes from what it has what it may not have.
@@ -171,6 +173,7 @@ impl Spec {
             self.liveness,
             self.procfs,
             self.filter,
+            self.label,
         ];
         let rest = first.into_iter().chain(self.drains).chain(self.hold);
         rest.chain(self.streams).filter(|&fd| fd > 2)
@@ -202,6 +205,7 @@ impl Spec {
             outlives: numbers.unsigned()? != 0,
             filter: numbers.signed()?,
             filter_flags: numbers.unsigned()?,
+            label: numbers.signed()?,
             capabilities: numbers.wide()?,
             sets: numbers.sets()?,
             no_new_privileges: numbers.unsigned()? != 0,
@@ -238,8 +242,8 @@ impl Spec {
         write!(out, " {start} {answer} {}", u32::from(self.outlives))?;
         write!(
             out,
-            " {} {} {}",
-            self.filter, self.filter_flags, self.capabilities
+            " {} {} {} {}",
+            self.filter, self.filter_flags, self.label, self.capabilities
         )?;
         let sets = self.sets.unwrap_or_default();
         write!(
@@ -299,6 +303,7 @@ mod tests {
         outlives: true,
         filter: 13,
         filter_flags: 4,
+        label: 16,
         capabilities: ALL_CAPABILITIES - 1,
         sets: Some(CapabilitySets {
             effective: 1,
@@ -333,9 +338,9 @@ mod tests {
             "",
             "1",
             "1 3 7",
-            "5 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-            "5 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-            "5 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 18446744073709551616 0 0 0 0 0 0 0 0 0 0 0 0",
+            "6 9 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "6 0 x 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "6 0 7 0 1 2 -1 -1 -1 -1 -1 -1 -1 0 -1 0 -1 18446744073709551616 0 0 0 0 0 0 0 0 0 0 0 0",
         ] {
             assert!(Spec::decode(line.as_bytes()).is_none(), "{line}");
         }

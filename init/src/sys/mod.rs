@@ -433,6 +433,19 @@ pub(crate) fn open_at(dir: i32, path: &[u8; 32]) -> Result<i32> {
     .map(small)
 }
 
+/// Writes the file `exec` of a directory in one go, as procfs wants it.
+pub(crate) fn write_label(dir: i32, label: CStr) -> Result<()> {
+    const O_WRONLY_CLOEXEC_NOFOLLOW: usize = 1 | 0o2_000_000 | arch::O_NOFOLLOW;
+    let name = c"exec".as_ptr().addr();
+    let file = call(
+        nr::OPENAT,
+        [register(dir), name, O_WRONLY_CLOEXEC_NOFOLLOW, 0, 0],
+    )?;
+    let written = call(nr::WRITE, [file, label.addr(), crate::length(label), 0, 0]);
+    close(small(file));
+    written.map(drop)
+}
+
 /// getdents64(2).
 pub(crate) fn read_directory(fd: i32, buffer: &mut [u8]) -> Result<usize> {
     call(

@@ -37,6 +37,7 @@ impl Granted {
             no_new_privileges,
             seccomp,
             sets: _,
+            label: _,
         } = &plan.privileges;
         Self {
             profile: plan.profile.clone(),
@@ -66,6 +67,7 @@ impl Granted {
             sets: None,
             no_new_privileges: self.no_new_privileges,
             seccomp,
+            label: None,
         })
     }
 }

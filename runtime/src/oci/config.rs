@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shim::{Error, Result};
@@ -17,7 +17,7 @@ pub(super) const LIMIT: u64 = 16 << 20;
 /// what is wrong there.
 const OWN_OF_PROCESS: [&str; 3] = ["scheduler", "ioPriority", "execCPUAffinity"];
 /// Likewise.
-const OWN_OF_LINUX: [&str; 2] = ["personality", "memoryPolicy"];
+const OWN_OF_LINUX: [&str; 3] = ["intelRdt", "personality", "memoryPolicy"];
 
 /// A bundle's configuration.
 #[derive(Debug)]
@@ -257,27 +257,9 @@ fn check(spec: &Spec) -> Result<()> {
         ("windows", spec.windows().is_some()),
         ("vm", spec.vm().is_some()),
     ])?;
-    spec.linux().as_ref().map_or(Ok(()), check_linux)?;
     spec.process().as_ref().map_or(Ok(()), check_process)
 }
 
-fn check_linux(linux: &Linux) -> Result<()> {
-    refuse(&[
-        ("linux.mountLabel", said(linux.mount_label().as_ref())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-    ])
-}
-
 fn check_process(process: &Process) -> Result<()> {
-    refuse(&[
-        ("process.commandLine", said(process.command_line().as_ref())),
-        (
-            "process.apparmorProfile",
-            said(process.apparmor_profile().as_ref()),
-        ),
-        (
-            "process.selinuxLabel",
-            said(process.selinux_label().as_ref()),
-        ),
-    ])
+    refuse(&[("process.commandLine", said(process.command_line().as_ref()))])
 }

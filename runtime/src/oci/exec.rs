@@ -22,7 +22,7 @@ use super::passed::Passed;
 use super::record::Record;
 use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Status};
-use super::{absolute, console, hooks, limits, oom, process, rootless};
+use super::{absolute, console, hooks, labels, limits, oom, process, rootless};
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -73,6 +73,7 @@ pub(super) fn exec(
             Some(group) => group.join_later(pid, leader)?,
             None => {}
         }
+        record.intel_rdt.enter(pid)?;
         standing.affinity.settle(pid)?;
         // What is left to be done for it is little.
         standing.scheduling.set(pid)?;
@@ -198,6 +199,9 @@ fn given(config: &Config, args: &Exec, warnings: &mut Vec<String>) -> Result<(Gi
         let user = config.part(&["process", "user"]);
         let user = Some(user).filter(|user| !user.is_null());
         let (mut given, value) = config::process(file, user, warnings)?;
+        if let Some(own) = &own {
+            labels::inherit(&mut given, own);
+        }
         if given.capabilities().is_none() {
             given.set_capabilities(own.and_then(|own| own.capabilities().clone()));
         }

@@ -37,6 +37,10 @@ pub(super) struct Changes {
     pub(super) groups: Vec<u32>,
     pub(super) capabilities: Vec<String>,
     pub(super) no_new_privileges: bool,
+    /// Of AppArmor.
+    pub(super) profile: Option<String>,
+    /// Of SELinux.
+    pub(super) label: Option<String>,
 }
 
 impl Changes {
@@ -99,6 +103,12 @@ impl Changes {
         }
         if self.no_new_privileges {
             given.set_no_new_privileges(Some(true));
+        }
+        if self.profile.is_some() {
+            given.set_apparmor_profile(self.profile.clone());
+        }
+        if self.label.is_some() {
+            given.set_selinux_label(self.label.clone());
         }
         self.add_capabilities(given)
     }

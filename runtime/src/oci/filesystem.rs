@@ -47,6 +47,16 @@ pub(super) fn new(given: &Given, kind: &str, options: &Options, field: &str) -> 
     })
 }
 
+/// All files of a new filesystem get one label of SELinux's, unless its options say which. Those of the kernel's own are for its
+/// policy to label; runc and crun leave them out likewise.
+pub(super) fn label(kind: &str, label: &CStr, options: &mut Vec<Setting>) {
+    let labelled = !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2");
+    let given = |(name, _): &Setting| name.to_bytes().ends_with(b"context");
+    if labelled && !options.iter().any(given) {
+        options.push((c"context".to_owned(), Some(label.to_owned())));
+    }
+}
+
 /// As runc and crun have it: a tmpfs looks like the directory that it covers, unless its options say otherwise.
 fn covered(kind: &str, options: &Options) -> Covered {
     let says = |name: &CStr| options.data.iter().any(|(key, _)| key.as_c_str() == name);

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::decide::{Decided, decide};
 use super::hooks::Hooks;
 use super::id::ContainerId;
+use super::intel_rdt::IntelRdt;
 use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
@@ -76,11 +77,11 @@ fn make<T>(
     let stays = args.foreground;
     let console = console::connect(socket, plan.stdio.terminal.is_some(), stays)?;
     let listener = Listener::connect(&config, &plan.privileges)?;
+    let intel_rdt = IntelRdt::read(&config, &args.id)?;
     let mut net_devices = NetDevices::look(&plan)?;
-    let mut record = record(&config, &plan)?;
+    let mut record = record(&config, &plan, &hooks)?;
     let making = store.make(&args.id)?;
     record.cgroups = cgroups.places.clone();
-    record.hooks = hooks.any();
     let shared_root = SharedRoot::make(&plan, &rootfs)?;
     let (shared_root, root) = shared_root.unzip();
     record.shared_root = shared_root;
@@ -93,6 +94,7 @@ fn make<T>(
     if group.is_some() {
         record.cgroups.take();
     }
+    intel_rdt.make(&making, &mut record)?;
     let hold = making.hold()?;
     let console = console.as_ref().map(|socket| socket.as_fd());
     let outside = held::Outside {
@@ -113,6 +115,7 @@ fn make<T>(
         if let Some(group) = &group {
             group.join(pid, inside)?;
         }
+        record.intel_rdt.enter(pid)?;
         net_devices.take(&plan, pid, &making, &mut record)?;
         // What is given of it is for those that join.
         Affinity::default().settle(pid)
@@ -177,10 +180,11 @@ fn all(plan: &Launch) -> Namespaces {
     joined.fold(plan.namespaces, Namespaces::with)
 }
 
-fn record(config: &Config, plan: &Launch) -> Result<Record> {
+fn record(config: &Config, plan: &Launch, hooks: &Hooks) -> Result<Record> {
     let created = format_rfc3339_nanos(SystemTime::now()).to_string();
     let mut record = Record::new(config.bundle.clone(), plan.rootfs.clone(), created)?;
     record.namespaces = all(plan).names().map(str::to_owned).collect();
+    record.hooks = hooks.any();
     record.keeps_keyring = plan.keeps_keyring;
     record.network = net_devices::joined(plan);
     record.own_pids = plan.namespaces.has_pid();

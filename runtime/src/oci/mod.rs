@@ -19,6 +19,8 @@ mod execution;
 mod filesystem;
 mod hooks;
 mod id;
+mod intel_rdt;
+mod labels;
 mod lifecycle;
 mod limit_flags;
 mod limits;
@@ -58,7 +60,7 @@ use self::words::{Globals, Request};
 use crate::cli::Outcome;
 
 /// The release of the runtime specification that is followed.
-const SPECIFICATION: &str = "1.2.1";
+const SPECIFICATION: &str = "1.3.0";
 /// What a failure of our own is to engines.
 const EXIT_FAILED: u8 = 1;
 /// The same of `exec`, whose command may end with anything else: so it is with runc.

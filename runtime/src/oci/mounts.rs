@@ -1,6 +1,6 @@
 //! `mounts` of config.json: what is mounted where, and how, in the words of mount(8).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub(super) struct Mounts {
     pub(super) readonly_dev: bool,
 }
 
-/// Decides.
+/// Decides. `label` is that of new filesystems.
 ///
 /// # Errors
 /// Names the entry that is wrong, or has something that is not supported.
@@ -40,6 +40,7 @@ pub(super) fn plan(
     bundle: &Path,
     cgroups: &View<'_>,
     places: &Places,
+    label: Option<&CStr>,
     warnings: &mut Vec<String>,
 ) -> Result<Mounts> {
     let mut mounts = Mounts::default();
@@ -56,6 +57,9 @@ pub(super) fn plan(
         }
         if options.bind {
             options.drop_filesystems(&field, warnings);
+        } else if let Some(label) = label.filter(|_| !options.remount) {
+            let kind = entry.typ().as_deref().unwrap_or_default();
+            filesystem::label(kind, label, &mut options.data);
         }
         mounts.add(entry, options, &field, bundle, (cgroups, places))?;
     }

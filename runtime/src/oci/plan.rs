@@ -13,7 +13,7 @@ use shim::sys::mount::Propagation;
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
 use super::passed::Passed;
-use super::{devices, mounts, namespaces, net_devices, process, rootless};
+use super::{devices, labels, mounts, namespaces, net_devices, process, rootless};
 use crate::cgroup;
 use crate::host;
 use crate::process::Rootfs;
@@ -74,7 +74,9 @@ pub(super) fn plan(
         own_namespace: has_new("cgroup"),
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = mounts::plan(mounts, &config.bundle, &view, &places, warnings)?;
+    let label = labels::of_mounts(&linux)?;
+    let label = label.as_deref();
+    let mut mounts = mounts::plan(mounts, &config.bundle, &view, &places, label, warnings)?;
     let mut masked = paths("linux.maskedPaths", linux.masked_paths().as_ref())?;
     masked.extend(mounts.masked);
     let mut readonly = paths("linux.readonlyPaths", linux.readonly_paths().as_ref())?;

@@ -13,7 +13,7 @@ use shim::{Error, Result, RootDir};
 
 use super::capabilities::{self, Sets};
 use super::config::{Config, wrong};
-use super::{execution, limits};
+use super::{execution, labels, limits};
 use crate::{environment, seccomp, users};
 
 const UMASK: u32 = 0o022;
@@ -100,6 +100,7 @@ pub(super) fn privileges(
         sets: Some(own),
         no_new_privileges: given.no_new_privileges() == Some(true),
         seccomp: filter.transpose()?,
+        label: labels::plan(given)?,
     })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use shim::Result;
 use shim::net_device::Lent;
 
+use super::intel_rdt::Groups;
 use super::shared_root::SharedRoot;
 use crate::cgroup::{Group, Places};
 use crate::identity::{Identity, boot_id};
@@ -41,6 +42,9 @@ pub(super) struct Record {
     pub(super) annotations: BTreeMap<String, String>,
     /// Its cgroups, of this boot.
     pub(super) cgroups: Places,
+    /// Its groups of resctrl, of this boot.
+    #[serde(default)]
+    pub(super) intel_rdt: Groups,
     /// Where its network namespace is found, if that is somebody else's.
     #[serde(default)]
     pub(super) network: Option<PathBuf>,
@@ -69,6 +73,7 @@ impl Record {
             created,
             annotations: BTreeMap::new(),
             cgroups: Places::default(),
+            intel_rdt: Groups::default(),
             network: None,
             lent: Vec::new(),
         })

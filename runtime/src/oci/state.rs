@@ -283,14 +283,15 @@ impl Container {
             .hint("a process may hang in the kernel: see its state with ps"))
     }
 
-    /// Removes the cgroups, with what is left in them, a root that others see, and the directory; the lock must be held. That goes last: whoever
-    /// waits for it finds out that it has gone.
+    /// Removes the cgroups, with what is left in them, groups of resctrl, a root that others see, and the directory; the lock must be
+    /// held. That goes last: whoever waits for it finds out that it has gone.
     ///
     /// # Errors
     /// Those of the filesystem; a process does not end.
     pub(super) fn remove(&self) -> Result<()> {
         if let Some(record) = self.record().filter(Record::of_this_boot) {
             record.cgroups.remove()?;
+            record.intel_rdt.remove()?;
             if let Some(root) = &record.shared_root {
                 root.remove(&record.rootfs)?;
             }

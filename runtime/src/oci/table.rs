@@ -143,13 +143,13 @@ const CHANGES: &[Flag<Id>] = &[
         Id::AppArmor,
         "--apparmor",
         "PROFILE",
-        "refused: not supported yet",
+        "the profile of AppArmor that it has",
     ),
     valued(
         Id::ProcessLabel,
         "--process-label",
         "LABEL",
-        "refused: not supported yet",
+        "the context of SELinux that it has",
     ),
 ];
 const DETACH: &[Flag<Id>] = &[short(

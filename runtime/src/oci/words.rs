@@ -298,7 +298,7 @@ impl Given {
             Id::Tty => self.changes.tty = true,
             Id::Cwd => self.changes.cwd = Some(value.into()),
             Id::NoNewPrivileges => self.changes.no_new_privileges = true,
-            Id::Env | Id::User | Id::Groups | Id::Cap => {
+            Id::Env | Id::User | Id::Groups | Id::Cap | Id::AppArmor | Id::ProcessLabel => {
                 let Some(text) = value.to_str() else {
                     return refused("its value is no UTF-8", "JSON cannot hold it either");
                 };
@@ -306,11 +306,10 @@ impl Given {
                     Id::Env => self.changes.env.push(text.to_owned()),
                     Id::User => self.changes.set_user(text)?,
                     Id::Groups => self.changes.add_groups(text)?,
+                    Id::AppArmor => self.changes.profile = Some(text.to_owned()),
+                    Id::ProcessLabel => self.changes.label = Some(text.to_owned()),
                     _ => self.changes.capabilities.push(text.to_owned()),
                 }
-            }
-            Id::AppArmor | Id::ProcessLabel => {
-                return refused("not supported yet", "leave it out");
             }
             Id::NoPivot => self.no_pivot = true,
             Id::NoNewKeyring => self.keeps_keyring = true,

@@ -109,6 +109,7 @@ impl Decision {
                 SeccompChoice::Unconfined => None,
                 SeccompChoice::File(path) => Some(seccomp::from_file(path, bounding)?),
             },
+            label: None,
         })
     }
 }

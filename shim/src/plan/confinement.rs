@@ -6,7 +6,7 @@ use std::fmt;
 use init::protocol;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::printed::lossy_list;
+use super::printed::{lossy, lossy_list};
 use crate::step::Step;
 
 /// What processes in the container may do: PID 1 and every command.
@@ -21,6 +21,29 @@ pub struct Privileges {
     pub no_new_privileges: bool,
     /// Which system calls they may make.
     pub seccomp: Option<Seccomp>,
+    /// What the host's security module takes the command for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+}
+
+/// A label that a command has from its execution on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Label {
+    /// Whose it is.
+    pub module: SecurityModule,
+    /// What is written to the file `exec` of that module in `/proc/PID/attr`.
+    #[serde(serialize_with = "lossy")]
+    pub text: CString,
+}
+
+/// A security module whose labels are given by whoever starts a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecurityModule {
+    /// apparmor(7).
+    AppArmor,
+    /// selinux(8).
+    Selinux,
 }
 
 /// A set of capabilities: bit N is capability N of capabilities(7).

@@ -8,7 +8,9 @@ mod node;
 mod printed;
 mod system;
 
-pub use confinement::{Capabilities, CapabilitySets, Privileges, Seccomp, Views};
+pub use confinement::{
+    Capabilities, CapabilitySets, Label, Privileges, Seccomp, SecurityModule, Views,
+};
 pub use ids::{IdMaps, IdRange};
 pub use namespaces::{Joined, Namespaces};
 pub use node::{Node, NodeKind};

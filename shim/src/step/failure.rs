@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::Step;
 use super::text::{joined, limit, memory_policy, mount, net_device, node, path_of, sysctl};
 use crate::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, SecurityModule};
 use crate::surroundings;
 
 impl Step {
@@ -21,6 +21,23 @@ impl Step {
             (Self::Init(InitStep::Workdir), Some(process)) => {
                 Error::sys("change directory to", process.workdir.to_string_lossy(), errno)
                     .hint("the working directory must exist inside the root filesystem; see --workdir")
+            }
+            (Self::Init(InitStep::Label), _) if let Some(label) = &plan.privileges().label => {
+                let hint = match (label.module, errno) {
+                    (SecurityModule::AppArmor, Errno::ENOENT) => {
+                        "process.apparmorProfile: the kernel has no such profile; see apparmor_parser(8)"
+                    }
+                    (SecurityModule::AppArmor, _) => {
+                        "process.apparmorProfile: the caller's own profile may forbid it"
+                    }
+                    (SecurityModule::Selinux, Errno::EINVAL) => {
+                        "process.selinuxLabel: the policy has no such context"
+                    }
+                    (SecurityModule::Selinux, _) => {
+                        "process.selinuxLabel: the policy must let the caller execute in this context"
+                    }
+                };
+                Error::sys("label the command", label.text.to_string_lossy(), errno).hint(hint)
             }
             (Self::ExecuteInit, Some(_)) if errno == Errno::E2BIG => Error::sys("start the command", first(plan), errno)
                 .hint("one argument or environment variable may have 128 KiB, all together a quarter of the stack limit"),

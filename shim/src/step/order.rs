@@ -5,7 +5,7 @@ use init::protocol::Step as InitStep;
 use super::Step;
 use crate::plan::{Exec, Launch, Plan, Program, Seccomp};
 
-const LAST_STEPS: [InitStep; 16] = [
+const LAST_STEPS: [InitStep; 17] = [
     InitStep::Session,
     InitStep::ControllingTerminal,
     InitStep::Streams,
@@ -13,6 +13,7 @@ const LAST_STEPS: [InitStep; 16] = [
     InitStep::Groups,
     InitStep::Gid,
     InitStep::Workdir,
+    InitStep::Label,
     InitStep::Filter,
     InitStep::Uid,
     InitStep::Capabilities,
@@ -176,6 +177,7 @@ impl Step {
         for step in LAST_STEPS {
             let taken = match step {
                 InitStep::ControllingTerminal => terminal,
+                InitStep::Label => privileges.label.is_some(),
                 InitStep::Filter => filter && !late,
                 InitStep::Lookup | InitStep::Release => plan.outlives(),
                 InitStep::Hold => held,

@@ -294,6 +294,11 @@ fn init_text(step: InitStep, plan: Plan<'_>) -> String {
         (InitStep::Workdir, Some(process)) => {
             format!("chdir({:?})", process.workdir.to_string_lossy())
         }
+        (InitStep::Label, _) => {
+            let label = privileges.label.as_ref();
+            let text = label.map(|label| label.text.to_string_lossy());
+            format!("write(attr/exec, {:?})", text.unwrap_or_default())
+        }
         (InitStep::Filter, _) => {
             format!("seccomp(SECCOMP_SET_MODE_FILTER, {:?})", privileges.seccomp)
         }

@@ -123,6 +123,16 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
     check(set).map(drop)
 }
 
+/// Makes a descriptor of the caller's, close-on-exec, refer to what another one refers to. Allocates nothing.
+///
+/// # Errors
+/// EBADF: it is none that a process can have.
+pub fn put(from: impl AsFd, to: RawFd) -> Result<(), Errno> {
+    // SAFETY: the callers pass the number of a descriptor that they have made to be replaced.
+    let result = unsafe { libc::dup3(from.as_fd().as_raw_fd(), to, libc::O_CLOEXEC) };
+    Errno::result(result).map(drop)
+}
+
 /// Lets a descriptor survive the next `execve`.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "dbus-user-session",
     "libpam-systemd",
     "kmod",
+    "apparmor",
     "attr",
     "bats",
     "busybox-static",

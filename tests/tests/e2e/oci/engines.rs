@@ -13,6 +13,22 @@ fn features_and_version_are_what_engines_read() {
     let Some(world) = World::new() else { return };
     let features: Value = serde_json::from_str(&world.bare(["features"]).text()).unwrap();
     assert_eq!(features["ociVersionMin"], "1.0.0");
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    for part in [
+        "/apparmor/enabled",
+        "/selinux/enabled",
+        "/intelRdt/enabled",
+        "/intelRdt/schemata",
+        "/intelRdt/monitoring",
+        "/netDevices/enabled",
+        "/mountExtensions/idmap/enabled",
+    ] {
+        assert_eq!(
+            features["linux"].pointer(part),
+            Some(&true.into()),
+            "{part}"
+        );
+    }
     assert!(
         features["annotations"].is_null(),
         "nothing is said of checkpoint"
@@ -25,7 +41,7 @@ fn features_and_version_are_what_engines_read() {
     );
     assert!(
         lines[1].starts_with("commit: ")
-            && lines[2] == "spec: 1.2.1"
+            && lines[2] == "spec: 1.3.0"
             && lines[3].contains("+SYSTEMD"),
         "{version}"
     );

@@ -50,11 +50,6 @@ fn what_contradicts_itself_is_refused() {
         (&["--user", "app", "one", "true"], "is no id"),
         (&["--user", "4294967295", "one", "true"], "is no id"),
         (&["-g", "1,", "one", "true"], "is no id"),
-        (&["--apparmor", "x", "one", "true"], "not supported yet"),
-        (
-            &["--process-label", "x", "one", "true"],
-            "not supported yet",
-        ),
         (&["--preserve-fds=-1", "one", "true"], "no such number"),
     ] {
         let done = bundle.call(&[&["exec"], words].concat()).done();

@@ -23,7 +23,7 @@ fn a_container_goes_through_its_states_and_leaves_nothing() {
     assert_eq!(state["status"], "created");
     assert_eq!(state["id"], "one");
     assert_eq!(state["bundle"], bundle.dir.to_str().unwrap());
-    assert_eq!(state["ociVersion"], "1.2.1");
+    assert_eq!(state["ociVersion"], "1.3.0");
     let pid = fs::read_to_string(bundle.dir.join("pid")).unwrap();
     assert_eq!(
         state["pid"].to_string(),

@@ -83,11 +83,6 @@ fn a_bad_configuration_is_refused_by_the_name_of_the_field() {
         ("/process/cwd", json!("tmp"), "process.cwd"),
         ("/process/terminal", json!(true), "process.terminal"),
         (
-            "/process/apparmorProfile",
-            json!("x"),
-            "process.apparmorProfile",
-        ),
-        (
             "/process/rlimits",
             json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]),
             "rlimits[0]",
