@@ -91,27 +91,3 @@ fn what_cannot_be_granted_is_left_out_with_a_warning() {
     assert_eq!(log.lines().count(), 2, "{log}");
     assert_eq!(CHOWN, 1);
 }
-
-#[test]
-fn an_exec_has_the_containers_sets_and_more_when_asked() {
-    let Some(world) = World::new() else { return };
-    let bundle = Bundle::new(&world, "exec sleep 1000", |config| {
-        let one: &[&str] = &["CAP_KILL"];
-        config["process"]["capabilities"] = sets([one, one, one, &[], &[]]);
-    });
-    bundle.ok(&["run", "-d", "one"]);
-    let exec = |words: &[&str]| {
-        shown(&bundle.ok(&[&["exec"], words, &["one", "sh", "-c", SHOW]].concat()))
-    };
-    assert_eq!(exec(&[]), [0, KILL, KILL, KILL, 0]);
-    let both = KILL | SETUID;
-    assert_eq!(exec(&["--cap", "CAP_SETUID"]), [0, both, both, both, 0]);
-    assert_eq!(
-        exec(&["--cap", "CAP_SETUID", "--user", "1000"]),
-        [0, 0, 0, both, 0]
-    );
-    let done = bundle
-        .call(&["exec", "--cap", "NOSUCH", "one", "true"])
-        .done();
-    done.expect_refused(&[255]);
-}
