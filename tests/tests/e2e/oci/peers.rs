@@ -15,23 +15,24 @@ fn a_working_directory_that_is_missing_is_made() {
         config["process"]["cwd"] = "/srv/new/deep".into();
     });
     assert_eq!(bundle.ok(&["run", "one"]), "/srv/new/deep\n755 0");
-    // Where it cannot be made, or leads elsewhere, it is an error as before.
+    // A link that leads nowhere inside leads nowhere else.
     let outside = world.dir.join("outside");
     fs::create_dir(&outside).unwrap();
     let link = bundle.file("way");
     std::os::unix::fs::symlink(&outside, &link).unwrap();
-    for (cwd, told) in [
-        ("/way/in", "ENOENT"),
-        ("/etc/passwd/x", "ENOTDIR"),
-        ("/proc/nosuch", "ENOENT"),
-    ] {
+    let mut config = bundle.config();
+    config["process"]["cwd"] = "/way/in".into();
+    bundle.write(&config);
+    let inside = bundle.ok(&["run", "one"]);
+    assert_eq!(inside, format!("{}/in\n755 0", outside.display()));
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    for (cwd, told) in [("/etc/passwd/x", "ENOTDIR"), ("/proc/nosuch", "ENOENT")] {
         let mut config = bundle.config();
         config["process"]["cwd"] = cwd.into();
         bundle.write(&config);
         let done = bundle.call(&["create", "one"]).done();
         done.expect_refused(&[1]);
         assert!(done.err_text().contains(told), "{}", done.err_text());
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }
 

@@ -171,32 +171,3 @@ fn the_callers_keys_are_passed_on_where_that_is_asked_for() {
     let one = keyrings(&outer.ok(&["exec", "own", "sh", "-c", hook]));
     assert!(!one.is_empty() && one.is_disjoint(&own), "{one:?} {own:?}");
 }
-
-#[test]
-fn a_mount_namespace_is_the_containers_own() {
-    let Some(world) = World::new() else { return };
-    let bundle = Bundle::new(&world, "", |_| {});
-    let good = bundle.config();
-    fs::create_dir_all(bundle.root()).unwrap();
-    let before = Snapshot::of(&world);
-    let others = |config: &serde_json::Value| {
-        let list = config["linux"]["namespaces"].as_array().unwrap();
-        let others = list.iter().filter(|one| one["type"] != "mount");
-        others.cloned().collect::<Vec<_>>()
-    };
-    for path in [None, Some("/proc/self/ns/mnt"), Some("/proc/1/ns/mnt")] {
-        let mut config = good.clone();
-        let mut list = others(&config);
-        list.extend(path.map(|path| json!({ "type": "mount", "path": path })));
-        config["linux"]["namespaces"] = list.into();
-        bundle.write(&config);
-        let done = bundle.call(&["create", "one"]).done();
-        done.expect_refused(&[1]);
-        let text = done.err_text();
-        assert!(
-            text.contains("mount") && text.contains("of its own"),
-            "{text}"
-        );
-        before.assert_same(&world);
-    }
-}

@@ -188,6 +188,8 @@ fn what_is_mounted_over_it_goes_first() {
     bundle.ok(&["run", "-d", "one"]);
     let mut config = bundle.config();
     config["linux"]["cgroupsPath"] = bundle.cgroup("two").into();
+    // The caller's own by its name is no other.
+    in_mounts_of(&mut config, Some("/proc/self/ns/mnt"));
     bundle.write(&config);
     bundle.ok(&["run", "-d", "two"]);
     let done = bundle.call(&["delete", "--force", "one"]).done();
