@@ -3,7 +3,7 @@
 //! With version 2 alone it is the one filesystem. With version 1, or both side by side, there are several, which the host
 //! has mounted in one directory: the container gets such a directory too, with a bind of its own cgroup in each. A new
 //! mount of a hierarchy would show the same, but only in a cgroup namespace: without one it shows the host's. So it does for a
-//! scope of systemd's without one: its cgroup is made around the process, when all that is bound has long been opened.
+//! scope of systemd's without one, read-only: its cgroup is made around the process, when all that is bound has been opened.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -35,16 +35,20 @@ impl View<'_> {
             place.unwrap_or_else(|| mount.join(own))
         };
         if hierarchies.is_unified() {
-            let content = match hierarchies.second() {
-                Some(one) if !self.own_namespace && self.places.scope().is_none() => {
-                    bind(source(&one.mount, &one.own))
+            let whole = Content::New {
+                filesystem: c"cgroup2".to_owned(),
+                options: Vec::new(),
+                propagation: Propagation::Private,
+                covered: Covered::Nothing,
+            };
+            let (content, attributes) = match hierarchies.second() {
+                Some(_) if self.own_namespace => (whole, attributes),
+                // The others' are none of its to change.
+                _ if self.places.scope().is_some() => {
+                    (whole, attributes.with(Attributes::READONLY))
                 }
-                _ => Content::New {
-                    filesystem: c"cgroup2".to_owned(),
-                    options: Vec::new(),
-                    propagation: Propagation::Private,
-                    covered: Covered::Nothing,
-                },
+                Some(one) => (bind(source(&one.mount, &one.own)), attributes),
+                None => (whole, attributes),
             };
             return Ok(vec![Mount::new(target.clone(), content, attributes)]);
         }

@@ -100,7 +100,7 @@ fn a_container_without_a_cgroup_namespace_finds_its_scope_among_the_hosts_cgroup
         let namespaces = linux["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|one| one["type"] != "cgroup");
         config["mounts"].as_array_mut().unwrap().push(json!({
-            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"],
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
         }));
     });
     let done = call(&bundle, &["run", "one"]).done();
