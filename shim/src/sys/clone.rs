@@ -259,11 +259,12 @@ fn fork(flags: CloneFlags, child: &dyn Fn()) -> Result<(Pid, OwnedFd), Refused> 
     }
 }
 
-/// The stack of a process that shares our memory: a few calls and, in the copy of whom it forks, all that that one does.
+/// The stack of a process that shares our memory: a few calls and, in the copy of whom it forks, all that that one does, which
+/// may follow symlinks of a hostile image with several paths of 4 KiB for each. Only what is used of it becomes memory.
 struct Stack(Vec<u128>);
 
 impl Stack {
-    const BYTES: usize = 256 * 1024;
+    const BYTES: usize = 1024 * 1024;
 
     fn new() -> Self {
         Self(vec![0; Self::BYTES / size_of::<u128>()])
