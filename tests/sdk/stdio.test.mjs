@@ -1,6 +1,7 @@
 // What a command reads and writes, byte for byte, through sockets, pipes and files.
 
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
@@ -88,6 +89,29 @@ async function outputsOnExit() {
 test('100 outputs of 190 kB, eight at a time, are complete when the client sees the exit', outputsOnExit)
 
 test('100 outputs of 190 kB are complete on a fully loaded machine', () => loaded(outputsOnExit))
+
+test('what a command writes while the client computes is complete when the client sees its exit', async () => {
+  const compute = ms => {
+    for (const end = Date.now() + ms; Date.now() < end; );
+  }
+  const mark = marker()
+  const slow = sub.exec(sh('while [ ! -e /tmp/now ]; do sleep 0.1; done; echo out; echo err >&2; exit 3', mark))
+  await until('the command to run', () => marked(mark).length === 1)
+  // Its line and its end come in one round of the event loop, in which the line is handled first. The client then reaps
+  // whatever has ended by then, without another look at what can be read.
+  const other = spawn('echo', ['now'])
+  const handled = new Promise(resolve =>
+    other.stdout.once('data', () => {
+      fs.writeFileSync(sub.subpath('/tmp/now'), '')
+      compute(3000)
+      resolve()
+    }),
+  )
+  compute(500)
+  await within(30_000, 'the line', handled)
+  const { stdout, stderr, exitCode } = await slow
+  assert.deepEqual([stdout, stderr, exitCode], ['out\n', 'err\n', 3])
+})
 
 test('stdout and stderr are both complete and apart when a command fills both', async () => {
   const [out, err] = [text(150_000), text(150_000)]
