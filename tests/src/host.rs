@@ -148,6 +148,20 @@ pub fn lacking(what: &str) {
     println!("skipped {name}: {what}");
 }
 
+/// Whether the kernel is older than this release.
+///
+/// # Panics
+/// When it does not tell its release.
+#[must_use]
+pub fn linux_is_before(major: u32, minor: u32) -> bool {
+    let about = nix::sys::utsname::uname().expect("uname");
+    let release = about.release().to_str().expect("release");
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map_while(|number| number.parse().ok());
+    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
+}
+
 /// What the runtime may change on the host, as sorted lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);

@@ -32,7 +32,9 @@ pub use bundle::{Bundle, without_hosts};
 pub use client::{Client, Done};
 pub use container::{Launch, Rootfs};
 pub use golden::assert_golden;
-pub use host::{Process, Snapshot, bare_host, cgroups_of, lacking, mounts_below, processes_of};
+pub use host::{
+    Process, Snapshot, bare_host, cgroups_of, lacking, linux_is_before, mounts_below, processes_of,
+};
 pub use image::{Image, erofs, squashfs, write_file};
 pub use layered::{Layered, opaque, whiteout};
 pub use loop_device::LoopDevice;

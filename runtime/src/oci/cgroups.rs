@@ -4,9 +4,9 @@ use nix::unistd::Pid;
 use shim::{Error, Result};
 
 use super::config::{Config, wrong};
+use super::globals::{CgroupDriver, Globals};
 use super::id::ContainerId;
 use super::rootless::Rootless;
-use super::words::{CgroupDriver, Globals};
 use crate::cgroup::{Group, Hierarchies, Places, Property, Scope, Settings, asked_of_systemd};
 
 /// What has been decided.

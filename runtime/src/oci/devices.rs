@@ -3,14 +3,15 @@
 
 use std::path::PathBuf;
 
-use nix::sys::stat::{SFlag, lstat, makedev};
+use nix::sys::stat::{FileStat, SFlag, lstat, makedev};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use shim::Result;
 use shim::mounts::{Attributes, Content, Mount, Target};
-use shim::plan::{Node, NodeKind};
+use shim::plan::{IdMaps, Node, NodeKind};
 use shim::sys::mount::Propagation;
 
 use super::config::wrong;
+use super::namespaces::Places;
 use crate::host;
 
 /// What a node may be used for, where nothing is said.
@@ -21,22 +22,45 @@ const MODE: u32 = 0o666;
 pub(super) struct Devices {
     /// Nodes.
     pub(super) nodes: Vec<Node>,
-    /// Where no device can be made: those of the host's at the same paths, bound.
+    /// Where the container cannot make a device: those of the host's at the same paths, or ones that are made outside, bound.
     pub(super) binds: Vec<Mount>,
 }
 
-/// Decides. `own_dev` says whether /dev is the container's own, and `own_ids` whether it has a user namespace, in which
-/// nobody can make a device: mknod(2) asks for CAP_MKNOD over the initial one.
+/// Who can make a device: mknod(2) asks for CAP_MKNOD over the initial user namespace.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Maker<'a> {
+    /// The container itself.
+    Container,
+    /// The caller, for a container with these ids.
+    Caller(&'a IdMaps),
+    /// Nobody here.
+    Nobody,
+}
+
+impl<'a> Maker<'a> {
+    /// For a container with these namespaces.
+    pub(super) fn of(places: &'a Places) -> Result<Self> {
+        if !host::in_initial_user_namespace()? {
+            return Ok(Self::Nobody);
+        }
+        Ok(match &places.id_maps {
+            _ if !places.has("user") => Self::Container,
+            Some(maps) => Self::Caller(maps),
+            None => Self::Nobody,
+        })
+    }
+}
+
+/// Decides. `own_dev` says whether /dev is the container's own.
 ///
 /// # Errors
 /// Names the entry that is wrong, or that the host has not got.
 pub(super) fn plan(
     given: &[LinuxDevice],
     own_dev: bool,
-    own_ids: bool,
+    maker: Maker<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Devices> {
-    let bound = own_ids || !host::in_initial_user_namespace()?;
     let mut devices = Devices::default();
     for (index, device) in given.iter().enumerate() {
         let field = format!("linux.devices[{index}]");
@@ -47,43 +71,48 @@ pub(super) fn plan(
         if is_ptmx || (in_dev && !own_dev) {
             continue;
         }
-        if node.kind == NodeKind::Fifo || !bound {
+        if node.kind == NodeKind::Fifo || matches!(maker, Maker::Container) {
             devices.nodes.push(node);
-        } else if !(own_dev && is_usual(&node)) {
-            devices.binds.push(bind(device, node, &field, warnings)?);
+            continue;
+        }
+        match is_usual(&node).filter(|_| own_dev) {
+            Some(true) => {}
+            Some(false) => return Err(wrong(&field, "every container has another device there")),
+            None => devices.binds.push(match hosts(&node) {
+                Some(there) => bind(device, node, &there, &field, warnings),
+                None => made(node, maker, &field)?,
+            }),
         }
     }
     Ok(devices)
 }
 
-/// Whether every container has it anyway.
-fn is_usual(node: &Node) -> bool {
-    let own = (node.path.to_string(), node.major, node.minor);
-    node.kind == NodeKind::Char && shim::mounts::usual_devices().any(|usual| usual == own)
+/// Where every container has a device anyway: whether it is this one.
+fn is_usual(node: &Node) -> Option<bool> {
+    let path = node.path.to_string();
+    let (_, major, minor) = shim::mounts::usual_devices().find(|usual| usual.0 == path)?;
+    Some(node.kind == NodeKind::Char && (node.major, node.minor) == (major, minor))
 }
 
-/// The host's, which is not made another's: what `fileMode`, `uid` and `gid` say beyond that does not come about.
-fn bind(given: &LinuxDevice, node: Node, field: &str, warnings: &mut Vec<String>) -> Result<Mount> {
-    let missing = || {
-        wrong(
-            field,
-            format!(
-                "the host has no such device at {}, and in a user namespace none can be made",
-                node.path
-            ),
-        )
-        .hint("a device that is elsewhere can be bound with an entry of mounts")
-    };
-    let source = PathBuf::from(node.path.to_string());
-    let there = lstat(&source).map_err(|_| missing())?;
+/// That of the host at the same path, if it is this device.
+fn hosts(node: &Node) -> Option<FileStat> {
+    let there = lstat(&PathBuf::from(node.path.to_string())).ok()?;
     let kind = match node.kind {
         NodeKind::Block => SFlag::S_IFBLK,
         _ => SFlag::S_IFCHR,
     };
     let same_kind = there.st_mode & SFlag::S_IFMT.bits() == kind.bits();
-    if !same_kind || there.st_rdev != makedev(node.major, node.minor) {
-        return Err(missing());
-    }
+    (same_kind && there.st_rdev == makedev(node.major, node.minor)).then_some(there)
+}
+
+/// The host's, which is not made another's: what `fileMode`, `uid` and `gid` say beyond that does not come about.
+fn bind(
+    given: &LinuxDevice,
+    node: Node,
+    there: &FileStat,
+    field: &str,
+    warnings: &mut Vec<String>,
+) -> Mount {
     let differs = given
         .file_mode()
         .is_some_and(|mode| mode & 0o7777 != there.st_mode & 0o7777)
@@ -95,14 +124,39 @@ fn bind(given: &LinuxDevice, node: Node, field: &str, warnings: &mut Vec<String>
         ));
     }
     let content = Content::Bind {
-        source,
+        source: PathBuf::from(node.path.to_string()),
         file: true,
         recursive: false,
         propagation: Propagation::Private,
         idmap: Vec::new(),
     };
     // Read-only is only the file: its mode and owner.
-    Ok(Mount::new(node.path, content, Attributes::READONLY))
+    Mount::new(node.path, content, Attributes::READONLY)
+}
+
+/// One that the host has not got there.
+fn made(node: Node, maker: Maker<'_>, field: &str) -> Result<Mount> {
+    let Maker::Caller(maps) = maker else {
+        return Err(wrong(
+            field,
+            format!(
+                "the host has no such device at {}, and none can be made in this user namespace",
+                node.path
+            ),
+        )
+        .hint("a device that is elsewhere can be bound with an entry of mounts"));
+    };
+    let owner = maps.outside(node.uid, node.gid);
+    let owner =
+        owner.ok_or_else(|| wrong(field, "its uid or gid is not in the container's id map"))?;
+    let content = Content::Device {
+        kind: node.kind,
+        major: node.major,
+        minor: node.minor,
+        mode: node.mode,
+        owner,
+    };
+    Ok(Mount::new(node.path, content, Attributes::default()))
 }
 
 fn node(given: &LinuxDevice, field: &str) -> Result<Node> {

@@ -21,6 +21,8 @@ use shim::{Error, Result};
 
 use super::config::{Config, wrong};
 use super::log::{self, Log};
+use super::record::Record;
+use super::state::{CONFIG, Container};
 
 /// All hooks of a container, in their order.
 #[derive(Debug, Default)]
@@ -34,6 +36,18 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
+    /// Those of a container that has been made, by the configuration that was kept.
+    ///
+    /// # Errors
+    /// As [`Hooks::of`].
+    pub(super) fn kept(container: &Container, record: &Record) -> Result<Self> {
+        if !record.hooks {
+            return Ok(Self::default());
+        }
+        let kept = container.dir.join(CONFIG);
+        Self::of(&Config::of(&kept, record.bundle.clone())?)
+    }
+
     /// Those of a configuration.
     ///
     /// # Errors

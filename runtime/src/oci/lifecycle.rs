@@ -1,4 +1,4 @@
-//! create, run, kill, delete: from a bundle to a container and back.
+//! create, run, kill, pause, delete: from a bundle to a container and back.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc::SIGKILL;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
-use shim::error::EXIT_OWN;
+use regex_lite::Regex;
 use shim::held::{self, Held};
 use shim::plan::{Launch, Namespaces};
 use shim::sys::pidfd;
@@ -17,6 +17,7 @@ use shim::{Error, Result};
 use super::affinity::Affinity;
 use super::config::Config;
 use super::decide::{Decided, decide};
+use super::globals::Globals;
 use super::hooks::Hooks;
 use super::id::ContainerId;
 use super::intel_rdt::IntelRdt;
@@ -24,12 +25,12 @@ use super::listener::{self, Listener};
 use super::log::{self, Log};
 use super::making::write_pid;
 use super::net_devices::{self, NetDevices};
-use super::readiness::Readiness;
 use super::record::Record;
 use super::shared_root::SharedRoot;
+use super::start::{begin, until_ready};
 use super::state::{CONFIG, Container, Seen, Status, Store};
-use super::words::{Create, Globals};
-use super::{absolute, console, exec, limits, oom, readiness, show};
+use super::words::Create;
+use super::{absolute, console, limits, oom, readiness, show};
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 
@@ -198,103 +199,6 @@ fn record(config: &Config, plan: &Launch, hooks: &Hooks) -> Result<Record> {
     Ok(record)
 }
 
-/// Lets the program of a container go, and waits until it is ready where somebody wants to know.
-///
-/// # Errors
-/// As [`start`].
-pub(super) fn start_created(container: &Container, log: &mut Option<Log>) -> Result<()> {
-    let lock = container.lock()?;
-    let readiness = begin(container, log)?;
-    // Others are free to end it.
-    drop(lock);
-    until_ready(readiness, log);
-    Ok(())
-}
-
-/// What is started, and who is to be told when it is ready: PID 1 and its number.
-type Started = Option<(Readiness, OwnedFd, i32)>;
-
-/// Waits for that; the container goes on without it, too.
-fn until_ready(started: Started, log: &mut Option<Log>) {
-    if let Some((readiness, init, pid)) = started
-        && let Err(error) = readiness.pass_on(&init, Some(pid))
-    {
-        log::warn(log, &error.to_string());
-    }
-}
-
-/// Listens to it and starts it.
-fn begin(container: &Container, log: &mut Option<Log>) -> Result<Started> {
-    let readiness = Readiness::listen(container)?;
-    let seen = container.look()?;
-    start(container, log)?;
-    let process = seen.init.zip(seen.pid);
-    Ok(readiness
-        .zip(process)
-        .map(|(readiness, (init, pid))| (readiness, init, pid)))
-}
-
-/// Lets the program of a container go; the lock must be held.
-///
-/// # Errors
-/// It is not waiting, it cannot be executed, or a hook fails: then the container is ended, and after `poststart` there is none any more.
-fn start(container: &Container, log: &mut Option<Log>) -> Result<()> {
-    let seen = container.look()?;
-    let (Some(record), Some(init), Status::Created) = (&seen.record, &seen.init, seen.status)
-    else {
-        return container.start();
-    };
-    let hooks = hooks(container, record)?;
-    let ended = |error| {
-        // The error is worth more than why it does not end, which `delete` will tell.
-        let _ = container.end();
-        Err(error)
-    };
-    if !hooks.start_container.is_empty() {
-        let state = show::for_hooks(container, Status::Created)?;
-        let root = record.root_of(seen.pid)?;
-        let inside = held::Inside {
-            leader: init.as_fd(),
-            root: root.as_ref().map(|root| root.as_fd()),
-        };
-        for hook in &hooks.start_container {
-            let done = exec::hook(container, record, hook).and_then(|(plan, listener)| {
-                let listening = |pid, fd| {
-                    listener::pass_on(listener.as_ref(), container, Status::Created, pid, &fd)
-                };
-                hook.run_inside(&plan, inside, &state, listening)
-            });
-            if let Err(error) = done {
-                return ended(error.exit(EXIT_OWN));
-            }
-        }
-    }
-    container.start()?;
-    if hooks.poststart.is_empty() {
-        return Ok(());
-    }
-    let state = show::for_hooks(container, Status::Running)?;
-    let Err(error) = hooks.poststart(&state) else {
-        return Ok(());
-    };
-    // It is stopped, destroyed, and told about that (runtime.md, Lifecycle).
-    container.end()?;
-    let state = show::for_hooks(container, Status::Stopped)?;
-    container.remove()?;
-    hooks.poststop(&state, log);
-    Err(error)
-}
-
-fn hooks(container: &Container, record: &Record) -> Result<Hooks> {
-    if !record.hooks {
-        return Ok(Hooks::default());
-    }
-    Hooks::of(&Config::of(
-        &container.dir.join(CONFIG),
-        record.bundle.clone(),
-    )?)
-}
-
 /// Makes a container and starts it; stays until it has ended, and deletes it, unless asked otherwise.
 ///
 /// # Errors
@@ -409,6 +313,32 @@ fn freezable(container: &Container, op: &'static str, from: &[Status]) -> Result
     group.ok_or_else(|| failed("it has no cgroups".to_owned()))
 }
 
+/// Removes all containers whose ids the pattern matches somewhere, as `delete` does each. One that cannot be removed keeps
+/// none of the others; the first error is the answer.
+///
+/// # Errors
+/// The pattern is none; those of [`delete`].
+pub(super) fn delete_matching(
+    store: &Store,
+    pattern: &str,
+    force: bool,
+    log: &mut Option<Log>,
+) -> Result<()> {
+    let pattern = Regex::new(pattern).map_err(|error| {
+        Error::new("read the regular expression")
+            .on(pattern)
+            .because(error.to_string())
+            .hint("it is one of Rust's regex; give an id without --regex to delete a single container")
+    })?;
+    let mut result = Ok(());
+    for id in store.ids()? {
+        if pattern.is_match(id.as_str()) {
+            result = result.and(delete(store, &id, force, log));
+        }
+    }
+    result
+}
+
 /// Removes a container that has stopped; with `force`, stops it before.
 ///
 /// # Errors
@@ -453,7 +383,7 @@ pub(super) fn delete(
     }
     container.end()?;
     // Read before it is gone. Where create was killed before it could write all, there is nothing to read.
-    let hooks = record.and_then(|record| hooks(&container, &record).ok());
+    let hooks = record.and_then(|record| Hooks::kept(&container, &record).ok());
     let state = show::for_hooks(&container, Status::Stopped)?;
     container.remove()?;
     if let Some(hooks) = hooks {

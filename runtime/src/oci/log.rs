@@ -10,7 +10,7 @@ use serde::Serialize;
 use shim::error::OneLine;
 use shim::{Error, Result};
 
-use super::words::LogFormat;
+use super::globals::LogFormat;
 use crate::warning;
 
 /// An open log.

@@ -17,6 +17,7 @@ mod exec;
 mod exec_words;
 mod execution;
 mod filesystem;
+mod globals;
 mod hooks;
 mod id;
 mod intel_rdt;
@@ -43,6 +44,7 @@ mod rootless;
 mod scheduling;
 mod shared_root;
 mod show;
+mod start;
 mod state;
 mod table;
 mod update;
@@ -54,9 +56,10 @@ use std::path::PathBuf;
 use shim::error::EXIT_OWN;
 use shim::{Result, signals};
 
+use self::globals::Globals;
 use self::log::{Level, Log};
 use self::state::Store;
-use self::words::{Globals, Request};
+use self::words::Request;
 use crate::cli::Outcome;
 
 /// The release of the runtime specification that is followed.
@@ -70,7 +73,7 @@ const EXIT_EXEC_FAILED: u8 = 255;
 #[must_use]
 pub fn is_meant(words: &[OsString]) -> bool {
     let first = words.first().and_then(|word| word.to_str());
-    first.is_some_and(words::is_meant)
+    first.is_some_and(globals::is_meant)
 }
 
 /// The verbs and what they are about, for the help text.
@@ -85,7 +88,7 @@ pub(crate) fn verbs() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// has failed before its command has begun.
 pub fn main(words: Vec<OsString>) -> Result<Outcome> {
     let mut globals = Globals::default();
-    let rest = words::globals(words, &mut globals);
+    let rest = globals::read(words, &mut globals);
     // Before anything else, because an engine learns from the log alone why we have ended.
     let mut log = match &globals.log {
         Some(path) => Some(Log::open(path, globals.log_format)?),
@@ -126,9 +129,7 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
             lifecycle::create(&store, &args, globals, log)?;
             Ok(Outcome::SILENT)
         }
-        Request::Start(id) => {
-            lifecycle::start_created(&store.find(&id)?, log).map(|()| Outcome::SILENT)
-        }
+        Request::Start(id) => start::start(&store.find(&id)?, log).map(|()| Outcome::SILENT),
         Request::Run(args) => {
             let signals = signals::block_all()?;
             lifecycle::run(&store, &args, globals, log, &signals)
@@ -149,6 +150,9 @@ fn run(request: Request, globals: &Globals, log: &mut Option<Log>) -> Result<Out
         }
         Request::Delete(id, force) => {
             lifecycle::delete(&store, &id, force, log).map(|()| Outcome::SILENT)
+        }
+        Request::DeleteMatching(pattern, force) => {
+            lifecycle::delete_matching(&store, &pattern, force, log).map(|()| Outcome::SILENT)
         }
         Request::Exec(args) => {
             let signals = signals::block_all()?;

@@ -12,8 +12,9 @@ use shim::sys::mount::Propagation;
 
 use super::cgroup_mount::View;
 use super::config::{Config, wrong};
+use super::devices::{self, Maker};
 use super::passed::Passed;
-use super::{devices, labels, mounts, namespaces, net_devices, process, rootless};
+use super::{labels, mounts, namespaces, net_devices, process, rootless};
 use crate::cgroup;
 use crate::host;
 use crate::process::Rootfs;
@@ -94,7 +95,7 @@ pub(super) fn plan(
     };
     let own_dev = !mounts.list.iter().any(is_whole_dev);
     let devices = linux.devices().as_deref().unwrap_or_default();
-    let devices = devices::plan(devices, own_dev, places.has("user"), warnings)?;
+    let devices = devices::plan(devices, own_dev, Maker::of(&places)?, warnings)?;
     mounts.list.extend(devices.binds);
     let mut program = process::plan(given, config, &rootfs.dir)?;
     let preserved = outside.passed.tell(&mut program.environment);

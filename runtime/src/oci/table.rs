@@ -20,6 +20,7 @@ pub(super) enum Id {
     Keep,
     All,
     Force,
+    Regex,
     Process,
     Tty,
     Cwd,
@@ -249,14 +250,24 @@ pub(super) static VERBS: &[Row] = &[
         operands: "ID",
         about: "forget a container that has stopped",
         notes: "",
-        flags: &[&[short(
-            'f',
-            switch(
-                Id::Force,
-                "--force",
-                "end it first; nothing to delete is a success",
+        flags: &[&[
+            short(
+                'f',
+                switch(
+                    Id::Force,
+                    "--force",
+                    "end it first; nothing to delete is a success",
+                ),
             ),
-        )]],
+            short(
+                'r',
+                switch(
+                    Id::Regex,
+                    "--regex",
+                    "ID is a regular expression: forget all whose ids it matches somewhere",
+                ),
+            ),
+        ]],
     },
     Verb {
         id: Action::Exec,

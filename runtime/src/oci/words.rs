@@ -1,17 +1,15 @@
-//! The OCI command line: options before the verb, the verbs and their options, as engines write them.
+//! The OCI command line from the verb on, as engines write it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::Arg;
 use shim::{Error, Result};
 
 use super::events;
 use super::exec_words::{Changes, Exec};
 use super::id::ContainerId;
 use super::passed;
-use super::rootless::Rootless;
 use super::state;
 use super::table::{Action, Id, Row, VERBS};
 use super::update::Limits;
@@ -23,34 +21,6 @@ use crate::suggest::shown;
 
 /// How often `events` tells what is used.
 const INTERVAL: Duration = Duration::from_secs(5);
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Who makes cgroups.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum CgroupDriver {
-    #[default]
-    Cgroupfs,
-    Systemd,
-    /// Nobody: there shall be none.
-    Disabled,
-}
-
-/// What is said before the verb.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Globals {
-    pub(super) root: Option<PathBuf>,
-    pub(super) log: Option<PathBuf>,
-    pub(super) log_format: LogFormat,
-    pub(super) cgroups: CgroupDriver,
-    pub(super) rootless: Rootless,
-}
 
 /// A verb with its operand and options.
 #[derive(Debug, PartialEq)]
@@ -75,6 +45,8 @@ pub(super) enum Request {
         interval: Duration,
     },
     Delete(ContainerId, bool),
+    /// Those whose ids match a regular expression.
+    DeleteMatching(String, bool),
     Exec(Exec),
     List {
         json: bool,
@@ -111,92 +83,6 @@ pub(super) struct Create {
     pub(super) keeps_keyring: bool,
     /// `create --dry-run`: print the plan and do nothing.
     pub(super) dry_run: Option<Format>,
-}
-
-/// Whether a command line is of this front-end: it begins with a verb of it, or with one of its options.
-pub(super) fn is_meant(first: &str) -> bool {
-    const GLOBALS: [&str; 6] = [
-        "--root",
-        "--log",
-        "--log-format",
-        "--systemd-cgroup",
-        "--cgroup-manager",
-        "--rootless",
-    ];
-    let name = first.split('=').next().unwrap_or_default();
-    GLOBALS.contains(&name) || first == "--debug" || VERBS.iter().any(|verb| verb.name == first)
-}
-
-/// Reads what stands before the verb into `globals`, as far as it is right, and gives the verb and all after it.
-pub(super) fn globals(words: Vec<OsString>, globals: &mut Globals) -> Result<Vec<OsString>> {
-    let mut parser = lexopt::Parser::from_args(words);
-    let bad = |option: &str, why: &'static str, hint: &'static str| {
-        Error::new("read option").on(option).because(why).hint(hint)
-    };
-    loop {
-        let option = match parser.next() {
-            Ok(Some(Arg::Value(verb))) => {
-                let rest = parser.raw_args().map(Iterator::collect::<Vec<_>>);
-                return Ok(std::iter::once(verb)
-                    .chain(rest.unwrap_or_default())
-                    .collect());
-            }
-            Ok(Some(Arg::Long(name))) => format!("--{name}"),
-            Ok(Some(Arg::Short(letter))) => format!("-{letter}"),
-            Ok(None) => {
-                let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();
-                return Err(Error::new("read command line")
-                    .because("a verb is missing")
-                    .hint(format!("give one of: {}", names.join(", "))));
-            }
-            Err(_) => return Err(bad("--", "takes no value", "leave the value out")),
-        };
-        let mut value = || {
-            parser
-                .value()
-                .map_err(|_| bad(&option, "its value is missing", "see docs/oci.md"))
-        };
-        match option.as_str() {
-            "--root" => globals.root = Some(value()?.into()),
-            "--log" => globals.log = Some(value()?.into()),
-            "--log-format" => {
-                globals.log_format = match value()?.to_str() {
-                    Some("text") => LogFormat::Text,
-                    Some("json") => LogFormat::Json,
-                    _ => return Err(bad(&option, "unknown format", "give text or json")),
-                }
-            }
-            "--systemd-cgroup" => globals.cgroups = CgroupDriver::Systemd,
-            "--cgroup-manager" => {
-                globals.cgroups = match value()?.to_str() {
-                    Some("cgroupfs") => CgroupDriver::Cgroupfs,
-                    Some("systemd") => CgroupDriver::Systemd,
-                    Some("disabled") => CgroupDriver::Disabled,
-                    _ => {
-                        return Err(bad(
-                            &option,
-                            "unknown",
-                            "give cgroupfs, systemd or disabled",
-                        ));
-                    }
-                }
-            }
-            "--rootless" => match Rootless::read(value()?.to_str()) {
-                Some(rootless) => globals.rootless = rootless,
-                None => return Err(bad(&option, "unknown", "give auto, true or false")),
-            },
-            "--debug" => {}
-            "--version" | "-v" => return Ok(vec!["--version".into()]),
-            "--help" | "-h" => return Ok(vec!["--help".into()]),
-            _ => {
-                return Err(bad(
-                    &option,
-                    "no such option before the verb",
-                    "known are --root, --log, --log-format, --systemd-cgroup, --cgroup-manager, --rootless, --debug",
-                ));
-            }
-        }
-    }
 }
 
 /// Reads the verb and what follows it.
@@ -237,6 +123,7 @@ struct Given {
     keep: bool,
     all: bool,
     force: bool,
+    regex: bool,
     json: bool,
     quiet: bool,
     cgroup: Option<PathBuf>,
@@ -268,6 +155,7 @@ impl Given {
             Id::Keep => self.keep = true,
             Id::All => self.all = true,
             Id::Force => self.force = true,
+            Id::Regex => self.regex = true,
             Id::Quiet => self.quiet = true,
             Id::Format => match value.to_str() {
                 Some("json") => self.json = true,
@@ -322,14 +210,19 @@ impl Given {
         Ok(())
     }
 
-    /// Takes the id, which must be the only operand that is left.
-    fn id(&mut self, scan: &Scan<Action, Id>) -> Result<ContainerId, Stop> {
+    /// Takes the only operand that is left.
+    fn operand(&mut self, scan: &Scan<Action, Id>) -> Result<OsString, Stop> {
         let mut operands = std::mem::take(&mut self.operands).into_iter();
-        let id = operands.next().ok_or_else(|| scan.lacks("ID", "missing"))?;
+        let first = operands.next().ok_or_else(|| scan.lacks("ID", "missing"))?;
         match operands.next() {
             Some(more) => Err(scan.excess(&more).into()),
-            None => Ok(ContainerId::new(&id)?),
+            None => Ok(first),
         }
+    }
+
+    /// Takes the id, which must be it.
+    fn id(&mut self, scan: &Scan<Action, Id>) -> Result<ContainerId, Stop> {
+        Ok(ContainerId::new(&self.operand(scan)?)?)
     }
 
     fn create(mut self, scan: &Scan<Action, Id>, stays: bool) -> Result<Create, Stop> {
@@ -418,7 +311,12 @@ fn read(verb: &'static Row, words: impl IntoIterator<Item = OsString>) -> Result
         Action::State => Request::State(given.id(&scan)?),
         Action::Delete => {
             let force = given.force;
-            Request::Delete(given.id(&scan)?, force)
+            if given.regex {
+                let pattern = given.operand(&scan)?;
+                Request::DeleteMatching(pattern.to_string_lossy().into_owned(), force)
+            } else {
+                Request::Delete(given.id(&scan)?, force)
+            }
         }
         Action::Kill => {
             let bad = || Error::new("read signal").on(shown(&signal));

@@ -32,7 +32,9 @@ pub(crate) fn attach(mount: &Mount, parcel: &mut Unpacking<'_>) -> Result<(), Er
         there => there?,
     };
     match &mount.content {
-        Content::Bind { .. } | Content::Overlay { .. } => attach_to(parcel.next()?, place),
+        Content::Bind { .. } | Content::Overlay { .. } | Content::Device { .. } => {
+            attach_to(parcel.next()?, place)
+        }
         Content::Tmpfs { options } => {
             let filesystem = Filesystem::open(c"tmpfs")?;
             for (key, value) in options {

@@ -12,6 +12,7 @@ use super::attributes::{Attributes, Recursive};
 use super::place::Target;
 use crate::Error;
 use crate::idmap::IdMap;
+use crate::plan::NodeKind;
 use crate::sys::mount::Propagation;
 
 /// One mount.
@@ -98,6 +99,19 @@ pub enum Content {
         #[serde(serialize_with = "some_propagation")]
         propagation: Option<(Propagation, bool)>,
     },
+    /// A device that is made for it outside, where that is allowed, on a filesystem that has nothing else.
+    Device {
+        /// Block or character.
+        kind: NodeKind,
+        /// The number of its driver.
+        major: u64,
+        /// Its number there.
+        minor: u64,
+        /// Permissions.
+        mode: u32,
+        /// Its user and group, outside.
+        owner: (u32, u32),
+    },
     /// A /dev of the container's own: a tmpfs with the host's harmless nodes, and a devpts.
     Dev,
 }
@@ -156,7 +170,10 @@ impl Mount {
     /// Whether the target has to be a file.
     #[must_use]
     pub fn is_file(&self) -> bool {
-        matches!(self.content, Content::Bind { file: true, .. })
+        matches!(
+            self.content,
+            Content::Bind { file: true, .. } | Content::Device { .. }
+        )
     }
 
     /// Whether mounts below it also appear at its source, on the host.
@@ -185,6 +202,11 @@ impl Mount {
             Content::Overlay { .. } => "fsmount(overlay".to_owned(),
             Content::New { filesystem, .. } => {
                 format!("fsmount({}", filesystem.to_string_lossy())
+            }
+            Content::Device {
+                kind, major, minor, ..
+            } => {
+                format!("open_tree(mknod(tmpfs, {kind:?}, {major}:{minor}), OPEN_TREE_CLONE")
             }
             Content::Dev => "fsmount(tmpfs, null zero full random urandom tty pts shm".to_owned(),
             Content::Remount { .. } => {
@@ -247,6 +269,15 @@ impl Mount {
                 words.extend(options.iter().map(|option| Cow::Owned(option_text(option))));
                 words.extend(propagation.map(|(kind, _)| Cow::Borrowed(name(kind))));
             }
+            Content::Device {
+                mode,
+                owner: (user, group),
+                ..
+            } => {
+                words.push(Cow::Owned(format!(
+                    "mode={mode:03o},uid={user},gid={group}"
+                )));
+            }
             Content::Dev => {}
         }
         words.join(",")
@@ -259,6 +290,7 @@ impl Mount {
             Content::Tmpfs { .. } => "tmpfs".to_owned(),
             Content::Overlay { .. } => "overlay".to_owned(),
             Content::New { filesystem, .. } => filesystem.to_string_lossy().into_owned(),
+            Content::Device { major, minor, .. } => format!("device {major}:{minor}"),
             Content::Dev => "dev".to_owned(),
             Content::Remount { .. } => "remount".to_owned(),
         };

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 
 use super::parcel::{Packing, Parcel};
-use super::{Content, Mount, dev};
+use super::{Content, Mount, dev, node};
 use crate::idmap::{IdMap, idmapped_copy, user_namespace};
 use crate::rootdir::{RootDir, fd_path};
 use crate::sys::mount::{Change, Filesystem, Propagation, clone_tree, set_attributes};
@@ -69,6 +69,7 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Parcel> {
                 packing.add(copy)
             }
             Content::Overlay { .. } => packing.add(overlay(mount)?),
+            Content::Device { .. } => packing.add(device(mount)?),
             Content::Tmpfs { .. } | Content::New { .. } | Content::Remount { .. } => Ok(()),
             Content::Dev => {
                 for node in dev::nodes() {
@@ -144,6 +145,36 @@ fn cannot_map(mount: &Mount, change: Change<'_>, errno: Errno) -> Error {
         Errno::EINVAL => "its filesystem cannot be idmapped; ext4, xfs, btrfs, tmpfs, squashfs and others can, an overlay cannot",
         _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that owns the filesystem; and if the source is idmapped itself, for Linux 6.15",
     })
+}
+
+fn device(mount: &Mount) -> Result<OwnedFd> {
+    let Content::Device {
+        kind,
+        major,
+        minor,
+        mode,
+        owner,
+    } = mount.content
+    else {
+        return Err(mount.source_failure(Errno::EINVAL));
+    };
+    node::alone(kind, makedev(major, minor), mode, owner)
+        .and_then(|tree| {
+            let change = Change {
+                set: mount.attributes.bits(),
+                propagation: Some(Propagation::Private),
+                ..Change::default()
+            };
+            set_attributes(&tree, change).map(|()| tree)
+        })
+        .map_err(|errno| {
+            mount.source_failure(errno).hint(match errno {
+                Errno::EINVAL => {
+                    "needs Linux 6.15; before that it must be there on the host, at the same path"
+                }
+                _ => "needs CAP_MKNOD and CAP_SYS_ADMIN in the initial user namespace",
+            })
+        })
 }
 
 fn overlay(mount: &Mount) -> Result<OwnedFd> {

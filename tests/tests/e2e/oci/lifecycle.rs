@@ -127,6 +127,36 @@ fn delete_force_ends_what_there_is() {
 }
 
 #[test]
+fn delete_takes_a_regular_expression() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(&world, "exec sleep 1000", |config| {
+        config["linux"]
+            .as_object_mut()
+            .unwrap()
+            .remove("cgroupsPath");
+    });
+    for id in ["one-1", "one-2", "two-1"] {
+        bundle.ok(&["create", id]);
+    }
+    let done = bundle.call(&["delete", "--regex", "-f", "one-["]).done();
+    done.expect_refused(&[1]);
+    assert!(done.err_text().contains("one-["), "{}", done.err_text());
+    // One that cannot be deleted keeps none of the others.
+    bundle.ok(&["kill", "one-2", "KILL"]);
+    until("its end", || {
+        (bundle.state("one-2")["status"] == "stopped").then_some(())
+    });
+    let done = bundle.call(&["delete", "--regex", "^one"]).done();
+    done.expect_code(1);
+    assert!(done.err_text().contains("one-1"), "{}", done.err_text());
+    assert_eq!(bundle.ok(&["list", "-q"]), "one-1\ntwo-1");
+    bundle.ok(&["delete", "--regex", "--force", "nobody"]);
+    bundle.ok(&["delete", "-r", "-f", "wo-*"]);
+    assert_eq!(bundle.ok(&["list", "-q"]), "one-1");
+    bundle.ok(&["delete", "one-1", "-f"]);
+}
+
+#[test]
 fn of_two_creates_of_one_id_one_succeeds() {
     let Some(world) = World::new() else { return };
     let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Run, World, lacking, tool};
+use tests::{Bundle, Run, World, lacking, linux_is_before, tool};
 
 use super::rootless::give;
 use crate::rootless::User;
@@ -53,25 +53,54 @@ fn devices_are_the_hosts_where_none_can_be_made() {
     );
 }
 
+/// Before Linux 6.15 the refusal names that.
 #[test]
-fn a_device_that_the_host_has_not_is_refused() {
+fn a_device_that_the_host_has_not_is_made_outside() {
+    let Some(world) = World::new() else { return };
+    let script = "cd /dev; stat -c '%n %F %t:%T %a %u:%g' none fuse deep/disk; head -c 3 none | wc -c; \
+                  mknod other c 1 5 2>/dev/null || echo refused; grep -c ' /dev/none ' /proc/mounts";
+    let bundle = bundle(&world, script, |config| {
+        config["linux"]["devices"] = json!([
+            { "path": "/dev/none", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 10, "gid": 11 },
+            { "path": "/dev/fuse", "type": "c", "major": 10, "minor": 228 },
+            { "path": "/dev/deep/disk", "type": "b", "major": 1, "minor": 5 },
+        ]);
+    });
+    let done = bundle.call(&["run", "one"]).done();
+    if linux_is_before(6, 15) {
+        done.expect_refused(&[1]);
+        assert!(done.err_text().contains("6.15"), "{}", done.err_text());
+        return;
+    }
+    let expected = "none character special file 1:5 644 10:11\nfuse character special file a:e4 666 0:0\n\
+                    deep/disk block special file 1:5 666 0:0\n3\nrefused\n1";
+    assert_eq!(done.out_text(), expected, "{}", done.err_text());
+    assert!(!fs::exists("/dev/none").unwrap());
+}
+
+#[test]
+fn a_device_that_cannot_be_made_is_refused() {
     let Some(world) = World::new() else { return };
     let bundle = bundle(&world, "true", |_| {});
-    for device in [
-        json!({ "path": "/dev/nosuch", "type": "c", "major": 10, "minor": 229 }),
-        json!({ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 228 }),
-        json!({ "path": "/dev/fuse", "type": "b", "major": 10, "minor": 229 }),
-        json!({ "path": "/dev/null", "type": "c", "major": 1, "minor": 5 }),
+    for (device, why) in [
+        (
+            json!({ "path": "/dev/null", "type": "c", "major": 1, "minor": 5 }),
+            "another device",
+        ),
+        (
+            json!({ "path": "/dev/none", "type": "c", "major": 1, "minor": 5, "uid": 70000 }),
+            "id map",
+        ),
     ] {
         let mut config = bundle.config();
         config["linux"]["devices"] = json!([device]);
         bundle.write(&config);
         let done = bundle.call(&["create", "one"]).done();
         done.expect_refused(&[1]);
+        let said = done.err_text();
         assert!(
-            done.err_text().contains("\"linux.devices[0]\""),
-            "{}",
-            done.err_text()
+            said.contains("\"linux.devices[0]\"") && said.contains(why),
+            "{said}"
         );
         assert_eq!(bundle.ok(&["list", "-q"]), "");
     }
