@@ -107,6 +107,17 @@ impl Group {
         }
     }
 
+    /// Opens those that systemd has made, and has the cgroups above them hand down what is wanted. systemd does that for
+    /// the controllers that it knows, and leaves the others (hugetlb, rdma) as they are.
+    pub(crate) fn of_systemd(places: &Places, settings: &Settings) -> Self {
+        let wanted = settings.controllers();
+        for place in &places.list {
+            // What is not possible is noticed when a limit is set.
+            let _ = hand_down_to(place, &wanted);
+        }
+        Self::open(places)
+    }
+
     /// Whether there is none at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -295,6 +306,19 @@ fn try_make(place: &Place, wanted: &BTreeSet<&str>) -> Result<Member, Errno> {
     }
     let place = place.clone();
     Ok(Member { place, dir })
+}
+
+/// Has all cgroups above one hand down the controllers that it lacks.
+fn hand_down_to(place: &Place, wanted: &BTreeSet<&str>) -> Result<(), Errno> {
+    let mut dir = mounted(place)?;
+    let there = dir.open(&place.path)?.read("cgroup.controllers")?;
+    let lacking = |name: &&&str| !there.split_whitespace().any(|one| one == **name);
+    let wanted = wanted.iter().filter(lacking).copied().collect();
+    for name in names(&place.path).ok_or(Errno::EINVAL)? {
+        hand_down(&dir, &wanted);
+        dir = dir.open(Path::new(name))?;
+    }
+    Ok(())
 }
 
 /// Lets the cgroups in a directory have controllers. What is not possible is noticed when a limit is set.

@@ -139,7 +139,7 @@ impl Cgroups {
             return Err(failure.error);
         }
         places.take();
-        let group = Group::open(&self.places);
+        let group = Group::of_systemd(&self.places, &self.settings);
         if group.is_empty() {
             let path = self.places.paths().next().unwrap_or_default();
             return Err(Error::new("find cgroup")

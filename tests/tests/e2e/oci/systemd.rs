@@ -145,6 +145,29 @@ fn a_container_is_a_scope_whose_limits_systemd_knows() {
     before.assert_same(&world);
 }
 
+/// systemd has no word for huge pages.
+#[test]
+fn a_controller_that_systemd_does_not_know_is_handed_down() {
+    let Some(world) = with_systemd() else { return };
+    if with_controllers(&["hugetlb"]).is_none() {
+        return;
+    }
+    let bundle = bundle(&world, "exec sleep 1000", |config| {
+        config["linux"]["resources"] =
+            json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 4 << 20 }] });
+    });
+    let _ = call(&bundle, &["run", "-d", "one"]).text();
+    let limits = [
+        ("hugetlb.2MB.max", "4194304"),
+        ("hugetlb.2MB.rsvd.max", "4194304"),
+    ];
+    hold(&place(&world), &limits);
+    let _ = systemctl(&["daemon-reload"]);
+    hold(&place(&world), &limits);
+    bundle.ok(&["delete", "--force", "one"]);
+    assert_nothing_left(&world);
+}
+
 #[test]
 fn a_unit_of_others_is_left_alone() {
     let Some(world) = with_systemd() else { return };
