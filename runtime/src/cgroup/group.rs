@@ -224,12 +224,16 @@ impl Group {
         }
     }
 
-    fn write(&self, setting: &Setting) -> Result<(), Errno> {
-        let member = match setting.controller {
+    /// The one that a limit is set in.
+    pub(super) fn member_of(&self, setting: &Setting) -> Option<&Member> {
+        match setting.controller {
             Some(controller) => self.of(controller),
             None => self.second(),
-        };
-        let member = member.ok_or(Errno::ENODEV)?;
+        }
+    }
+
+    fn write(&self, setting: &Setting) -> Result<(), Errno> {
+        let member = self.member_of(setting).ok_or(Errno::ENODEV)?;
         if let Some(least) = setting.at_least
             && member.dir.number(least.0) > Some(least.1)
         {

@@ -6,6 +6,7 @@
 //! ([`Settings`]) before anything is changed; directories are opened once, from the mount of their hierarchy, without
 //! following anything.
 
+mod change;
 mod devices;
 mod dir;
 mod filter;

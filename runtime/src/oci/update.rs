@@ -106,7 +106,7 @@ fn bytes(text: &str) -> Option<i64> {
 /// `update`
 ///
 /// # Errors
-/// The container has ended, or has no cgroups; names the field that is refused.
+/// The container has ended, or has no cgroups; names the field that is refused, and then nothing has changed.
 pub(super) fn update(container: &Container, limits: &Limits) -> Result<()> {
     let (_init, record) = container.running("update container")?;
     let mut resources = limits.resources()?;
@@ -131,10 +131,10 @@ pub(super) fn update(container: &Container, limits: &Limits) -> Result<()> {
             .hint("it was made with --cgroup-manager=disabled, or on a host that has none")
     })?;
     let settings = Settings::decide(&resources, &record.cgroups, Some(&group))?;
-    if let Some(scope) = record.cgroups.scope() {
-        scope.update(&Property::of(&settings))?;
-    }
-    group.apply(&settings)
+    group.change(&settings, || match record.cgroups.scope() {
+        Some(scope) => scope.update(&Property::of(&settings)),
+        None => Ok(()),
+    })
 }
 
 #[cfg(test)]

@@ -131,6 +131,59 @@ fn a_signal_to_all_reaches_all() {
 }
 
 #[test]
+fn an_update_that_is_refused_in_part_changes_nothing() {
+    let Some(world) = with_first(&["memory", "cpu", "pids", "cpuset", "blkio"]) else {
+        return;
+    };
+    let bundle = Bundle::new(&world, SLEEP, |config| {
+        config["linux"]["resources"] = json!({
+            "memory": { "limit": 64 << 20, "swap": 64 << 20 }, "cpu": { "quota": 50_000, "period": 100_000 },
+            "pids": { "limit": 10 },
+        });
+    });
+    bundle.ok(&["run", "-d", "one"]);
+    let all = || {
+        let files = [
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("memory", "memory.oom_control"),
+            ("cpu", "cpu.shares"),
+            ("cpu", "cpu.cfs_period_us"),
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpuset", "cpuset.mems"),
+            ("pids", "pids.max"),
+            ("blkio", "blkio.throttle.read_bps_device"),
+        ];
+        files.map(|(controller, file)| text(first(&world, controller).join(file)))
+    };
+    let before = all();
+    let file = bundle.dir.join("resources.json");
+    // There is no such processor; all else is possible.
+    let mut resources = json!({
+        "memory": { "limit": 128 << 20, "swap": 256 << 20, "disableOOMKiller": true },
+        "cpu": { "shares": 99, "quota": 2000, "period": 10_000, "mems": "0", "cpus": "4000" },
+        "pids": { "limit": 33 },
+        "blockIO": { "throttleReadBpsDevice": [{ "major": 7, "minor": 0, "rate": 4096 }] },
+    });
+    fs::write(&file, resources.to_string()).unwrap();
+    let update = ["update", "-r", file.to_str().unwrap(), "one"];
+    let done = bundle.call(&update).done();
+    done.expect_code(1);
+    assert!(done.err_text().contains("cpu.cpus"), "{}", done.err_text());
+    assert_eq!(all(), before);
+    resources["cpu"]["cpus"] = "0".into();
+    fs::write(&file, resources.to_string()).unwrap();
+    bundle.ok(&update);
+    let after = all();
+    let same = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before == after);
+    // The memory nodes.
+    assert!(same.count() <= 1, "{after:?}");
+}
+
+#[test]
 fn update_changes_what_it_says_and_nothing_else() {
     let Some(world) = with_first(&["memory", "cpu", "pids", "cpuset"]) else {
         return;
