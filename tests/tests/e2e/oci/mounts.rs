@@ -183,6 +183,58 @@ fn where_a_symlink_leads_to_nothing_that_is_made() {
     assert!(!world.dir.join("c").exists() && !bundle.dir.join("c").exists());
 }
 
+/// Who joins a namespace is forked by a process with a small stack.
+#[test]
+fn as_many_symlinks_as_may_lead_to_each_other_are_followed_from_there_too() {
+    let Some(world) = World::new() else { return };
+    let bundle = Bundle::new(
+        &world,
+        "test -e /first && exec sleep 1000; cat /link1",
+        |_| {},
+    );
+    fs::write(bundle.file("first"), "").unwrap();
+    bundle.ok(&["run", "-d", "other"]);
+    let other = format!("/proc/{}/ns/uts", bundle.state("other")["pid"]);
+    fs::remove_file(bundle.file("first")).unwrap();
+    let mut good = bundle.config();
+    let namespaces = good["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|one| one["type"] != "uts");
+    namespaces.push(json!({ "type": "uts", "path": other }));
+    good["linux"]["cgroupsPath"] = bundle.cgroup("one-more").into();
+    for name in ["hostname", "domainname"] {
+        good.as_object_mut().unwrap().remove(name);
+    }
+    let source = world.dir.join("source");
+    fs::write(&source, "mounted\n").unwrap();
+    for index in 0..9 {
+        symlink(
+            format!("link{}", index + 1),
+            bundle.file(&format!("link{index}")),
+        )
+        .unwrap();
+    }
+    for (target, expected) in [("/link1", Some("mounted")), ("/link0", None)] {
+        let mut config = good.clone();
+        mount(
+            &mut config,
+            target,
+            json!({ "source": source, "options": ["bind"] }),
+        );
+        bundle.write(&config);
+        let done = bundle.call(&["run", "one"]).done();
+        match expected {
+            Some(text) => {
+                assert_eq!(done.expect_ok(), text);
+                fs::remove_file(bundle.file("link9")).unwrap();
+            }
+            None => {
+                done.expect_refused(&[1]);
+                assert!(done.err_text().contains("ELOOP"), "{}", done.err_text());
+            }
+        }
+    }
+}
+
 #[test]
 fn symlinks_on_the_way_to_a_target_stay_inside() {
     let Some(world) = World::new() else { return };
