@@ -7,6 +7,7 @@ mod cgroups_io;
 mod cgroups_second;
 mod config;
 mod control;
+mod copy_up;
 mod devices;
 mod engines;
 mod engines_systemd;

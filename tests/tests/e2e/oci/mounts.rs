@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::{Bundle, Snapshot, World};
 
 /// Adds a mount.
-fn mount(config: &mut Value, destination: &str, entry: Value) {
+pub(super) fn mount(config: &mut Value, destination: &str, entry: Value) {
     let mut entry = entry;
     entry["destination"] = destination.into();
     config["mounts"].as_array_mut().unwrap().push(entry);
