@@ -27,6 +27,14 @@ pub(crate) fn release_pull() -> Result<PathBuf> {
     )?)
 }
 
+/// That which `START_CONTAINER_BIN` names, or else the release binary.
+pub(crate) fn release_binary_or_named() -> Result<PathBuf> {
+    match std::env::var_os("START_CONTAINER_BIN") {
+        Some(path) => Ok(path.into()),
+        None => release_binary(),
+    }
+}
+
 /// Checks that a program is one static file and prints its path and size.
 pub(crate) fn checked(path: PathBuf) -> Result<PathBuf> {
     let file =

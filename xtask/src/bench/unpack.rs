@@ -100,7 +100,7 @@ fn podman(into: &Path) -> Command {
 /// Runs all contestants `asked.runs` times.
 pub(super) fn run(asked: &Asked) -> Result<()> {
     let missing = task_test::install_programs(PEERS);
-    let binary = binary()?;
+    let binary = task_build::release_binary_or_named()?;
     let image = image::image()?;
     let version = programs::output_of(programs::program(&binary).arg("--version"))?;
     println!("{}", String::from_utf8_lossy(&version).trim_end());
@@ -145,14 +145,6 @@ pub(super) fn run(asked: &Asked) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// The release binary, or the one that the environment names.
-fn binary() -> Result<PathBuf> {
-    match std::env::var_os("START_CONTAINER_BIN") {
-        Some(path) => Ok(path.into()),
-        None => task_build::release_binary(),
-    }
 }
 
 /// Reads the image once, so that nobody is the first to wait for the disk.

@@ -1,7 +1,8 @@
 //! `cargo xtask conformance DIR [OPTION…] [SUITE[/FILE]…]`: runs the public test-suites of OCI runtimes against ours and against
 //! crun, runc and youki, as far as these are installed, and compares. `START_CONTAINER_BIN` is ours, instead of the release
 //! binary. With `--systemd-cgroup` those suites that can, crun's and runc's, have systemd make the cgroups; `--beside=NAME` leaves
-//! the other runtimes out; `--seconds=N` is what one file may take, for slow machines.
+//! the other runtimes out; `--seconds=N` is what one file may take, for slow machines; `--tell` prints all that a file says in which
+//! ours fails.
 //!
 //! DIR has the suites, each in a directory of its name, fetched and built by hand: nothing of them belongs to this
 //! repository. What one of the others passes, ours has to pass, or docs/conformance.md names it and says why not.
@@ -55,10 +56,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         fs::canonicalize(directory).map_err(|error| format!("find {directory}: {error}"))?;
     let mut runtimes = vec![Runtime {
         name: "start-container",
-        path: match std::env::var_os("START_CONTAINER_BIN") {
-            Some(path) => path.into(),
-            None => task_build::release_binary()?,
-        },
+        path: task_build::release_binary_or_named()?,
     }];
     runtimes.extend(options.peers().filter_map(|name| {
         Some(Runtime {
@@ -97,6 +95,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 struct Options<'w> {
     systemd: bool,
     seconds: u16,
+    /// Whether what a file says is printed where ours fails.
+    tell: bool,
     /// The other runtimes to compare with; none means all.
     beside: Vec<&'w str>,
 }
@@ -106,6 +106,7 @@ impl<'w> Options<'w> {
         let mut options = Self {
             systemd: false,
             seconds: FILE_SECONDS,
+            tell: false,
             beside: Vec::new(),
         };
         for word in words {
@@ -113,6 +114,8 @@ impl<'w> Options<'w> {
             let seconds = word.strip_prefix("--seconds=");
             if *word == "--systemd-cgroup" {
                 options.systemd = true;
+            } else if *word == "--tell" {
+                options.tell = true;
             } else if let Some(name) = peer.filter(|name| PEERS.contains(name)) {
                 options.beside.push(name);
             } else if let Some(number) = seconds.and_then(|text| text.parse().ok()) {
@@ -120,7 +123,7 @@ impl<'w> Options<'w> {
             } else {
                 let peers = PEERS.join("|");
                 return Err(format!(
-                    "{word}: there are --systemd-cgroup, --beside={peers} and --seconds=N"
+                    "{word}: there are --systemd-cgroup, --tell, --beside={peers} and --seconds=N"
                 ));
             }
         }
@@ -190,7 +193,11 @@ fn of_suite(
                 Some(_) => options.seconds / TEST_PART,
                 None => options.seconds,
             };
-            let found = of_file(&job, run, seconds, options.systemd)?;
+            let (found, text) = of_file(&job, run, seconds, options.systemd)?;
+            let is_own = std::ptr::eq(runtime, &runtimes[0]);
+            if options.tell && is_own && found.values().any(|outcome| *outcome == Outcome::Failed) {
+                println!("{text}");
+            }
             // What a test has left mounted there stays for a look.
             let _ = fs::remove_dir_all(&empty);
             let passed = found
@@ -210,8 +217,8 @@ fn of_suite(
     Ok(all)
 }
 
-/// The outcomes of one file. One that says nothing of any test is itself the test.
-fn of_file(job: &Job, run: suite::Run, seconds: u16, systemd: bool) -> Result<Outcomes> {
+/// The outcomes of one file, and what it said. One that says nothing of any test is itself the test.
+fn of_file(job: &Job, run: suite::Run, seconds: u16, systemd: bool) -> Result<(Outcomes, String)> {
     let mut command;
     let limit = seconds.to_string();
     if systemd {
@@ -230,7 +237,8 @@ fn of_file(job: &Job, run: suite::Run, seconds: u16, systemd: bool) -> Result<Ou
     let deadline = Duration::from_secs(u64::from(seconds) + 60);
     let output = children::run(command, b"", deadline)?;
     let ended = output.status.success();
-    let found = tap::read(&String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = tap::read(&text);
     let whole = match (found.is_empty(), ended) {
         (true, true) => Some(Outcome::Passed),
         // It was killed, or gave up in the middle.
@@ -244,9 +252,8 @@ fn of_file(job: &Job, run: suite::Run, seconds: u16, systemd: bool) -> Result<Ou
     let named = found
         .into_iter()
         .map(|(test, outcome)| (format!("{}: {test}", job.name), outcome));
-    Ok(named
-        .chain(whole.map(|outcome| (format!("{}: {unnamed}", job.name), outcome)))
-        .collect())
+    let outcomes = named.chain(whole.map(|outcome| (format!("{}: {unnamed}", job.name), outcome)));
+    Ok((outcomes.collect(), text))
 }
 
 /// What there is to say in the end.

@@ -28,6 +28,12 @@ enter() {
                 [ ! -e "$top/$name/cpu.rt_runtime_us" ] || echo 600000 2> /dev/null > "$top/$name/cpu.rt_runtime_us"
                 ;;
         esac
+        # With version 2 a cgroup has only the controllers that are handed down to it. Not all can be everywhere.
+        if [ "$kind" = cgroup2 ]; then
+            for controller in $(cat "$top/cgroup.controllers"); do
+                echo "+$controller" > "$top/cgroup.subtree_control"
+            done 2> /dev/null
+        fi
         echo 0 > "$top/$name/cgroup.procs" || return
     done << END
 $hierarchies

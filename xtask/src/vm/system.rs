@@ -43,6 +43,7 @@ const PACKAGES: &[&str] = &[
     "squashfs-tools",
     "strace",
     "uidmap",
+    "xz-utils",
 ];
 
 /// What trixie has in packages of their own.
