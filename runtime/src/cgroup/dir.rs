@@ -7,9 +7,9 @@ use std::path::{Component, Path};
 
 use nix::dir::Type;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+use nix::unistd::{Uid, UnlinkatFlags, fchownat, read, unlinkat, write};
 use shim::RootDir;
 
 /// A cgroup.
@@ -52,6 +52,11 @@ impl Dir {
 
     pub(super) fn remove(&self, name: &OsStr) -> Result<(), Errno> {
         unlinkat(self, name, UnlinkatFlags::RemoveDir)
+    }
+
+    /// Gives a file of it, or as `.` itself, to a user.
+    pub(super) fn give(&self, name: &str, user: Uid) -> Result<(), Errno> {
+        fchownat(self, name, Some(user), None, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
     /// The names of the cgroups in it.

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use shim::{Error, Result, RootDir};
 
 use super::dir::{Dir, names};
 use super::hierarchies::Version;
 use super::place::{Place, Places};
 use super::settings::{Setting, Settings};
+
+/// The files of a cgroup that who it is given to has to write to.
+const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 
 /// One of them.
 #[derive(Debug)]
@@ -199,6 +202,27 @@ impl Group {
         Ok(Self {
             members: members.collect::<Result<_>>()?,
         })
+    }
+
+    /// Gives that of version 2 to a user, with the files that the kernel says are part of it (cgroups(7), Cgroup delegation).
+    /// Who may give nothing away keeps it.
+    ///
+    /// # Errors
+    /// Those of fchownat(2).
+    pub(crate) fn give(&self, user: Uid) -> Result<()> {
+        let Some(member) = self.second() else {
+            return Ok(());
+        };
+        let files = std::fs::read_to_string(DELEGATE).unwrap_or_default();
+        for name in std::iter::once(".").chain(files.lines()) {
+            match member.dir.give(name, user) {
+                // The kernel's list is of all controllers, whether they are in this cgroup or not.
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(Errno::EPERM) => return Ok(()),
+                Err(errno) => return Err(member.failed("give away cgroup", name, errno)),
+            }
+        }
+        Ok(())
     }
 
     /// Makes limits hold. The kernel checks some against others (memory against memory and swap, a quota against its

@@ -344,9 +344,12 @@ impl Draft<'_> {
                     ),
                 ));
             }
-            self.set("", &field, file.as_str(), value);
-            if let Some(setting) = self.list.last_mut() {
-                setting.controller = None;
+            // The kernel takes one line at a time: each is for one device.
+            for line in value.trim_end_matches('\n').split('\n') {
+                self.set("", &field, file.as_str(), line);
+                if let Some(setting) = self.list.last_mut() {
+                    setting.controller = None;
+                }
             }
         }
         Ok(())

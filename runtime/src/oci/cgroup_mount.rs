@@ -2,8 +2,8 @@
 //!
 //! With version 2 alone it is the one filesystem. With version 1, or both side by side, there are several, which the host
 //! has mounted in one directory: the container gets such a directory too, with a bind of its own cgroup in each. A new
-//! mount of a hierarchy would show the same, but only in a cgroup namespace: without one it shows the host's. So it does for a
-//! scope of systemd's without one, read-only: its cgroup is made around the process, when all that is bound has been opened.
+//! mount of a hierarchy would show the same, but only in a cgroup namespace: without one it shows the host's. The host's, read-only,
+//! is what a scope of systemd's gets without one: its cgroup is made around the process, when all that is bound has been opened.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,11 @@ impl View<'_> {
             };
             let (content, attributes) = match hierarchies.second() {
                 Some(_) if self.own_namespace => (whole, attributes),
-                // The others' are none of its to change.
-                _ if self.places.scope().is_some() => {
-                    (whole, attributes.with(Attributes::READONLY))
-                }
+                // The others' are none of its to change. Nor may the root of a user namespace mount them anew.
+                Some(one) if self.places.scope().is_some() => (
+                    bind(one.mount.clone()),
+                    attributes.with(Attributes::READONLY),
+                ),
                 Some(one) => (bind(source(&one.mount, &one.own)), attributes),
                 None => (whole, attributes),
             };

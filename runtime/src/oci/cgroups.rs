@@ -1,6 +1,9 @@
 //! `linux.cgroupsPath` and `linux.resources`: which cgroups a container gets, and what holds in them.
 
-use nix::unistd::Pid;
+use std::path::Path;
+
+use nix::unistd::{Pid, Uid};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use shim::{Error, Result};
 
 use super::config::{Config, wrong};
@@ -17,6 +20,8 @@ pub(super) struct Cgroups {
     settings: Settings,
     /// What systemd is told.
     properties: Vec<Property>,
+    /// Whose that of version 2 becomes.
+    owner: Option<Uid>,
     /// What is not going to hold.
     pub(super) warnings: Vec<String>,
 }
@@ -103,6 +108,7 @@ impl Cgroups {
             properties.extend(asked_of_systemd(asked)?);
         }
         Ok(Self {
+            owner: owner(&config.spec).filter(|_| hierarchies.is_unified()),
             settings,
             properties,
             places,
@@ -119,7 +125,7 @@ impl Cgroups {
             return Ok(None);
         }
         let group = Group::make(&self.places, &self.settings)?;
-        group.apply(&self.settings)?;
+        self.limit(&group)?;
         Ok(Some(group))
     }
 
@@ -147,6 +153,42 @@ impl Cgroups {
                 .because("systemd has made its unit somewhere else")
                 .hint("the slice must be below that of the systemd which is asked"));
         }
-        group.apply(&self.settings)
+        self.limit(&group)
     }
+
+    fn limit(&self, group: &Group) -> Result<()> {
+        group.apply(&self.settings)?;
+        self.owner.map_or(Ok(()), |owner| group.give(owner))
+    }
+}
+
+/// The user that the container's cgroup is given to, as the specification has it (config-linux.md, Cgroup ownership): the one
+/// that its process runs as, where it has a cgroup namespace of its own and sees its cgroup such that it can be written to.
+fn owner(spec: &Spec) -> Option<Uid> {
+    let linux = spec.linux().as_ref()?;
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let of = |kind| namespaces.iter().find(|one| one.typ() == kind);
+    of(LinuxNamespaceType::Cgroup).filter(|one| one.path().is_none())?;
+    let is_writable = |mount: &Mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        mount.source().as_deref() == Some(Path::new("cgroup"))
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && options.iter().all(|option| option != "ro")
+    };
+    spec.mounts()
+        .iter()
+        .flatten()
+        .find(|one| is_writable(one))?;
+    let inside = spec.process().as_ref()?.user().uid();
+    let outside = match of(LinuxNamespaceType::User) {
+        None => inside,
+        Some(_) => {
+            let ranges = linux.uid_mappings().as_deref().unwrap_or_default();
+            ranges.iter().find_map(|range| {
+                let offset = inside.checked_sub(range.container_id())?;
+                (offset < range.size()).then(|| range.host_id().checked_add(offset))?
+            })?
+        }
+    };
+    Some(Uid::from_raw(outside)).filter(|owner| *owner != Uid::effective())
 }

@@ -40,6 +40,18 @@ $hierarchies
 END
 }
 
+# Runs in the cgroup namespace. A cgroup of version 2 with processes cannot hand controllers down, not even one that a namespace
+# shows as the root of all: nobody stays in it.
+between='
+    while read -r top kind controllers; do
+        [ "$kind" = cgroup ] || { mkdir "$top/$ROOM/caller" && echo 0 > "$top/$ROOM/caller/cgroup.procs"; } || exit
+    done << END
+$HIERARCHIES
+END
+    exec timeout --kill-after=5 "$ROOM_SECONDS" unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+        sh -c "$ROOM_INSIDE" room "$@"
+'
+
 # Runs inside: sees only these cgroups, and lets nothing stand still that is to end with the PID namespace.
 inside='
     while read -r top kind controllers; do
@@ -54,8 +66,6 @@ END
     esac
     while read -r top kind controllers; do
         mkdir -p "$top" && mount -t "$kind" -o "$(echo "$controllers" | sed s/^-$/rw/)" "$kind" "$top" || exit
-        # A cgroup of version 2 with processes cannot hand controllers down.
-        [ "$kind" = cgroup ] || { mkdir "$top/caller" && echo 0 > "$top/caller/cgroup.procs"; } || exit
     done << END
 $HIERARCHIES
 END
@@ -69,9 +79,8 @@ END
 owner=$(stat -c %u:%g /dev/null)
 (
     enter || exit
-    export HIERARCHIES="$hierarchies"
-    exec timeout --kill-after=5 "$seconds" unshare --cgroup --mount --propagation private --pid --fork --kill-child --mount-proc \
-        sh -c "$inside" room "$@"
+    export HIERARCHIES="$hierarchies" ROOM="$name" ROOM_SECONDS="$seconds" ROOM_INSIDE="$inside"
+    exec unshare --cgroup sh -c "$between" room "$@"
 )
 status=$?
 chown "$owner" /dev/null

@@ -121,8 +121,6 @@ impl Scope {
             Property::new("Slice", Value::Text(self.slice.clone())),
             Property::new("Delegate", Value::Bool(true)),
             Property::new("DefaultDependencies", Value::Bool(false)),
-            // One that has failed is forgotten as well.
-            Property::new("CollectMode", Value::Text("inactive-or-failed".to_owned())),
             Property::new("PIDs", Value::Unsigneds(vec![pid.as_raw().cast_unsigned()])),
         ];
         for name in [
@@ -156,11 +154,15 @@ impl Scope {
         })?;
         match self.done(&mut bus, &answer)?.as_str() {
             "done" => Ok(()),
-            result => Err(Error::new("start unit")
-                .on(&self.name)
-                .because(format!("its job ended as {result:?}"))
-                .hint("see the journal of systemd")
-                .into()),
+            result => {
+                // systemd keeps one that has failed until somebody says otherwise.
+                let _ = self.stop();
+                Err(Error::new("start unit")
+                    .on(&self.name)
+                    .because(format!("its job ended as {result:?}"))
+                    .hint("see the journal of systemd")
+                    .into())
+            }
         }
     }
 

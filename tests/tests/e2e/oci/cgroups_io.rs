@@ -65,6 +65,35 @@ fn a_device_is_throttled_as_asked_and_then_as_update_says() {
 }
 
 #[test]
+fn devices_on_lines_of_their_own_are_all_limited() {
+    let Some(world) = with_controllers(&["io"]) else {
+        return;
+    };
+    let devices = [device(&world), device(&world)].map(|device| (device.numbers(), device));
+    let line = |index: usize, rate: u32| {
+        let ((major, minor), _) = devices[index];
+        format!("{major}:{minor} rbps=max wbps=max riops={rate} wiops=max")
+    };
+    let asked = |rates: [u32; 2]| format!("{}\n{}\n", line(0, rates[0]), line(1, rates[1]));
+    let bundle = Bundle::new(&world, "exec sleep 1000", |config| {
+        config["linux"]["resources"] = json!({ "unified": { "io.max": asked([30, 40]) } });
+    });
+    bundle.ok(&["run", "-d", "one"]);
+    let told = || {
+        let mut told: Vec<_> = text(own(&world).join("io.max"))
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        told.sort();
+        told
+    };
+    let mut expected = [line(0, 30), line(1, 40)];
+    expected.sort();
+    assert_eq!(told(), expected);
+    bundle.ok(&["delete", "--force", "one"]);
+}
+
+#[test]
 fn events_tell_how_long_was_waited() {
     let Some(world) = with_controllers(&["memory", "cpu", "io"]) else {
         return;

@@ -8,6 +8,7 @@ mod cgroups_second;
 mod config;
 mod control;
 mod copy_up;
+mod delegation;
 mod devices;
 mod engines;
 mod engines_systemd;

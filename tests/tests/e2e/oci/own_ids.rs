@@ -14,7 +14,12 @@ const CAP_SYS_RESOURCE: u64 = 1 << 24;
 /// Root inside is this id.
 const FIRST: u32 = 300_000;
 
-fn bundle<'w>(world: &'w World, script: &str, change: impl FnOnce(&mut Value)) -> Bundle<'w> {
+/// A bundle whose container has a user namespace of its own.
+pub(super) fn bundle<'w>(
+    world: &'w World,
+    script: &str,
+    change: impl FnOnce(&mut Value),
+) -> Bundle<'w> {
     let bundle = Bundle::new(world, script, |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.push(json!({ "type": "user" }));

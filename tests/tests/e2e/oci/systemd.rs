@@ -169,6 +169,25 @@ fn a_controller_that_systemd_does_not_know_is_handed_down() {
 }
 
 #[test]
+fn a_scope_that_has_failed_is_there_until_delete() {
+    let Some(world) = with_systemd() else { return };
+    let bundle = bundle(&world, "exec sleep 1000", |config| {
+        config["annotations"] = json!({
+            "org.systemd.property.RuntimeMaxSec": "1", "org.systemd.property.TimeoutStopSec": "1",
+        });
+    });
+    let _ = call(&bundle, &["run", "-d", "one"]).text();
+    until("its end", || {
+        (bundle.state("one")["status"] == "stopped").then_some(())
+    });
+    until("what systemd says", || {
+        (shown(&world, "ActiveState") == "failed").then_some(())
+    });
+    bundle.ok(&["delete", "one"]);
+    assert_nothing_left(&world);
+}
+
+#[test]
 fn a_unit_of_others_is_left_alone() {
     let Some(world) = with_systemd() else { return };
     let bundle = bundle(&world, "exec sleep 1000", |_| {});
