@@ -32,14 +32,8 @@ impl Member {
 
     /// Where another process is, as long as that is inside.
     fn enter_beside(&self, pid: Pid, other: i32) -> Result<(), Errno> {
-        let process = procfs::process::Process::new(other).map_err(|_| Errno::ESRCH)?;
-        let memberships = process.cgroups().map_err(|_| Errno::ESRCH)?;
-        let mut memberships = memberships.0.into_iter();
-        let own = memberships
-            .find(|one| one.hierarchy == 0)
-            .ok_or(Errno::EBUSY)?;
-        let inside = Path::new(own.pathname.trim_start_matches('/'));
-        let inside = inside
+        let own = cgroup_of(other)?;
+        let inside = own
             .strip_prefix(&self.place.path)
             .map_err(|_| Errno::EBUSY)?;
         self.dir
@@ -159,11 +153,18 @@ impl Group {
     }
 
     /// The same for a process that comes later. One of version 2 that has handed controllers down inside takes no more
-    /// processes: then it goes to where `leader` is.
+    /// processes: then it goes to where `leader` is. So it does where that has left its own, and this is gone.
     ///
     /// # Errors
     /// As [`Group::join`].
-    pub(crate) fn join_later(&self, pid: Pid, leader: i32) -> Result<()> {
+    pub(crate) fn join_later(&self, places: &Places, pid: Pid, leader: i32) -> Result<()> {
+        if let Some(place) = places.second()
+            && self.second().is_none()
+        {
+            let own = cgroup_of(leader).and_then(|own| mounted(place)?.open(&own));
+            let joined = own.and_then(|own| own.write("cgroup.procs", &pid.to_string()));
+            joined.map_err(|errno| Error::sys("enter the cgroup of process", leader, errno))?;
+        }
         for member in &self.members {
             let joined = match member.enter(pid) {
                 Err(Errno::EBUSY | Errno::EOPNOTSUPP) if member.place.version == Version::Two => {
@@ -284,6 +285,17 @@ impl Group {
             _ => error,
         }
     }
+}
+
+/// The cgroup of version 2 that a process is in, as far as it is below the caller's root.
+fn cgroup_of(pid: i32) -> Result<PathBuf, Errno> {
+    let process = procfs::process::Process::new(pid).map_err(|_| Errno::ESRCH)?;
+    let memberships = process.cgroups().map_err(|_| Errno::ESRCH)?;
+    let mut memberships = memberships.0.into_iter();
+    let own = memberships.find(|one| one.hierarchy == 0);
+    let own = own.ok_or(Errno::EBUSY)?.pathname;
+    let way = names(Path::new(&own)).ok_or(Errno::EBUSY)?;
+    Ok(way.into_iter().collect())
 }
 
 /// The root of a hierarchy, if that is what is mounted there.

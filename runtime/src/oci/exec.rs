@@ -23,6 +23,7 @@ use super::record::Record;
 use super::scheduling::Scheduling;
 use super::state::{CONFIG, Container, Status};
 use super::{absolute, console, hooks, labels, limits, oom, process, rootless};
+use crate::cgroup::Group;
 use crate::cli::Outcome;
 use crate::host;
 use crate::process::Rootfs;
@@ -46,15 +47,13 @@ pub(super) fn exec(
     }
     let (init, record) = container.running("exec in container")?;
     let leader = seen.pid.unwrap_or(0);
-    let group = match record.group() {
-        Some(group) => Some(group.below(args.cgroup.as_deref())?),
-        None if args.cgroup.is_some() => {
-            return Err(Error::new("enter cgroup")
-                .because("the container has none")
-                .hint("leave --cgroup out"));
-        }
-        None => None,
-    };
+    let group = Group::open(&record.cgroups);
+    if group.is_empty() && args.cgroup.is_some() {
+        return Err(Error::new("enter cgroup")
+            .because("the container has none")
+            .hint("leave --cgroup out"));
+    }
+    let group = group.below(args.cgroup.as_deref())?;
     let mut warnings = Vec::new();
     let passed = Passed::find(args.preserved, &mut warnings)?;
     let (plan, standing, listener) = plan(container, &record, args, &passed, &mut warnings)?;
@@ -68,10 +67,9 @@ pub(super) fn exec(
     let born = |pid: Pid| {
         oom::set(pid, standing.oom_score)?;
         limits::raise(pid, &plan.process.limits)?;
-        match &group {
-            Some(group) if args.cgroup.is_some() => group.join(pid, false)?,
-            Some(group) => group.join_later(pid, leader)?,
-            None => {}
+        match args.cgroup {
+            Some(_) => group.join(pid, false)?,
+            None => group.join_later(&record.cgroups, pid, leader)?,
         }
         record.intel_rdt.enter(pid)?;
         standing.affinity.settle(pid)?;

@@ -176,3 +176,21 @@ fn a_cgroup_of_others_stays_and_one_that_hands_controllers_down_is_entered_besid
     assert!(!place.join("own").exists());
     fs::remove_dir(&place).unwrap();
 }
+
+#[test]
+fn where_the_leader_has_gone_to_is_where_others_go() {
+    let Some(world) = with_controllers(&["memory", "pids"]) else {
+        return;
+    };
+    let bundle = Bundle::new(&world, "exec sleep 1000", |_| {});
+    bundle.ok(&["run", "-d", "one"]);
+    let other = own(&world).with_file_name("other");
+    fs::create_dir(&other).unwrap();
+    let leader = bundle.state("one")["pid"].to_string();
+    fs::write(other.join("cgroup.procs"), leader).unwrap();
+    fs::remove_dir(own(&world)).unwrap();
+    let joined = bundle.ok(&["exec", "one", "cat", "/proc/self/cgroup"]);
+    assert_eq!(joined, "0::/../other");
+    bundle.ok(&["delete", "--force", "one"]);
+    fs::remove_dir(&other).unwrap();
+}
