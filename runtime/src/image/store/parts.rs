@@ -220,6 +220,7 @@ fn is_part(name: &str) -> bool {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::time::Instant;
 
     struct Scratch(PathBuf);
 
@@ -245,10 +246,17 @@ mod tests {
         format!("sha256:{}", "a".repeat(64))
     }
 
+    /// A child that another test has just forked holds what was open then until it executes something.
     fn ours(parts: &Parts) -> Part {
-        match parts.claim(&digest()).unwrap() {
-            Claim::Ours(part) => part,
-            Claim::Busy(length) => panic!("busy with {length} bytes"),
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            match parts.claim(&digest()).unwrap() {
+                Claim::Ours(part) => return part,
+                Claim::Busy(length) => {
+                    assert!(Instant::now() < end, "busy with {length} bytes");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
         }
     }
 
