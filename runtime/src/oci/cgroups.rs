@@ -108,7 +108,8 @@ impl Cgroups {
             properties.extend(asked_of_systemd(asked)?);
         }
         Ok(Self {
-            owner: owner(&config.spec).filter(|_| hierarchies.is_unified()),
+            // Without root they are the caller's already, whose ids may have other names by now.
+            owner: owner(&config.spec).filter(|_| hierarchies.is_unified() && !rootless),
             settings,
             properties,
             places,
